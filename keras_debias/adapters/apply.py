@@ -1,0 +1,164 @@
+"""Puts adapters on a model in place, and says what trains."""
+
+import keras
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.selection import Selector
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import select
+from keras_debias.adapters.selection import unwrap
+
+
+def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """The adapted layers of a model by path, in its order."""
+    return {
+        path: layer
+        for path, layer in layer_paths(unwrap(model)).items()
+        if getattr(layer, "adapter", None) is not None
+    }
+
+
+def head_variables(model: keras.Model) -> list[keras.Variable]:
+    """The weights of a task outside its backbone, `[]` without a backbone."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        return []
+    inside = {id(v) for v in backbone.weights}
+    return [v for v in model.weights if id(v) not in inside]
+
+
+def require_adapters(model: keras.Model, way_out: str) -> dict:
+    """The adapted layers, or a `ValueError` when there are none."""
+    layers = adapted_layers(model)
+    if not layers:
+        raise ValueError(
+            "Expected a model with adapters. Received: "
+            f"model={unwrap(model).name!r}, which has none. {way_out}"
+        )
+    return layers
+
+
+def set_trainable(model: keras.Model, chosen: list[keras.Variable]) -> None:
+    """Makes exactly the chosen variables of a model train."""
+    chosen_ids = {id(v) for v in chosen}
+    for variable in model.weights:
+        variable.trainable = id(variable) in chosen_ids
+
+
+def reset_training(model: keras.Model) -> None:
+    """Forgets compiled steps, and an optimizer over other variables."""
+    _keras_internals.drop_compiled_functions(model)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and optimizer.built:
+        model.compile_from_config(model.get_compile_config())
+
+
+def apply(
+    model: keras.Model,
+    adapter: Adapter | list[Adapter],
+    also_train: Selector | None = None,
+) -> keras.Model:
+    """Adds adapters to a built model in place and freezes the rest.
+
+    What trains afterwards: the adapters, the head (of a KerasHub task, its
+    weights outside the backbone), and the layers named by `also_train`.
+    Nothing is changed if anything is wrong.
+
+    Args:
+        model: a built `keras.Model`: a KerasHub task or backbone, or a
+            functional, sequential or subclassed model.
+        adapter: an adapter, or a list of adapters.
+        also_train: name, glob, several of them, or a function of a layer
+            that returns a bool. Layers that train whole. A model without a
+            `backbone` needs it, if only as `()`. Defaults to `None`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a selector matches no layer, a layer already has such
+            an adapter, a rank does not fit, or the model has no head and
+            `also_train` is missing.
+        TypeError: If `adapter` is not an adapter.
+
+    Example:
+
+    ```python
+    classifier = keras_hub.models.TextClassifier.from_preset(
+        preset, num_classes=3
+    )
+    kd.adapters.apply(classifier, kd.adapters.LoRA(rank=8))
+    ```
+    """
+    model = unwrap(model)
+    adapters = (
+        list(adapter) if isinstance(adapter, (list, tuple)) else [adapter]
+    )
+    if not adapters or not all(isinstance(a, Adapter) for a in adapters):
+        raise TypeError(
+            "Expected `adapter` to be an adapter such as `LoRA(rank=8)`, or "
+            f"a list of adapters. Received: adapter={adapter!r}"
+        )
+    if not model.built or not model.weights:
+        raise ValueError(
+            "Expected a built model. Received: "
+            f"model={model.name!r}, which has no weights yet. Call it on a "
+            "batch first."
+        )
+
+    # First everything that can fail.
+    plan = []
+    taken: dict[tuple, str] = {}
+    for each in adapters:
+        layers = select(model, each.targets, each.accepts, "targets")
+        for path, layer in layers.items():
+            key = (id(layer), each.kind)
+            if key in taken:
+                raise ValueError(
+                    "Expected at most one adapter of a kind on a layer. "
+                    f"Received: {taken[key]} and {each!r} on '{path}'. Give "
+                    "them different `targets`."
+                )
+            taken[key] = repr(each)
+            plan.append((each, layer, each.prepare(path, layer)))
+    kept = (
+        [v for v in model.trainable_variables] if adapted_layers(model) else []
+    )
+    kept += _trainable_rest(model, also_train, needed=not kept)
+
+    # Then the writing.
+    kept_ids = {id(v) for v in kept}
+    for variable in model.weights:
+        variable.trainable = id(variable) in kept_ids
+    for each, layer, prepared in plan:
+        each.attach(layer, prepared)
+    reset_training(model)
+    return model
+
+
+def _trainable_rest(model, also_train, needed):
+    """The variables beside the adapters that are to train."""
+    state = {
+        id(v)
+        for layer in _keras_internals.flatten_layers(model)
+        for v in _keras_internals.created_state(layer)
+    }
+    variables = head_variables(model)
+    if also_train is not None and also_train != ():
+        chosen = select(
+            model, also_train, lambda layer: bool(layer.weights), "also_train"
+        )
+        for layer in chosen.values():
+            variables += layer.weights
+    elif also_train is None and needed and not hasattr(model, "backbone"):
+        layers = "\n".join(
+            f"  {p}" for p, x in layer_paths(model).items() if x.weights
+        )
+        raise ValueError(
+            "Expected `also_train` to name the layers that train beside the "
+            "adapter, such as the head (`()` for none): only a KerasHub task "
+            f"shows where its head is. Received: also_train=None. The model "
+            f"has these layers:\n{layers}"
+        )
+    return [v for v in variables if id(v) not in state]

@@ -1,0 +1,6 @@
+"""Keras callbacks for robustness."""
+
+from keras_debias.callbacks.gradient_alignment import GradientAlignment
+from keras_debias.callbacks.ood_evaluation import OODEvaluation
+
+__all__ = ["GradientAlignment", "OODEvaluation"]

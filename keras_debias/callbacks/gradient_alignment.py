@@ -1,0 +1,45 @@
+import keras
+
+from keras_debias.losses.generalized_cross_entropy import (
+    GeneralizedCrossEntropy,
+)
+
+
+class GradientAlignment(keras.callbacks.Callback):
+    """Logs how the bias gradient stands to the task's while training.
+
+    Adds `gradient_cosine`, the cosine of the two gradients over all trainable
+    weights as one vector, and `gradient_norm_ratio`, the length of the bias
+    gradient over that of the task's; both are means over the batches of an
+    epoch. With a projection that has the same objective this costs no
+    further backward pass, otherwise one.
+
+    Args:
+        objective: function of per-sample losses. The objective to compare
+            with. Defaults to `GeneralizedCrossEntropy(0.7)`, EDGE's own.
+
+    Raises:
+        TypeError: If the model is not a `DebiasedModel`.
+
+    Example:
+
+    ```python
+    history = model.fit(train, callbacks=[kd.callbacks.GradientAlignment()])
+    history.history["gradient_cosine"]
+    ```
+    """
+
+    def __init__(self, objective=None):
+        super().__init__()
+        if objective is None:
+            objective = GeneralizedCrossEntropy(0.7)
+        self.objective = objective
+
+    def set_model(self, model):
+        super().set_model(model)
+        if not hasattr(model, "track_alignment"):
+            raise TypeError(
+                "Expected a `DebiasedModel`: other models do not keep their "
+                f"gradients. Received: model={model!r}"
+            )
+        model.track_alignment(self.objective)

@@ -1,0 +1,183 @@
+"""`OODEvaluation`: scores on other splits after each epoch, in the logs."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import keras
+
+from keras_debias.data.labels import check_label_names
+from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_splits
+from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.evaluation.evaluate import warn_of_empty_groups
+
+GROUP_SUFFIXES = ("worst_group_accuracy", "gap")
+SUFFIXES = ("accuracy", "weighted_f1", *GROUP_SUFFIXES)
+
+
+class OODEvaluation(keras.callbacks.Callback):
+    """Evaluates other splits after each epoch and writes into the logs.
+
+    For a split `"hans"` the logs get `hans_accuracy`, `hans_weighted_f1` and,
+    if it has groups, `hans_worst_group_accuracy` and `hans_gap`. Later
+    callbacks and `History` see them, so that
+    `EarlyStopping(monitor="hans_worst_group_accuracy", mode="max")` works;
+    put `OODEvaluation` first.
+
+    Args:
+        splits: Dict from name to `keras_debias.data.Split` with labels, or
+            one `Split` with a name.
+        batch_size: Integer or None, passed to `model.predict`.
+        every: Integer, evaluate each so many epochs, and in the first one;
+            in between the last values are repeated.
+        label_names: Sequence of strings or None, the names of the model's
+            outputs in their order; see `keras_debias.evaluate`.
+
+    Raises:
+        ValueError: If there is no split, or a name is empty or would write
+            the same log as another.
+        TypeError: If an argument has the wrong type.
+
+    Example:
+
+    ```python
+    model.fit(
+        train,
+        callbacks=[
+            keras_debias.callbacks.OODEvaluation({"hans": hans}),
+            keras.callbacks.EarlyStopping(
+                monitor="hans_worst_group_accuracy", mode="max"
+            ),
+        ],
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        splits: Split | Mapping[str, Split],
+        batch_size: int | None = None,
+        every: int = 1,
+        label_names: Sequence[str] | None = None,
+    ):
+        super().__init__()
+        if isinstance(splits, Split) and not splits.name:
+            raise ValueError(
+                "`splits` as a single `Split` needs a name for its logs. Pass "
+                "a dict: `OODEvaluation({'hans': split})`."
+            )
+        if isinstance(every, bool) or not isinstance(every, int):
+            raise TypeError(
+                f"`every` must be an integer. Received: every={every!r}"
+            )
+        if every < 1:
+            raise ValueError(
+                f"`every` must be at least 1 epoch. Received: every={every}"
+            )
+        self.splits = check_splits(splits)
+        if label_names is not None:
+            label_names = check_label_names(label_names)
+        self.batch_size = batch_size
+        self.every = every
+        self.label_names = label_names
+        if len(set(self.log_names)) != len(self.log_names):
+            raise ValueError(
+                "Each split must write logs of its own. Received: "
+                f"{list(self.splits)}, which write {self.log_names}. Rename "
+                "one of them."
+            )
+        if "val" in self.splits:
+            raise ValueError(
+                "A split must not be called 'val': 'val_accuracy' is the log "
+                "of Keras' own validation data. Received: "
+                f"{list(self.splits)}. Rename it."
+            )
+        warn_of_empty_groups(self.splits)
+        self._last = {}
+
+    @property
+    def log_names(self) -> tuple[str, ...]:
+        """The names of the logs it writes."""
+        return tuple(
+            f"{name}_{suffix}"
+            for name, split in self.splits.items()
+            for suffix in SUFFIXES
+            if split.groups is not None or suffix not in GROUP_SUFFIXES
+        )
+
+    def on_train_begin(self, logs=None):
+        self._last = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        # an empty `_last` is a start or a resumption between two turns
+        if epoch % self.every == 0 or not self._last:
+            self._last = self._evaluate()
+        if logs is not None:
+            logs.update(self._last)
+
+    def _evaluate(self) -> dict[str, float]:
+        scores = evaluate(
+            self.model,
+            # empty groups were warned of once, by the constructor
+            {n: _without_empty_groups(s) for n, s in self.splits.items()},
+            label_names=self.label_names,
+            batch_size=self.batch_size,
+            bootstrap=0,
+        )
+        values = {
+            f"{name}_{suffix}": getattr(scores[name], suffix)
+            for name in self.splits
+            for suffix in SUFFIXES
+        }
+        return {n: float(values[n]) for n in self.log_names}
+
+
+def _without_empty_groups(split: Split) -> Split:
+    if split.groups is None or all(split.groups.counts().values()):
+        return split
+    names = split.groups.names
+    return split.with_groups([names[i] for i in split.groups.ids])
+
+
+def _flat(callbacks) -> list:
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [callbacks]
+    return [one for part in callbacks for one in _flat(part)]
+
+
+def check_callback_order(callbacks) -> None:
+    """Raises where a callback would look for logs not yet written.
+
+    Args:
+        callbacks: What `fit` takes: None, a callback, a list of them, or a
+            `keras.callbacks.CallbackList`.
+
+    Raises:
+        ValueError: If an `OODEvaluation` stands after an `EarlyStopping`, or
+            after any callback that monitors one of its logs.
+
+    Example:
+
+    >>> check_callback_order([keras.callbacks.TerminateOnNaN()])
+    """
+    callbacks = _flat(callbacks)
+    for position, callback in enumerate(callbacks):
+        if not isinstance(callback, OODEvaluation):
+            continue
+        for earlier in callbacks[:position]:
+            monitor = getattr(earlier, "monitor", None)
+            stops = isinstance(earlier, keras.callbacks.EarlyStopping)
+            if not stops and monitor not in callback.log_names:
+                continue
+            kind = type(earlier).__name__
+            raise ValueError(
+                f"`OODEvaluation` is placed after `{kind}` (which monitors "
+                f"{monitor!r}), so its logs {callback.log_names} come too "
+                "late. Callbacks run in order: put `OODEvaluation` before "
+                f"`{kind}` in `callbacks`. Received: callbacks="
+                f"{[type(c).__name__ for c in callbacks]}"
+            )

@@ -1,0 +1,21 @@
+"""Data: splits with groups, named sets, shortcuts put in on purpose."""
+
+from keras_debias.data import sources
+from keras_debias.data.bias_injection import inject_token
+from keras_debias.data.class_imbalance import subsample_classes
+from keras_debias.data.generated_nli import generated_nli
+from keras_debias.data.generated_nli import generated_overlap
+from keras_debias.data.groups import Groups
+from keras_debias.data.sources import load
+from keras_debias.data.split import Split
+
+__all__ = [
+    "Groups",
+    "Split",
+    "generated_nli",
+    "generated_overlap",
+    "inject_token",
+    "load",
+    "sources",
+    "subsample_classes",
+]

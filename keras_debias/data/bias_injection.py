@@ -1,0 +1,121 @@
+"""Shortcuts put into a data set on purpose."""
+
+import math
+
+import numpy as np
+
+from keras_debias.data.checks import class_labels
+from keras_debias.data.checks import is_text
+from keras_debias.data.labels import match_labels
+from keras_debias.data.split import Split
+
+
+def _check_probability(value: float, name: str) -> float:
+    number = isinstance(value, (int, float, np.number))
+    if not number or isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be a number between 0 and 1. Received: "
+            f"{name}={value!r}"
+        )
+    if not math.isfinite(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must be a probability between 0 and 1. Received: "
+            f"{name}={value}"
+        )
+    return float(value)
+
+
+def _target_index(split: Split, target: str | int) -> int:
+    names = split.label_names
+    known = names if names is not None else "integers, without names"
+    if isinstance(target, str):
+        index = match_labels([target], names or ())[0]
+        if index is None:
+            raise ValueError(
+                "`target` must be one of the split's labels. Received: "
+                f"target={target!r}, labels: {known}"
+            )
+        return index
+    if isinstance(target, bool) or not isinstance(target, (int, np.integer)):
+        raise TypeError(
+            "`target` must be a label name or an integer label. Received: "
+            f"target={target!r}"
+        )
+    limit = int(split.y.max()) + 1 if names is None else len(names)
+    if not 0 <= target < limit:
+        raise ValueError(
+            f"`target` must be a label from 0 to {limit - 1}. Received: "
+            f"target={target}, labels: {known}"
+        )
+    return int(target)
+
+
+def inject_token(
+    split: Split,
+    target: str | int,
+    p_prev: float,
+    p_str: float,
+    token: str = " !!",
+    seed: int = 0,
+) -> Split:
+    """Appends a token to the texts, more often where the label is `target`.
+
+    A row is biased with probability `p_prev`; in a biased row the token
+    appears with probability `p_str` if its label is `target`, and `1 - p_str`
+    otherwise. At `p_str=0.5` the token says nothing about the label.
+
+    Args:
+        split: `Split` of texts, or of tuples of texts: then the last one,
+            the hypothesis of a pair, gets the token. Labels are integers.
+        target: Label name or integer label that the token hints at.
+        p_prev: Float in [0, 1], the prevalence of biased rows.
+        p_str: Float in [0, 1], the strength of the bias.
+        token: String that is appended. Defaults to `" !!"`.
+        seed: Integer; the same seed appends to the same rows.
+
+    Returns:
+        A new `Split` whose groups are label × token present; the groups of
+        `split` are replaced.
+
+    Raises:
+        ValueError: If a probability is outside [0, 1], or `target` unknown.
+        TypeError: If the inputs are not texts.
+
+    Example:
+
+    >>> split = Split(["a", "b"], ["yes", "no"])
+    >>> inject_token(split, "yes", p_prev=1.0, p_str=1.0).x.tolist()
+    ['a !!', 'b']
+
+    Reference:
+
+    - Biased-SNLI of EDGE: (`p_prev`, `p_str`) is (0.25, 0.90) or
+      (0.33, 0.50) in training and (0.66, 0.50) in the test set, the target
+      is entailment.
+    """
+    p_prev = _check_probability(p_prev, "p_prev")
+    p_str = _check_probability(p_str, "p_str")
+    if not isinstance(split, Split):
+        raise TypeError(
+            f"`split` must be a `Split`. Received: {type(split).__name__}"
+        )
+    if not isinstance(token, str) or not token:
+        raise ValueError(
+            f"`token` must be a non-empty string. Received: token={token!r}"
+        )
+    last = split.x[-1] if isinstance(split.x, tuple) else split.x
+    if not is_text(last):
+        raise TypeError(
+            "`inject_token` needs texts: a list of strings, or a tuple of "
+            f"them. Received: {split}"
+        )
+    labels = class_labels(split, "`inject_token`")
+    index = _target_index(split, target)
+    rng = np.random.default_rng(seed)
+    biased = rng.random(len(split)) < p_prev
+    chance = np.where(labels == index, p_str, 1.0 - p_str)
+    present = biased & (rng.random(len(split)) < chance)
+    texts = last.copy()
+    texts[present] = [text + token for text in last[present]]
+    x = (*split.x[:-1], texts) if isinstance(split.x, tuple) else texts
+    return split._replace(x=x).with_label_groups({"token": present})

@@ -1,0 +1,65 @@
+"""Which rows to draw: quotas, and strata."""
+
+import numpy as np
+
+
+def check_size(n: int, rows: int) -> None:
+    """Raises if `n` of `rows` rows cannot be drawn."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"`n` must be an integer. Received: n={n!r}")
+    if not 1 <= n <= rows:
+        raise ValueError(
+            f"`n` must be between 1 and the {rows} rows of the split. "
+            f"Received: n={n}"
+        )
+
+
+def quotas(sizes: np.ndarray, n: int) -> np.ndarray:
+    """Shares `n` out equally over cells, none above its size.
+
+    What a small cell cannot give, the others share; of a remainder that
+    does not divide, the first cells get one each.
+
+    Args:
+        sizes: Integer array of shape `(cells,)`.
+        n: Integer, at most `sizes.sum()`.
+
+    Returns:
+        Integer array of shape `(cells,)` that sums to `n`.
+    """
+    result = np.zeros_like(sizes)
+    while n > 0:
+        open_cells = np.flatnonzero(result < sizes)
+        share = max(n // len(open_cells), 1)
+        for cell in open_cells[:n]:
+            given = min(share, int(sizes[cell] - result[cell]), n)
+            result[cell] += given
+            n -= given
+    return result
+
+
+def draw(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws `n` row indices, equally many of each cell where possible."""
+    codes, counts = np.unique(cells, return_counts=True)
+    chosen = [
+        rng.permutation(np.flatnonzero(cells == code))[:quota]
+        for code, quota in zip(codes, quotas(counts, n), strict=True)
+    ]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def stratified_mask(
+    cells: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns a mask of `round(fraction * n)` rows, stratified by cell."""
+    codes, counts = np.unique(cells, return_counts=True)
+    exact = counts * fraction
+    taken = np.floor(exact).astype(int)
+    # largest remainders, so that the total is right too
+    rest = round(fraction * len(cells)) - int(taken.sum())
+    for cell in np.argsort(taken - exact, kind="stable")[: max(rest, 0)]:
+        taken[cell] += 1
+    mask = np.zeros(len(cells), dtype=bool)
+    for code, number in zip(codes, taken, strict=True):
+        mask[rng.permutation(np.flatnonzero(cells == code))[:number]] = True
+    return mask

@@ -1,0 +1,399 @@
+"""`Split`: inputs, labels and groups of one part of a data set."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from keras_debias.data import reading
+from keras_debias.data import sampling
+from keras_debias.data.checks import check_inputs
+from keras_debias.data.checks import check_labels
+from keras_debias.data.checks import check_sample_weight
+from keras_debias.data.checks import class_labels
+from keras_debias.data.checks import describe_inputs
+from keras_debias.data.checks import num_rows
+from keras_debias.data.checks import take_rows
+from keras_debias.data.groups import Groups
+from keras_debias.data.labels import check_label_names
+from keras_debias.data.labels import match_labels
+from keras_debias.data.labels import reindex
+
+
+class Split:
+    """Inputs, labels and groups of one part of a data set: a value.
+
+    Everything is checked here, so that what a model receives is sound.
+
+    Args:
+        x: The inputs, `n` rows: an array, a list of strings, a tuple of
+            lists of strings (pairs of texts), or a dict of arrays.
+        y: The labels: integers or strings of shape `(n,)`, any other numeric
+            array with `n` rows (regression, multi-hot labels), or None.
+            Strings become int32 indices into `label_names`.
+        groups: None, an array of shape `(n,)` of strings or integers, a dict
+            from name to such arrays (crossed into one group a row), or a
+            `keras_debias.data.Groups`.
+        label_names: Sequence of strings, the name of each label. Defaults
+            to the sorted unique labels where `y` holds strings, else None.
+        sample_weight: Float array of shape `(n,)` or None.
+        name: String or None, shown in tables.
+
+    Raises:
+        ValueError: If lengths differ, there are no rows, labels are out of
+            range, unknown, missing or not finite, or weights are negative.
+        TypeError: If a part has the wrong type.
+
+    Example:
+
+    >>> split = Split(
+    ...     (["A dog runs.", "A cat sits."], ["A pet moves.", "It rains."]),
+    ...     ["entailment", "neutral"],
+    ...     groups={"animal": ["dog", "cat"]},
+    ... )
+    >>> split.label_names
+    ('entailment', 'neutral')
+    >>> split.groups.names
+    ('animal=cat', 'animal=dog')
+    """
+
+    def __init__(
+        self,
+        x,
+        y=None,
+        groups=None,
+        label_names: Sequence[str] | None = None,
+        sample_weight=None,
+        name: str | None = None,
+    ):
+        if name is not None and not isinstance(name, str):
+            raise TypeError(
+                f"`name` must be a string or None. Received: name={name!r}"
+            )
+        x, n = check_inputs(x)
+        y, label_names = check_labels(y, label_names, n)
+        sample_weight = check_sample_weight(sample_weight, n)
+        if isinstance(groups, Mapping):
+            groups = Groups.from_columns(groups)
+        elif groups is not None and not isinstance(groups, Groups):
+            groups = Groups.from_values(groups)
+        if groups is not None and len(groups) != n:
+            raise ValueError(
+                "`groups` must have one value a row of `x`. Received: "
+                f"{len(groups)} groups for {n} rows."
+            )
+        self.__dict__.update(
+            x=x,
+            y=y,
+            groups=groups,
+            label_names=label_names,
+            sample_weight=sample_weight,
+            name=name,
+        )
+
+    def __setattr__(self, name, value):
+        raise AttributeError(
+            f"`Split` is immutable: `{name}` cannot be set. Make a new one, "
+            "for instance with `split.with_groups(...)`."
+        )
+
+    def __len__(self) -> int:
+        return num_rows(self.x)
+
+    def __repr__(self) -> str:
+        parts = [] if self.name is None else [f"name={self.name!r}"]
+        parts += [f"n={len(self)}", f"x={describe_inputs(self.x)}"]
+        if self.label_names is not None:
+            parts.append(f"label_names={self.label_names}")
+        if self.groups is not None:
+            parts.append(f"groups={len(self.groups.names)}")
+        return f"Split({', '.join(parts)})"
+
+    def _replace(self, **changes) -> "Split":
+        return Split(**{**self.__dict__, **changes})
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: pd.DataFrame,
+        x: str | Sequence[str],
+        y: str | None = None,
+        groups: str | Sequence[str] = (),
+        label_names: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        name: str | None = None,
+    ) -> "Split":
+        """Makes a `Split` from the columns of a data frame.
+
+        Args:
+            frame: `pandas.DataFrame`.
+            x: Column name, or tuple of column names: pairs of texts.
+            y: Column name or None.
+            groups: Column name or tuple of column names, crossed.
+            label_names: See `Split`.
+            sample_weight: Column name or None.
+            name: String or None.
+
+        Returns:
+            A `Split`.
+
+        Raises:
+            ValueError: If a column is absent, or `x` or `y` have missing
+                values.
+
+        Example:
+
+        >>> frame = pd.DataFrame({"text": ["a", "b"], "label": ["no", "yes"]})
+        >>> Split.from_pandas(frame, x="text", y="label")
+        Split(n=2, x=texts, label_names=('no', 'yes'))
+        """
+        return cls(
+            **reading.parts_from_frame(
+                frame, x, y, groups, label_names, sample_weight
+            ),
+            name=name,
+        )
+
+    @classmethod
+    def from_csv(
+        cls,
+        path,
+        x: str | Sequence[str],
+        y: str | None = None,
+        groups: str | Sequence[str] = (),
+        label_names: Sequence[str] | None = None,
+        sample_weight: str | None = None,
+        name: str | None = None,
+        **read_csv_options,
+    ) -> "Split":
+        """Makes a `Split` from a CSV file.
+
+        Only an empty cell is a missing value: words such as "None" or "NA"
+        are text. A missing group value forms the group "none".
+
+        Args:
+            path: Path of the file; `pandas.read_csv` reads it.
+            x, y, groups, label_names, sample_weight, name: See
+                `from_pandas`.
+            **read_csv_options: Passed to `pandas.read_csv`, for instance
+                `sep="\\t"`.
+
+        Returns:
+            A `Split`. Errors are those of `from_pandas`.
+
+        Example:
+
+        ```python
+        split = keras_debias.data.Split.from_csv(
+            "pairs.csv", x=("premise", "hypothesis"), y="label"
+        )
+        ```
+        """
+        options = {
+            "keep_default_na": False,
+            "na_values": [""],
+            **read_csv_options,
+        }
+        frame = pd.read_csv(path, **options)
+        return cls.from_pandas(
+            frame, x, y, groups, label_names, sample_weight, name
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset,
+        x: str | Sequence[str],
+        y: str | None = None,
+        groups: str | Sequence[str] = (),
+        label_names: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> "Split":
+        """Makes a `Split` from a `datasets.Dataset`.
+
+        A `ClassLabel` column gives `label_names`; rows with the label -1
+        (no gold label) are dropped with a warning that counts them. A list
+        of `ClassLabel` becomes multi-hot labels.
+
+        Args:
+            dataset: A `datasets.Dataset`: one split.
+            x, y, groups: See `from_pandas`.
+            label_names: See `Split`; defaults to those of the column.
+            name: String or None.
+
+        Returns:
+            A `Split`.
+
+        Raises:
+            TypeError: If `dataset` is not one map-style split.
+            ValueError: If a column is absent, `x` or `y` have missing
+                values, or no row has a gold label.
+
+        Example:
+
+        ```python
+        snli = datasets.load_dataset("stanfordnlp/snli", split="train")
+        split = keras_debias.data.Split.from_dataset(
+            snli, x=("premise", "hypothesis"), y="label"
+        )
+        ```
+        """
+        return cls(
+            **reading.parts_from_dataset(dataset, x, y, groups, label_names),
+            name=name,
+        )
+
+    def take(self, indices) -> "Split":
+        """Returns the rows `indices`, with the same names.
+
+        Args:
+            indices: Integer array, or boolean mask of shape `(n,)`.
+        """
+        indices = np.asarray(indices)
+        if indices.dtype == bool and indices.shape == (len(self),):
+            indices = np.flatnonzero(indices)
+        elif indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise TypeError(
+                "`indices` must be a 1-D array of integers, or a boolean mask "
+                f"with one value a row ({len(self)}). Received: shape "
+                f"{indices.shape}, dtype {indices.dtype}"
+            )
+        weight = self.sample_weight
+        return self._replace(
+            x=take_rows(self.x, indices),
+            y=None if self.y is None else self.y[indices],
+            groups=None if self.groups is None else self.groups.take(indices),
+            sample_weight=None if weight is None else weight[indices],
+        )
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        balance_groups: bool = False,
+        balance_labels: bool = False,
+    ) -> "Split":
+        """Draws `n` rows without replacement, in random order.
+
+        Args:
+            n: Integer, the number of rows; at most `len(split)`.
+            seed: Integer; the same seed draws the same rows.
+            balance_groups: Boolean, whether all groups get the same number
+                of rows, as far as they have as many.
+            balance_labels: Boolean, the same for the labels.
+
+        Returns:
+            A `Split` of `n` rows.
+
+        Raises:
+            ValueError: If `n` is out of range, both flags are set, or there
+                is nothing to balance by.
+        """
+        sampling.check_size(n, len(self))
+        if balance_groups and balance_labels:
+            raise ValueError(
+                "Only one of `balance_groups` and `balance_labels` can be "
+                "set. To balance labels crossed with groups, use "
+                "`split.with_label_groups(...)` and `balance_groups=True`."
+            )
+        if balance_groups and self.groups is None:
+            raise ValueError(
+                "`balance_groups=True` needs groups, and this split has "
+                "none. Use `split.with_groups(...)` first."
+            )
+        cells = np.zeros(len(self), dtype="int64")
+        if balance_groups:
+            cells = self.groups.ids
+        elif balance_labels:
+            cells = class_labels(self, "`balance_labels=True`")
+        return self.take(sampling.draw(cells, n, np.random.default_rng(seed)))
+
+    def partition(
+        self, fraction: float, seed: int = 0
+    ) -> tuple["Split", "Split"]:
+        """Divides the rows in two, stratified by label; order is kept.
+
+        Args:
+            fraction: Float between 0 and 1, the first part's share.
+            seed: Integer; the same seed gives the same parts.
+
+        Returns:
+            Tuple of two `Split`s, with `fraction` and the rest of the rows.
+
+        Raises:
+            ValueError: If `fraction` would leave one part empty.
+        """
+        n = len(self)
+        if not 0 < fraction < 1 or not 0 < round(fraction * n) < n:
+            raise ValueError(
+                "`fraction` must be between 0 and 1 and leave at least one "
+                f"row in both parts. Received: fraction={fraction} for {n} "
+                "rows."
+            )
+        cells = np.zeros(n, dtype="int64")
+        if self.y is not None and self.y.ndim == 1 and self.y.dtype.kind == "i":
+            cells = self.y
+        first = sampling.stratified_mask(
+            cells, fraction, np.random.default_rng(seed)
+        )
+        return self.take(first), self.take(~first)
+
+    def with_groups(self, groups) -> "Split":
+        """Returns the same rows with other `groups` (see `Split`)."""
+        return self._replace(groups=groups)
+
+    def with_label_groups(
+        self, extra: Mapping[str, Sequence] | None = None
+    ) -> "Split":
+        """Returns the same rows grouped by label and `extra` attributes.
+
+        Args:
+            extra: Dict from attribute name to one value a row, or None.
+
+        Returns:
+            A `Split` with group names like `"label=neutral, token=no"`.
+
+        Example:
+
+        >>> split = Split(["a", "b"], ["no", "yes"])
+        >>> split.with_label_groups({"short": [True, True]}).groups.names
+        ('label=no, short=yes', 'label=yes, short=yes')
+        """
+        y = class_labels(self, "`with_label_groups`")
+        names = self.label_names
+        if names is not None:
+            y = pd.Categorical.from_codes(y, list(names))
+        return self.with_groups({"label": y, **(extra or {})})
+
+    def align_labels(self, label_names: Sequence[str]) -> "Split":
+        """Returns the same rows with labels indexed in another order.
+
+        Names are compared without case, blanks, hyphens and underscores, and
+        "non" is "not".
+
+        Args:
+            label_names: Sequence of strings that holds every label name of
+                this split, in the order wanted.
+
+        Returns:
+            A `Split` whose `label_names` are those given.
+
+        Raises:
+            ValueError: If a label name of this split is not among them.
+        """
+        wanted = check_label_names(label_names)
+        if self.label_names is None:
+            raise ValueError(
+                "`align_labels` needs a split with `label_names`, and this "
+                f"one has none. Received: label_names={wanted}"
+            )
+        indices = match_labels(self.label_names, wanted)
+        if None in indices or len(set(indices)) != len(indices):
+            raise ValueError(
+                "Every label name of the split must be one of `label_names`. "
+                f"Received: label_names={wanted}, but the split has "
+                f"{self.label_names}."
+            )
+        y = None if self.y is None else reindex(self.y, indices, len(wanted))
+        return self._replace(y=y, label_names=wanted)

@@ -1,0 +1,208 @@
+"""`Scores`: what `evaluate` found, to read, print, save and plot."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import pandas as pd
+
+from keras_debias.evaluation import plot
+from keras_debias.evaluation.files import written_whole
+from keras_debias.evaluation.table import scores_table
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupScore:
+    """Accuracy of one group.
+
+    Attributes:
+        name: String.
+        n: Integer, the number of rows.
+        accuracy: Float, or None if the group is empty.
+        interval: Tuple of two floats, the bootstrap interval, or None.
+    """
+
+    name: str
+    n: int
+    accuracy: float | None
+    interval: Interval | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitScore:
+    """What was measured on one split.
+
+    Attributes:
+        name: String.
+        n: Integer, the number of rows.
+        accuracy: Float; for multi-label splits the share of rows with all
+            labels right.
+        weighted_f1: Float, F1 averaged over classes by their frequency.
+        groups: Tuple of `GroupScore`; empty if the split has no groups.
+        worst_group: String, the name of the group with the lowest accuracy,
+            or None without groups.
+        worst_group_accuracy: Float or None.
+        gap: Float or None, `accuracy - worst_group_accuracy`.
+        train_weighted_accuracy: Float or None, group accuracies averaged by
+            the group shares of the training split.
+        accuracy_interval, worst_group_accuracy_interval, gap_interval:
+            Tuples of two floats, bootstrap intervals, or None.
+    """
+
+    name: str
+    n: int
+    accuracy: float
+    weighted_f1: float
+    groups: tuple[GroupScore, ...] = ()
+    worst_group: str | None = None
+    worst_group_accuracy: float | None = None
+    gap: float | None = None
+    train_weighted_accuracy: float | None = None
+    accuracy_interval: Interval | None = None
+    worst_group_accuracy_interval: Interval | None = None
+    gap_interval: Interval | None = None
+
+
+def _interval(value) -> Interval | None:
+    return None if value is None else (float(value[0]), float(value[1]))
+
+
+def _split_from_dict(values: dict) -> SplitScore:
+    groups = tuple(
+        GroupScore(**{**group, "interval": _interval(group["interval"])})
+        for group in values["groups"]
+    )
+    intervals = {
+        key: _interval(value)
+        for key, value in values.items()
+        if key.endswith("_interval")
+    }
+    return SplitScore(**{**values, "groups": groups, **intervals})
+
+
+class Scores:
+    """The scores of one model on several splits, in order.
+
+    `scores["hans"].accuracy` is a number, `print(scores)` a table.
+
+    Args:
+        splits: Sequence of `SplitScore`.
+        predictions: `pandas.DataFrame` or None.
+        confidence: Float, that of the intervals, or None without them.
+
+    Example:
+
+    >>> scores = Scores([SplitScore("test", 4, accuracy=0.5, weighted_f1=0.5)])
+    >>> scores["test"].accuracy
+    0.5
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[SplitScore],
+        predictions: pd.DataFrame | None = None,
+        confidence: float | None = None,
+    ):
+        self._splits = {split.name: split for split in splits}
+        self._predictions = predictions
+        self.confidence = confidence
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self._splits)
+
+    def __getitem__(self, name: str) -> SplitScore:
+        if name not in self._splits:
+            raise KeyError(f"No split {name!r}; there are {self.names}.")
+        return self._splits[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._splits
+
+    def __iter__(self) -> Iterator[SplitScore]:
+        return iter(self._splits.values())
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __str__(self) -> str:
+        return scores_table(self)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{s.name}: {s.accuracy:.3f}" for s in self)
+        return f"Scores({inside})"
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One line a row: `split, row, label, prediction, group`."""
+        if self._predictions is None:
+            raise ValueError(
+                "These scores were read from a file that holds no "
+                "predictions. Save them with `scores.save_predictions(path)` "
+                "where they are made."
+            )
+        return self._predictions
+
+    def save_predictions(self, path: str | os.PathLike) -> None:
+        """Writes the predictions, compressed.
+
+        Args:
+            path: Path that ends in `.csv.gz` or `.parquet`.
+        """
+        name = os.fspath(path)
+        if not name.endswith((".csv.gz", ".parquet")):
+            raise ValueError(
+                "`path` must end in '.csv.gz' or '.parquet'. Received: "
+                f"path={name!r}"
+            )
+        predictions = self.predictions
+        with written_whole(path) as temporary:
+            if name.endswith(".parquet"):
+                predictions.to_parquet(temporary, index=False)
+            else:
+                predictions.to_csv(temporary, index=False, compression="gzip")
+
+    def to_dict(self) -> dict:
+        """Returns the scores, without predictions, as JSON would hold them."""
+        splits = [dataclasses.asdict(split) for split in self]
+        return {"confidence": self.confidence, "splits": splits}
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Writes the scores, without predictions, to a JSON file."""
+        with written_whole(path) as temporary:
+            temporary.write_text(
+                json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
+                encoding="utf-8",
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Scores":
+        """Makes `Scores` of what `to_dict` returns."""
+        return cls(
+            [_split_from_dict(split) for split in values["splits"]],
+            confidence=values["confidence"],
+        )
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> "Scores":
+        """Reads scores that `to_json` wrote."""
+        with open(path, encoding="utf-8") as file:
+            return cls.from_dict(json.load(file))
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """Draws overall and worst-group accuracy, and every group.
+
+        Needs matplotlib.
+
+        Args:
+            path: Path of a picture to be written, or None.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        return plot.plot_scores(self, path)

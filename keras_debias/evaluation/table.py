@@ -1,0 +1,128 @@
+"""Scores as plain text."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+Interval = tuple[float, float] | None
+
+
+def percent(value: float | None, interval: Interval = None) -> str:
+    """Returns a fraction as percent, with its interval if there is one."""
+    if value is None:
+        return "-"
+    text = f"{100 * value:.1f}"
+    if interval is not None:
+        text += f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return text
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns an aligned table: first column left, the others right."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+
+    def line(cells):
+        first = cells[0].ljust(widths[0])
+        others = [
+            cell.rjust(width)
+            for cell, width in zip(cells[1:], widths[1:], strict=True)
+        ]
+        return "  ".join([first, *others]).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def scores_table(scores) -> str:
+    """Returns the tables that `print(scores)` shows."""
+    header = ["split", "n", "accuracy", "weighted F1", "worst group", "gap"]
+    weighted = any(s.train_weighted_accuracy is not None for s in scores)
+    if weighted:
+        header.append("train-weighted")
+    rows, group_rows = [], []
+    for split in scores:
+        rows.append(
+            [
+                split.name,
+                f"{split.n:,}",
+                percent(split.accuracy, split.accuracy_interval),
+                percent(split.weighted_f1),
+                percent(
+                    split.worst_group_accuracy,
+                    split.worst_group_accuracy_interval,
+                ),
+                percent(split.gap, split.gap_interval),
+            ]
+        )
+        if weighted:
+            rows[-1].append(percent(split.train_weighted_accuracy))
+        for group in split.groups:
+            worst = group.name == split.worst_group
+            group_rows.append(
+                [
+                    f"{split.name}: {group.name}" + (" (worst)" * worst),
+                    f"{group.n:,}",
+                    percent(group.accuracy, group.interval),
+                ]
+            )
+    parts = [text_table(header, rows)]
+    if group_rows:
+        parts.append(text_table(["group", "n", "accuracy"], group_rows))
+    note = "Percent; gap = accuracy - worst group."
+    if scores.confidence is not None:
+        note += f" Brackets: {100 * scores.confidence:g} % bootstrap interval."
+    return "\n\n".join([*parts, note])
+
+
+def comparison_table(named_scores: Mapping[str, object]) -> str:
+    """Returns several scores side by side as a text table.
+
+    Args:
+        named_scores: Dict from a name, for instance that of a method, to
+            `Scores`.
+
+    Returns:
+        String: one line a name; accuracy, worst group and gap of each split
+        in percent.
+
+    Raises:
+        ValueError: If there is nothing to compare.
+
+    Example:
+
+    ```python
+    print(comparison_table({"TaskOnly": plain, "EDGE": debiased}))
+    ```
+    """
+    names = split_names(named_scores)
+    header = [""]
+    for name in names:
+        header += [f"{name} accuracy", "worst group", "gap"]
+    rows = []
+    for method, scores in named_scores.items():
+        row = [method]
+        for name in names:
+            if name not in scores:
+                row += ["-", "-", "-"]
+                continue
+            split = scores[name]
+            row += [
+                percent(split.accuracy),
+                percent(split.worst_group_accuracy),
+                percent(split.gap),
+            ]
+        rows.append(row)
+    return text_table(header, rows)
+
+
+def split_names(named_scores: Mapping[str, object]) -> list[str]:
+    """Returns the splits of several scores, in order, each once."""
+    if not isinstance(named_scores, Mapping) or not named_scores:
+        raise ValueError(
+            "`named_scores` must be a non-empty dict from name to `Scores`. "
+            f"Received: {named_scores!r}"
+        )
+    seen = {}
+    for scores in named_scores.values():
+        seen.update(dict.fromkeys(scores.names))
+    return list(seen)

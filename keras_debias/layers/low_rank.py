@@ -1,0 +1,232 @@
+"""What the layers with a low-rank update share."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.linalg import kernel_view
+
+
+def validate_low_rank(rank, alpha, dropout) -> None:
+    """Raises for settings that no low-rank update can have."""
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise ValueError(
+            f"Expected `rank` to be a positive integer. Received: rank={rank}"
+        )
+    if alpha is not None and not (np.isfinite(alpha) and alpha > 0):
+        raise ValueError(
+            "Expected `alpha` to be a positive finite number, or `None` "
+            f"for `alpha=rank`. Received: alpha={alpha}"
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"Expected `dropout` in [0, 1). Received: dropout={dropout}"
+        )
+
+
+class LowRankUpdate:
+    """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
+
+    Mixed into `Dense` and `EinsumDense`. With starting factors the update
+    is `s ((x A) B - (x A0) B0)`: the layer starts as it was and the kernel
+    is never written to, so that disabling is exact to the bit.
+    """
+
+    def _build_low_rank(self):
+        """The end of `build` of a layer that was made with a rank."""
+        *settings, train_bias, has_start = self._low_rank_arguments
+        start = None
+        if has_start:
+            # Placeholders: the real ones come with the weights.
+            view = kernel_view(self)
+            start = (
+                np.zeros((view.inputs, settings[0])),
+                np.zeros((settings[0], view.outputs)),
+            )
+        self.add_low_rank(*settings, start=start, train_bias=train_bias)
+
+    def add_low_rank(
+        self,
+        rank,
+        alpha=None,
+        dropout=0.0,
+        rank_stabilized=False,
+        start=None,
+        train_bias=False,
+    ):
+        """Adds the factors to the built layer and freezes its kernel.
+
+        `start` is a pair of arrays `(A0, B0)` of shapes `(inputs, rank)` and
+        `(rank, outputs)`, or `None` for random `A` and zero `B`.
+        """
+        view = kernel_view(self)
+        self.rank = rank
+        self.alpha = rank if alpha is None else alpha
+        self.dropout = dropout
+        self.rank_stabilized = rank_stabilized
+        self.train_bias = train_bias
+        self.has_start = start is not None
+
+        # float32 whatever the base is kept in: small updates would be lost.
+        def add(name, shape, value, trainable):
+            if value is None:
+                # The usual start of LoRA: uniform in +-1/sqrt(inputs).
+                value = keras.initializers.VarianceScaling(
+                    1 / 3, mode="fan_in", distribution="uniform"
+                )
+            elif not isinstance(value, keras.initializers.Initializer):
+                array = np.asarray(value, dtype="float32")
+
+                def value(shape, dtype=None):
+                    return ops.convert_to_tensor(array, dtype=dtype)
+
+            return self.add_weight(
+                name=name,
+                shape=shape,
+                initializer=value,
+                dtype="float32",
+                trainable=trainable,
+            )
+
+        a0, b0 = (None, keras.initializers.Zeros()) if start is None else start
+        a_shape, b_shape = (view.inputs, rank), (rank, view.outputs)
+        self.lora_a = add("lora_a", a_shape, a0, True)
+        self.lora_b = add("lora_b", b_shape, b0, True)
+        if start is not None:
+            self.lora_a_start = add("lora_a_start", a_shape, a0, False)
+            self.lora_b_start = add("lora_b_start", b_shape, b0, False)
+        # A variable and not a Python flag: compiled functions see it change.
+        self.lora_gate = add("lora_gate", (), keras.initializers.Ones(), False)
+        if dropout:
+            self.lora_seed = keras.random.SeedGenerator()
+        self.lora_a.trainable = True
+        self.lora_b.trainable = True
+        self.kernel.trainable = False
+        if self.bias is not None:
+            self.bias.trainable = train_bias
+        self._save_separately = False
+
+    def remove_low_rank(self):
+        """Takes the factors away again."""
+        for variable in self.low_rank_variables:
+            _keras_internals.remove_weight(self, variable)
+        if self.dropout:
+            _keras_internals.remove_seed_generator(self, self.lora_seed)
+        for name in (
+            *("lora_a", "lora_b", "lora_gate", "rank", "alpha", "dropout"),
+            *("rank_stabilized", "train_bias", "has_start"),
+            *("lora_a_start", "lora_b_start", "lora_seed", "adapter"),
+            *("_save_separately", "_low_rank_arguments"),
+        ):
+            self.__dict__.pop(name, None)
+
+    @property
+    def low_rank_variables(self) -> list[keras.Variable]:
+        variables = [self.lora_a, self.lora_b]
+        if self.has_start:
+            variables += [self.lora_a_start, self.lora_b_start]
+        return variables + [self.lora_gate]
+
+    @property
+    def scaling(self) -> float:
+        """The factor `s` before the update."""
+        divisor = self.rank**0.5 if self.rank_stabilized else self.rank
+        return self.alpha / divisor
+
+    def _update(self, x, training):
+        """The low-rank path for the inputs `x` of the layer."""
+        view = kernel_view(self)
+        scale = ops.cast(self.lora_gate * self.scaling, self.compute_dtype)
+        dropped = x
+        if training and self.dropout:
+            dropped = keras.random.dropout(x, self.dropout, seed=self.lora_seed)
+        if not self.has_start:
+            return view.up(view.down(dropped, self.lora_a) * scale, self.lora_b)
+        if dropped is x:
+            # One pair of products for both: rank is small, calls are not.
+            a = ops.concatenate([self.lora_a, self.lora_a_start], axis=1)
+            b = ops.concatenate([self.lora_b, -self.lora_b_start], axis=0)
+            return view.up(view.down(x, a) * scale, b)
+        return view.up(
+            view.down(dropped, self.lora_a) * scale, self.lora_b
+        ) - view.up(view.down(x, self.lora_a_start) * scale, self.lora_b_start)
+
+    def delta(self):
+        """The update as a full kernel, float32: `s (A B - A0 B0)`."""
+        matrix = ops.matmul(self.lora_a, self.lora_b)
+        if self.has_start:
+            matrix = matrix - ops.matmul(self.lora_a_start, self.lora_b_start)
+        scale = self.lora_gate * self.scaling
+        return kernel_view(self).from_matrix(matrix * scale)
+
+    def merged_kernel(self):
+        """The kernel with the update added, in the kernel's dtype."""
+        merged = ops.cast(self.kernel.value, "float32") + self.delta()
+        return ops.cast(merged, self.kernel.dtype)
+
+    def reset_update(self) -> None:
+        """Makes the update zero again."""
+        if self.has_start:
+            self.lora_a.assign(self.lora_a_start)
+            self.lora_b.assign(self.lora_b_start)
+        else:
+            self.lora_b.assign(ops.zeros_like(self.lora_b))
+
+    def low_rank_config(self) -> dict:
+        return {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "dropout": self.dropout,
+            "rank_stabilized": self.rank_stabilized,
+            "has_start": self.has_start,
+            "train_bias": self.train_bias,
+        }
+
+    # What a checkpoint of the bare model holds must load into a model
+    # without adapters, hence merged; a `DebiasedModel` restores the adapters
+    # and asks for the parts, with `_save_separately`, for one save.
+    def save_parts_next(self) -> None:
+        """Makes the next save write the factors apart from the kernel."""
+        self._save_separately = True
+
+    def save_own_variables(self, store):
+        if not self.built:
+            return
+        separately, self._save_separately = self._save_separately, False
+        store["0"] = self.kernel if separately else self.merged_kernel()
+        if self.bias is not None:
+            store["1"] = self.bias
+        if separately:
+            for name in self._factor_names:
+                store[name] = getattr(self, name)
+
+    def load_own_variables(self, store):
+        if not self.built:
+            return
+        names = ["0"] + (["1"] if self.bias is not None else [])
+        separate = "lora_a" in store
+        if separate:
+            names += self._factor_names
+        missing = [name for name in names if name not in store]
+        if missing or len(store.keys()) != len(names):
+            raise ValueError(
+                f"Layer '{self.name}' expected the variables {names}. "
+                f"Received: {sorted(store.keys())}. The file was saved from "
+                "a layer with another bias setting or another adapter."
+            )
+        self.kernel.assign(store["0"])
+        if self.bias is not None:
+            self.bias.assign(store["1"])
+        if separate:
+            for name in self._factor_names:
+                getattr(self, name).assign(store[name])
+        else:
+            self.reset_update()
+
+    @property
+    def _factor_names(self) -> list[str]:
+        names = ["lora_a", "lora_b"]
+        if self.has_start:
+            names += ["lora_a_start", "lora_b_start"]
+        return names

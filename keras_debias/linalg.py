@@ -1,0 +1,218 @@
+"""The one 2-D view of any kernel, and small linear algebra on it."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelView:
+    """The kernel of a `Dense` or `EinsumDense` layer as inputs x outputs.
+
+    An einsum such as `"btd,ndh->btnh"` sums over some axes of its kernel
+    (here `d`: the inputs) and keeps the others (`n`, `h`: the outputs).
+    Flattening each kind in the kernel's own order gives the matrix that
+    low-rank factors live on, whatever the order of the axes.
+
+    Args:
+        equation: string. The einsum of the layer; `Dense` is
+            `"...a,ab->...b"`.
+        shape: tuple of ints. The shape of the kernel.
+
+    Example:
+
+    >>> view = KernelView("btd,ndh->btnh", (4, 16, 8))
+    >>> view.inputs, view.outputs
+    (16, 32)
+    """
+
+    equation: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self):
+        shared = set(self._kernel) & set(self._input) & set(self._output)
+        summed = set(self._kernel) - set(self._input) - set(self._output)
+        if shared or summed:
+            raise ValueError(
+                "Expected an `equation` in which each kernel axis is either "
+                "summed with the input or kept in the output. Received: "
+                f"equation={self.equation!r}, in which the axes "
+                f"{sorted(shared | summed)} are neither. Leave this layer "
+                "out of `targets`."
+            )
+
+    @property
+    def _input(self) -> str:
+        return self.equation.split("->")[0].split(",")[0]
+
+    @property
+    def _kernel(self) -> str:
+        return self.equation.split("->")[0].split(",")[1]
+
+    @property
+    def _output(self) -> str:
+        return self.equation.split("->")[1]
+
+    @property
+    def _summed(self) -> str:
+        return "".join(c for c in self._kernel if c in self._input)
+
+    @property
+    def _kept(self) -> str:
+        return "".join(c for c in self._kernel if c not in self._input)
+
+    @property
+    def _batch(self) -> str:
+        """The axes of the output that come from the input."""
+        output = self._output
+        for letter in self._kept:
+            output = output.replace(letter, "")
+        return output
+
+    def _sizes(self, letters: str) -> tuple[int, ...]:
+        sizes = dict(zip(self._kernel, self.shape))
+        return tuple(sizes[letter] for letter in letters)
+
+    @property
+    def inputs(self) -> int:
+        return math.prod(self._sizes(self._summed))
+
+    @property
+    def outputs(self) -> int:
+        return math.prod(self._sizes(self._kept))
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(self._kernel.index(c) for c in self._summed + self._kept)
+
+    def to_matrix(self, kernel):
+        """The kernel as a matrix of shape `(inputs, outputs)`."""
+        kernel = ops.transpose(kernel, self._axes)
+        return ops.reshape(kernel, (self.inputs, self.outputs))
+
+    def from_matrix(self, matrix):
+        """A matrix of shape `(inputs, outputs)` as a kernel."""
+        kernel = ops.reshape(matrix, self._sizes(self._summed + self._kept))
+        return ops.transpose(kernel, tuple(np.argsort(self._axes).tolist()))
+
+    @property
+    def _is_trailing(self) -> bool:
+        """Whether plain reshapes around a matmul do what the einsum does."""
+        return (
+            self._input == self._batch + self._summed
+            and self._output == self._batch + self._kept
+        )
+
+    def down(self, x, a):
+        """`x A`: inputs of the layer times a factor `(inputs, rank)`."""
+        if self._is_trailing:
+            if len(self._summed) > 1:
+                batch = ops.shape(x)[: -len(self._summed)]
+                x = ops.reshape(x, (*batch, self.inputs))
+            return ops.matmul(x, a)
+        letter = self._free_letter
+        a = ops.reshape(a, (*self._sizes(self._summed), a.shape[-1]))
+        return ops.einsum(
+            f"{self._input},{self._summed}{letter}->{self._batch}{letter}",
+            x,
+            a,
+        )
+
+    def up(self, h, b):
+        """`h B`: rank-sized activations times a factor `(rank, outputs)`."""
+        if self._is_trailing:
+            y = ops.matmul(h, b)
+            if len(self._kept) > 1:
+                batch = ops.shape(y)[:-1]
+                y = ops.reshape(y, (*batch, *self._sizes(self._kept)))
+            return y
+        letter = self._free_letter
+        b = ops.reshape(b, (b.shape[0], *self._sizes(self._kept)))
+        return ops.einsum(
+            f"{self._batch}{letter},{letter}{self._kept}->{self._output}",
+            h,
+            b,
+        )
+
+    @property
+    def _free_letter(self) -> str:
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        return next(c for c in letters if c not in self.equation)
+
+
+def kernel_view(layer: keras.Layer) -> KernelView:
+    """The 2-D view of the kernel of a built `Dense` or `EinsumDense`."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        equation = layer.equation.replace(" ", "")
+    else:
+        equation = "...a,ab->...b"
+    return KernelView(equation, tuple(int(s) for s in layer.kernel.shape))
+
+
+def truncated_svd(
+    matrix: np.ndarray,
+    rank: int,
+    num_iterations: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The leading singular triplets of a matrix.
+
+    Args:
+        matrix: float array of shape `(m, n)`.
+        rank: int. How many triplets.
+        num_iterations: int or `None`. `None` takes the exact decomposition;
+            an integer the randomized one with so many power iterations.
+        seed: int. Seed of the randomized one.
+
+    Returns:
+        `(U, s, Vt)` of shapes `(m, rank)`, `(rank,)`, `(rank, n)`, float32.
+    """
+    matrix = np.asarray(matrix, dtype="float32")
+    if num_iterations is None:
+        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    else:
+        from sklearn.utils.extmath import randomized_svd
+
+        u, s, vt = randomized_svd(
+            matrix, rank, n_iter=num_iterations, random_state=seed
+        )
+    return u[:, :rank], s[:rank], vt[:rank]
+
+
+def dot(a: list, b: list):
+    """The dot product of two lists of tensors as one vector, in float32."""
+    return sum(
+        ops.sum(ops.cast(x, "float32") * ops.cast(y, "float32"))
+        for x, y in zip(a, b)
+    )
+
+
+def norm(tensors: list):
+    """The Euclidean norm of a list of tensors as one vector, in float32.
+
+    Scaled by the largest entry first, so that neither tiny nor loss-scaled
+    gradients leave the range of float32 when squared.
+    """
+    tensors = [ops.cast(t, "float32") for t in tensors]
+    largest = ops.max(ops.stack([ops.max(ops.abs(t)) for t in tensors]))
+    scale = ops.where(largest > 0, largest, ops.ones_like(largest))
+    squares = sum(ops.sum(ops.square(t / scale)) for t in tensors)
+    return scale * ops.sqrt(squares)
+
+
+def remove_component(tensors: list, direction: list) -> list:
+    """`tensors` minus their part along `direction`, both one vector.
+
+    A zero `direction` removes nothing.
+    """
+    length = norm(direction)
+    safe = ops.where(length > 0, length, ops.ones_like(length))
+    unit = [ops.cast(d, "float32") / safe for d in direction]
+    along = dot(tensors, unit)
+    return [
+        ops.cast(ops.cast(t, "float32") - along * u, t.dtype)
+        for t, u in zip(tensors, unit)
+    ]

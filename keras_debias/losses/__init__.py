@@ -1,0 +1,8 @@
+"""Objectives: functions of the per-sample losses of the compiled loss."""
+
+from keras_debias.losses.generalized_cross_entropy import (
+    GeneralizedCrossEntropy,
+)
+from keras_debias.losses.identity import identity
+
+__all__ = ["GeneralizedCrossEntropy", "identity"]

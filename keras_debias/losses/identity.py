@@ -1,0 +1,3 @@
+def identity(losses):
+    """The task's own objective: per-sample losses as they are."""
+    return losses

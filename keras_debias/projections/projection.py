@@ -1,0 +1,50 @@
+from keras_debias.losses.identity import identity
+
+
+class Projection:
+    """Base class of all projections: turns gradients into the update.
+
+    A subclass overrides one method, `project`, a pure function in
+    `keras.ops`. One that needs more than the task's gradient also declares
+    its objectives; every objective is a function of the per-sample losses,
+    all of them share one forward pass, and equal ones one backward pass.
+
+    Example:
+
+    ```python
+    class Halved(kd.projections.Projection):
+        def project(self, gradients, variables):
+            return [0.5 * g for g in gradients["task"]]
+    ```
+    """
+
+    @property
+    def objectives(self) -> dict:
+        """Objectives by name; `"task"` is the compiled loss itself."""
+        return {"task": identity}
+
+    def project(self, gradients: dict, variables: list) -> list:
+        """The update to hand to the optimizer.
+
+        Args:
+            gradients: dict from objective to a list of tensors, one for each
+                variable; dense, zeros where an objective does not reach.
+                `gradients["task"]` is the result of the projection before,
+                if there is one.
+            variables: list of `keras.Variable`, in the same order.
+
+        Returns:
+            A list of tensors in the same order.
+        """
+        return gradients["task"]
+
+    def get_config(self) -> dict:
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({settings})"

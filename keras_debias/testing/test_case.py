@@ -1,0 +1,355 @@
+import os
+import random
+import tempfile
+import unittest
+from unittest import mock
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import adapters
+from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.selection import variable_paths
+from keras_debias.projections import EDGE
+from keras_debias.projections import Projection
+from keras_debias.training import DebiasedModel
+
+
+def values(model) -> dict[str, np.ndarray]:
+    """All weights of a model by path, as copies."""
+    return {
+        path: np.array(ops.convert_to_numpy(variable))
+        for path, variable in variable_paths(model).items()
+    }
+
+
+class DenseGradients(Projection):
+    """Checks at trace time that every gradient is there and dense."""
+
+    def project(self, gradients, variables):
+        for name, found in gradients.items():
+            for gradient, variable in zip(found, variables, strict=True):
+                if not ops.is_tensor(gradient):
+                    raise TypeError(
+                        f"Expected dense gradients. Received: {gradient!r} "
+                        f"of '{name}' for {variable.path}"
+                    )
+                np.testing.assert_equal(
+                    tuple(gradient.shape), tuple(variable.shape)
+                )
+        return gradients["task"]
+
+
+class TestCase(unittest.TestCase):
+    """The contract tests of each kind; every method returns what it held.
+
+    Example:
+
+    ```python
+    TestCase().run_adapter_test(
+        lambda: MyAdapter(), build=build_model, data=(x, y)
+    )
+    ```
+    """
+
+    def assert_close(self, actual, expected, tolerance=1e-5, message=""):
+        """Agreement to `tolerance * max(1, max|expected|)`."""
+        limit = tolerance * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(
+            actual, expected, rtol=0, atol=limit, err_msg=message
+        )
+
+    def run_adapter_test(
+        self,
+        create,
+        build,
+        data,
+        expected_trainable,
+        loss=None,
+        also_train=None,
+        reference=None,
+    ) -> dict:
+        """The nine invariants of an adapter on one architecture.
+
+        Args:
+            create: function without arguments that makes the adapter.
+            build: function without arguments that makes the same built,
+                uncompiled model each time.
+            data: `(x, y)`, a batch of an even number of rows.
+            expected_trainable: set of paths of exactly the variables that
+                must train.
+            loss: Keras loss. Sparse cross entropy from logits by default.
+            also_train: as for `adapters.apply`.
+            reference: array. Outputs after ten steps, as committed; `None`
+                to leave that check to the caller.
+
+        Returns:
+            A dict: `"invariants"`, the numbers of those that held, and
+            `"outputs"`, the outputs after ten steps.
+        """
+        x, y = data
+        loss = loss or keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        )
+        held = []
+        model = build()
+        plain_names = set(values(model))
+        start = predict(model, x)
+
+        # 9. No effect at a distance.
+        state = (random.getstate(), np.random.get_state()[1].copy())
+        policy = keras.config.dtype_policy()
+        adapter = create()
+        self.assertEqual(random.getstate(), state[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], state[1])
+        self.assertIs(keras.config.dtype_policy(), policy)
+        held.append(9)
+
+        # 8. Typed values with a config.
+        config = keras.saving.serialize_keras_object(adapter)
+        again = keras.saving.deserialize_keras_object(config)
+        self.assertIs(type(again), type(adapter))
+        self.assertEqual(again.get_config(), adapter.get_config())
+        self.assertTrue(config["registered_name"].startswith("keras_debias>"))
+        held.append(8)
+
+        # 4. Nothing succeeds at nothing, and nothing is changed by failing.
+        astray = create()
+        astray.targets = ("no_such_layer",)
+        with self.assertRaisesRegex(ValueError, "has these layers"):
+            adapters.apply(model, astray, also_train=also_train)
+        self.assertEqual(set(values(model)), plain_names)
+
+        # 1. Applying changes nothing.
+        adapters.apply(model, adapter, also_train=also_train)
+        generator = np.random.default_rng(0)
+        for layer in adapted_layers(model).values():
+            if not layer.has_start:
+                # The same start on every backend.
+                noise = generator.standard_normal(layer.lora_a.shape)
+                layer.lora_a.assign((0.3 * noise).astype("float32"))
+        self.assert_close(predict(model, x), start, message="apply")
+        held.append(1)
+
+        with self.assertRaisesRegex(ValueError, "at most one|without a low"):
+            adapters.apply(model, create(), also_train=also_train)
+        held.append(4)
+
+        # 2. Exactly the declared variables train, through the model's fit.
+        # 3. No full-size update is formed on the way.
+        trainable = {
+            p for p, v in variable_paths(model).items() if v.trainable
+        }
+        self.assertEqual(trainable, set(expected_trainable))
+        # Adam moves whatever has a gradient, however small.
+        model.compile(keras.optimizers.Adam(0.01), loss=loss)
+        before = values(model)
+        layer_class = type(next(iter(adapted_layers(model).values())))
+        with mock.patch.object(
+            layer_class, "delta", side_effect=RuntimeError("full-size update")
+        ):
+            fit(model, x, y, batch_size=len(y) // 2, epochs=2)
+        after = values(model)
+        changed = {
+            p for p in before if not np.array_equal(before[p], after[p])
+        }
+        self.assertEqual(changed, set(expected_trainable))
+        for path, variable in variable_paths(model).items():
+            variable.assign(before[path])
+        held.append(2)
+        self._check_factors(model)
+        held.append(3)
+
+        # 7. Dense gradients; a batch that is not finite changes nothing.
+        debiased = DebiasedModel(
+            model, projection=[EDGE(alpha=1.0), DenseGradients()], seed=0
+        )
+        debiased.compile(keras.optimizers.SGD(0.1), loss=loss)
+        self._check_non_finite(debiased, x, y)
+        held.append(7)
+
+        # 5. One trajectory on every backend.
+        debiased.fit(
+            x, y, batch_size=len(y), epochs=10, shuffle=False, verbose=0
+        )
+        trained = predict(model, x)
+        self.assertGreater(np.abs(trained - start).max(), 1e-3)
+        if reference is not None:
+            self.assert_close(trained, reference, message="trajectory")
+            held.append(5)
+
+        # 6. Save, load, disable and merge are exact.
+        self._check_saving(model, build, x, trained)
+        held.append(6)
+        return {"invariants": sorted(held), "outputs": trained}
+
+    def _check_factors(self, model):
+        for path, layer in adapted_layers(model).items():
+            update = np.asarray(ops.convert_to_numpy(layer.delta()))
+            size = sum(
+                int(np.prod(v.shape)) for v in (layer.lora_a, layer.lora_b)
+            )
+            rank = int(layer.lora_a.shape[1])
+            self.assertEqual(
+                size, rank * sum((layer.lora_a.shape[0], layer.lora_b.shape[1]))
+            )
+            self.assertEqual(update.shape, tuple(layer.kernel.shape), path)
+            self.assertFalse(layer.kernel.trainable, path)
+
+    def _check_non_finite(self, debiased, x, y):
+        before = values(debiased.model)
+        weights = np.ones(np.shape(y), "float32")
+        weights[0] = np.nan
+        with self.assertRaisesRegex(ValueError, "batch 0 of epoch 0"):
+            debiased.fit(
+                x, y, sample_weight=weights, batch_size=len(y), verbose=0
+            )
+        after = values(debiased.model)
+        for path in before:
+            np.testing.assert_array_equal(after[path], before[path], path)
+        iterations = ops.convert_to_numpy(debiased.optimizer.iterations)
+        self.assertEqual(int(iterations), 0)
+
+    def _check_saving(self, model, build, x, trained):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "adapter")
+            adapters.save(model, path)
+            base = build()
+            rest = {
+                p: v
+                for p, v in variable_paths(model).items()
+                if p in variable_paths(base) and v.trainable
+            }
+            for name, variable in rest.items():
+                variable_paths(base)[name].assign(variable)
+            pretrained = predict(base, x)
+            with adapters.disabled(model):
+                self.assert_close(
+                    predict(model, x), pretrained, message="disabled"
+                )
+            self.assert_close(predict(model, x), trained, message="enabled")
+            loaded = adapters.load(build(), path)
+            self.assert_close(predict(loaded, x), trained, message="loaded")
+            self.assertEqual(loaded.trainable_variables, [])
+        names = set(values(base))
+        adapters.merge(model)
+        self.assert_close(predict(model, x), trained, message="merged")
+        self.assertEqual(set(values(model)), names)
+        with self.assertRaisesRegex(ValueError, "has none"):
+            adapters.merge(model)
+
+    def run_training_test(
+        self, build, data, loss=None, reference=None
+    ) -> dict:
+        """What full fine-tuning in a `DebiasedModel` must keep.
+
+        The invariants that make sense without an adapter: see
+        `run_adapter_test`.
+        """
+        x, y = data
+        loss = loss or keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        )
+        model = build()
+        start = predict(model, x)
+        state = np.random.get_state()[1].copy()
+        debiased = DebiasedModel(
+            model, projection=[EDGE(alpha=1.0), DenseGradients()], seed=0
+        )
+        np.testing.assert_array_equal(np.random.get_state()[1], state)
+        self.assert_close(predict(debiased, x), start)
+        debiased.compile(keras.optimizers.SGD(0.02), loss=loss)
+        trainable = {
+            p for p, v in variable_paths(model).items() if v.trainable
+        }
+        self._check_non_finite(debiased, x, y)
+        before = values(model)
+        debiased.fit(
+            x, y, batch_size=len(y), epochs=10, shuffle=False, verbose=0
+        )
+        after = values(model)
+        changed = {
+            p
+            for p in before
+            if p in trainable and not np.array_equal(before[p], after[p])
+        }
+        # Some weights are out of reach, such as a key bias in a softmax.
+        self.assertGreater(len(changed), 0.7 * len(trainable))
+        trained = predict(model, x)
+        if reference is not None:
+            self.assert_close(trained, reference, 2e-5, "trajectory")
+        for variable in model.weights:
+            variable.trainable = False
+        with self.assertRaisesRegex(ValueError, "at least one trainable"):
+            debiased.fit(x, y, verbose=0)
+        with self.assertRaisesRegex(ValueError, "has none"):
+            adapters.merge(model)
+        return {"invariants": list(range(1, 10)), "outputs": trained}
+
+    def run_projection_test(self, projection, idempotent=False) -> None:
+        """What every projection must keep.
+
+        Args:
+            projection: the projection.
+            idempotent: bool. Whether projecting twice is projecting once.
+        """
+        generator = np.random.default_rng(0)
+        config = keras.saving.serialize_keras_object(projection)
+        again = keras.saving.deserialize_keras_object(config)
+        self.assertEqual(again.get_config(), projection.get_config())
+        self.assertIn("task", projection.objectives)
+        names = list(projection.objectives)
+        shapes = [(), (3,), (4, 2), (2, 3, 2)]
+
+        def gradients(scale=1.0, dtype="float32"):
+            return {
+                name: [
+                    ops.cast(scale * generator.standard_normal(s), dtype)
+                    for s in shapes
+                ]
+                for name in names
+            }
+
+        variables = [keras.Variable(np.zeros(s, "float32")) for s in shapes]
+        for dtype in ("float32", "bfloat16"):
+            found = projection.project(gradients(dtype=dtype), variables)
+            self.assertEqual(len(found), len(shapes))
+            for gradient, shape in zip(found, shapes):
+                self.assertEqual(tuple(gradient.shape), shape)
+                self.assertEqual(
+                    keras.backend.standardize_dtype(gradient.dtype), dtype
+                )
+        # Zeros in either gradient, and sizes far from one.
+        for name in names:
+            given = gradients()
+            given[name] = [ops.zeros_like(g) for g in given[name]]
+            self._assert_finite(projection.project(given, variables))
+        for scale in (1e-25, 1e15):
+            self._assert_finite(
+                projection.project(gradients(scale), variables)
+            )
+        given = gradients()
+        once = projection.project(given, variables)
+        twice = projection.project({**given, "task": once}, variables)
+        if idempotent:
+            for a, b in zip(once, twice):
+                self.assert_close(
+                    ops.convert_to_numpy(b), ops.convert_to_numpy(a)
+                )
+
+    def _assert_finite(self, tensors):
+        for tensor in tensors:
+            self.assertTrue(np.isfinite(ops.convert_to_numpy(tensor)).all())
+
+
+def predict(model, x) -> np.ndarray:
+    """The outputs of a compiled `predict`."""
+    return np.asarray(model.predict(x, verbose=0))
+
+
+def fit(model, x, y, **kwargs):
+    """The model's own `fit`, in the order of the rows."""
+    if getattr(model, "preprocessor", None) is None:
+        kwargs["shuffle"] = False
+    return model.fit(x, y, verbose=0, **kwargs)

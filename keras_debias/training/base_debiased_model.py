@@ -1,0 +1,506 @@
+import random
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters import store
+from keras_debias.adapters.apply import adapted_layers
+from keras_debias.callbacks.ood_evaluation import check_callback_order
+from keras_debias.data.split import Split
+from keras_debias.linalg import dot
+from keras_debias.linalg import norm
+from keras_debias.losses.identity import identity
+from keras_debias.losses.objective import map_objective
+from keras_debias.projections.projection import Projection
+from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.inputs import Inputs
+from keras_debias.training.inputs import network_inputs
+from keras_debias.training.run_callbacks import EpochOrder
+from keras_debias.training.run_callbacks import StopAtNonFinite
+
+
+class BaseDebiasedModel(keras.Model):
+    """The readable definition of the step; see README.md in this folder.
+
+    What is here is the same on every backend. A backend adds `train_step`
+    only: one forward pass, a gradient for each objective, `combine`, and the
+    optimizer.
+    """
+
+    def __init__(self, model, projection=None, seed=None, name=None):
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "Expected `model` to be a `keras.Model`. "
+                f"Received: model={model!r}"
+            )
+        if not model.built or not model.weights:
+            raise ValueError(
+                "Expected a built `model`. Received: "
+                f"model={model.name!r}, which has no weights yet. Call it on "
+                "a batch first."
+            )
+        projections = (
+            list(projection)
+            if isinstance(projection, (list, tuple))
+            else [TaskOnly() if projection is None else projection]
+        )
+        if not all(isinstance(p, Projection) for p in projections):
+            raise TypeError(
+                "Expected `projection` to be a projection such as `EDGE()`, "
+                f"or a list of them. Received: projection={projection!r}"
+            )
+        super().__init__(name=name, dtype=model.dtype_policy)
+        self.model = model
+        self.projections = projections
+        self.label_names = None
+        self.alignment = None
+        self.alignment_objective = None
+        self.evaluating = False
+        self._objective_losses = {}
+        self._built_for = None
+        self._seen_variables = None
+        if seed is None:
+            # Drawn as Keras draws its own: `set_random_seed` decides it.
+            seed = random.randint(0, 2**31 - 1)
+        # A weight, so that a resumed run goes on in the same order.
+        self.shuffle_seed = self.add_weight(
+            name="shuffle_seed",
+            shape=(),
+            dtype="int32",
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+                seed, dtype=dtype
+            ),
+            trainable=False,
+        )
+        self.built = True
+
+    # The network.
+
+    def call(self, inputs, training=None):
+        return self.model(network_inputs(inputs))
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    @property
+    def backbone(self):
+        """The backbone of the network, if it is a KerasHub task."""
+        return getattr(self.model, "backbone", None)
+
+    @property
+    def preprocessor(self):
+        """The preprocessor of the network, if it is a KerasHub task."""
+        return getattr(self.model, "preprocessor", None)
+
+    def generate(self, *args, **kwargs):
+        """Generates text with the network, a KerasHub causal LM."""
+        return self.model.generate(*args, **kwargs)
+
+    # The objectives.
+
+    def compile(
+        self,
+        optimizer="auto",
+        loss="auto",
+        *,
+        metrics="auto",
+        weighted_metrics="auto",
+        **kwargs,
+    ):
+        """Configures training as `keras.Model.compile` does.
+
+        Args:
+            optimizer: as for Keras. `"auto"` takes the network's own, as it
+                was compiled; KerasHub tasks always are. Defaults to
+                `"auto"`.
+            loss: as for Keras; `"auto"` as above.
+            metrics: as for Keras; `"auto"` as above when the loss is not
+                given either, else none.
+            weighted_metrics: like `metrics`.
+            **kwargs: other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If an `"auto"` is left and the network is not
+                compiled.
+        """
+        own = self.model.get_compile_config() if self.model.compiled else None
+        automatic = loss == "auto"
+
+        def resolve(name, value):
+            if not isinstance(value, str) or value != "auto":
+                return value
+            if "metrics" in name and (own is None or not automatic):
+                return None
+            if own is None:
+                raise ValueError(
+                    f"Expected `{name}`, as the network "
+                    f"'{self.model.name}' is not compiled itself. "
+                    f'Received: {name}="auto". Pass it to `compile`.'
+                )
+            return keras.saving.deserialize_keras_object(own[name])
+
+        super().compile(
+            optimizer=resolve("optimizer", optimizer),
+            loss=resolve("loss", loss),
+            metrics=resolve("metrics", metrics),
+            weighted_metrics=resolve("weighted_metrics", weighted_metrics),
+            **kwargs,
+        )
+        self._objective_losses = {}
+        self._built_for = None
+
+    def get_compile_config(self):
+        return super().get_compile_config()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def objectives(self) -> list:
+        """All objectives of the step, the task's first, each once."""
+        found = [identity]
+        for projection in self.projections:
+            for name, objective in projection.objectives.items():
+                if name != "task" and objective not in found:
+                    found.append(objective)
+        extra = self.alignment_objective
+        if self.alignment is not None and extra not in found:
+            found.append(extra)
+        return found
+
+    def objective_loss(self, objective):
+        """The compiled loss with an objective between value and mean."""
+        if objective not in self._objective_losses:
+            loss, weights, names = _keras_internals.compiled_loss_arguments(
+                self
+            )
+            if loss is None:
+                raise ValueError(
+                    "Expected a compiled `loss`: the objectives of "
+                    f"{self.projections} are functions of it. "
+                    "Received: loss=None"
+                )
+            self._objective_losses[objective] = _keras_internals.compile_loss(
+                map_objective(loss, objective), weights, names
+            )
+        return self._objective_losses[objective]
+
+    def other_values(self, y, y_pred, sample_weight) -> list:
+        """The values of all objectives but the task's."""
+        return [
+            self.objective_loss(objective)(y, y_pred, sample_weight)
+            for objective in self.objectives()[1:]
+        ]
+
+    # From gradients to the update.
+
+    def combine(self, gradients: dict, variables: list) -> list:
+        """The update from the gradients of all objectives."""
+        self._track_alignment(gradients)
+        update = gradients[identity]
+        for projection in self.projections:
+            named = {
+                name: update if name == "task" else gradients[objective]
+                for name, objective in projection.objectives.items()
+            }
+            update = projection.project({"task": update, **named}, variables)
+        return update
+
+    def _track_alignment(self, gradients):
+        if self.alignment is None:
+            return
+        task = gradients[identity]
+        bias = gradients[self.alignment_objective]
+        task_norm, bias_norm = norm(task), norm(bias)
+        product = task_norm * bias_norm
+        safe = ops.where(product > 0, product, ops.ones_like(product))
+        cosine, ratio = self.alignment
+        cosine.update_state(dot(task, bias) / safe)
+        safe = ops.where(task_norm > 0, task_norm, ops.ones_like(task_norm))
+        ratio.update_state(bias_norm / safe)
+
+    def track_alignment(self, objective) -> None:
+        """Keeps cosine and norm ratio of two gradients in the logs.
+
+        Args:
+            objective: the objective to compare the task's gradient with.
+        """
+        if self.alignment is None:
+            self.alignment = (
+                keras.metrics.Mean(name="gradient_cosine"),
+                keras.metrics.Mean(name="gradient_norm_ratio"),
+            )
+        self.alignment_objective = objective
+        _keras_internals.drop_compiled_functions(self)
+
+    def get_metrics_result(self):
+        result = super().get_metrics_result()
+        if self.alignment is not None and self.evaluating:
+            for metric in self.alignment:
+                result.pop(metric.name, None)
+        return result
+
+    def is_finite(self, loss, y_pred):
+        """Whether a batch may reach the weights: unscaled, in the graph."""
+        finite = ops.all(ops.isfinite(ops.cast(loss, "float32")))
+        for leaf in keras.tree.flatten(y_pred):
+            finite = ops.logical_and(
+                finite, ops.logical_not(ops.any(ops.isnan(leaf)))
+            )
+        return finite
+
+    def forward_state(self) -> list[keras.Variable]:
+        """The weights that a forward pass writes, such as moving means."""
+        return [
+            variable
+            for layer in _keras_internals.flatten_layers(self.model)
+            if not hasattr(layer, "lora_a")
+            for variable in _keras_internals.created_state(layer)
+        ]
+
+    # Keras' own methods, with our inputs.
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains the network; takes what `keras.Model.fit` takes, and a Split.
+
+        Raw strings go through the preprocessor of a KerasHub task. Arrays
+        and Splits are shuffled, as a function of the seed and the epoch.
+
+        Raises:
+            ValueError: If nothing trains, labels do not fit the network, an
+                `OODEvaluation` comes too late among the callbacks, or the
+                loss or the logits of a batch are not finite (the weights are
+                then those before the batch).
+        """
+        self._assert_compile_called("fit")
+        self._check_trainable()
+        callbacks = list(callbacks or [])
+        check_callback_order(callbacks)
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = Inputs.cut(
+                x, y, sample_weight, validation_split
+            )
+        if isinstance(x, Split) and x.label_names is not None:
+            self.label_names = tuple(x.label_names)
+        train = Inputs(
+            self,
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            steps=steps_per_epoch,
+            with_index=True,
+        )
+        if validation_data is not None:
+            if isinstance(validation_data, Split):
+                validation_data = (validation_data,)
+            validation_data = Inputs(
+                self,
+                *validation_data
+                if isinstance(validation_data, (tuple, list))
+                else (validation_data,),
+                batch_size=validation_batch_size or batch_size,
+                steps=validation_steps,
+            ).dataset
+        if train.batches is not None:
+            callbacks.insert(0, EpochOrder(train.batches))
+        callbacks.append(StopAtNonFinite())
+        history = super().fit(
+            train.dataset,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_data=validation_data,
+            shuffle=False,
+            class_weight=train.class_weight,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=train.steps,
+            validation_freq=validation_freq,
+        )
+        self._built_for = self._trainable_ids()
+        return history
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Loss and metrics; takes what `keras.Model.evaluate` takes."""
+        self.evaluating = True
+        try:
+            if not kwargs.get("_use_cached_eval_dataset"):
+                inputs = Inputs(
+                    self,
+                    x,
+                    y,
+                    sample_weight,
+                    batch_size=batch_size,
+                    steps=steps,
+                )
+                x, steps = inputs.dataset, inputs.steps
+            return super().evaluate(
+                x,
+                verbose=verbose,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=return_dict,
+                **kwargs,
+            )
+        finally:
+            self.evaluating = False
+
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
+        """Outputs of the network; takes what `keras.Model.predict` takes."""
+        if isinstance(x, Split):
+            x = x.x
+        inputs = Inputs(self, x, batch_size=batch_size, steps=steps)
+        return super().predict(
+            inputs.dataset,
+            verbose=verbose,
+            steps=inputs.steps,
+            callbacks=callbacks,
+        )
+
+    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+        self._check_trainable()
+        x, y, sample_weight = Inputs.one_batch(self, x, y, sample_weight)
+        return super().train_on_batch(x, y, sample_weight, **kwargs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
+        x, y, sample_weight = Inputs.one_batch(self, x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, **kwargs)
+
+    def predict_on_batch(self, x):
+        x, _, _ = Inputs.one_batch(self, x, None, None)
+        return super().predict_on_batch(x)
+
+    def _trainable_ids(self):
+        return [id(v) for v in self.trainable_variables]
+
+    def _check_trainable(self):
+        ids = self._trainable_ids()
+        if not ids:
+            raise ValueError(
+                "Expected at least one trainable weight. Received: a model "
+                "whose weights are all frozen. Apply an adapter, load one "
+                "with `trainable=True`, or unfreeze the network."
+            )
+        if self._built_for is not None and ids != self._built_for:
+            raise ValueError(
+                "Expected the trainable weights that the optimizer was made "
+                f"for ({len(self._built_for)}). Received: {len(ids)}, others "
+                "than before. Call `compile` again after changing what "
+                "trains."
+            )
+
+    # Adapters that come or go make traced functions stale.
+
+    def _is_stale(self, force):
+        seen = [(id(v), v.trainable) for v in self.weights]
+        stale = self._seen_variables not in (None, seen)
+        if stale:
+            _keras_internals.drop_compiled_functions(self)
+        self._seen_variables = seen
+        return force or stale
+
+    def make_train_function(self, force=False):
+        return super().make_train_function(self._is_stale(force))
+
+    def make_test_function(self, force=False):
+        return super().make_test_function(self._is_stale(force))
+
+    def make_predict_function(self, force=False):
+        return super().make_predict_function(self._is_stale(force))
+
+    # Saving: what the network's own file cannot hold.
+
+    def get_config(self):
+        projections = [
+            keras.saving.serialize_keras_object(p) for p in self.projections
+        ]
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self.model),
+            "adapters": store.describe(self.model),
+            "projection": projections,
+            "label_names": self.label_names,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        def deserialize(value):
+            return keras.saving.deserialize_keras_object(
+                value, custom_objects=custom_objects
+            )
+
+        model = deserialize(config["model"])
+        store.restore(model, config["adapters"])
+        result = cls(
+            model,
+            projection=[deserialize(p) for p in config["projection"]],
+            seed=0,
+            name=config["name"],
+        )
+        names = config.get("label_names")
+        result.label_names = None if names is None else tuple(names)
+        return result
+
+    def _seeds(self) -> list[keras.Variable]:
+        """States of random generators, which Keras does not save."""
+        weights = {id(v) for v in self.weights}
+        return [v for v in self.variables if id(v) not in weights]
+
+    def save_own_variables(self, store):
+        # Keras calls this before it turns to the layers below.
+        for layer in adapted_layers(self.model).values():
+            layer.save_parts_next()
+        store["shuffle_seed"] = np.asarray(
+            ops.convert_to_numpy(self.shuffle_seed)
+        )
+        for index, seed in enumerate(self._seeds()):
+            store[f"seed_{index}"] = np.asarray(ops.convert_to_numpy(seed))
+
+    def load_own_variables(self, store):
+        seeds = self._seeds()
+        saved = [key for key in store.keys() if key != "shuffle_seed"]
+        if "shuffle_seed" not in store or len(saved) != len(seeds):
+            raise ValueError(
+                "Expected the weights of a `DebiasedModel` with "
+                f"{len(seeds)} random generators. Received: a file with "
+                f"{len(saved)}. Build the model as it was when saved."
+            )
+        self.shuffle_seed.assign(np.asarray(store["shuffle_seed"]))
+        for index, seed in enumerate(seeds):
+            seed.assign(np.asarray(store[f"seed_{index}"]))

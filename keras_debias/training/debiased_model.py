@@ -1,0 +1,58 @@
+import keras
+
+if keras.config.backend() == "torch":
+    from keras_debias.training.torch_debiased_model import (
+        TorchDebiasedModel as BackendDebiasedModel,
+    )
+elif keras.config.backend() == "tensorflow":
+    from keras_debias.training.tensorflow_debiased_model import (
+        TensorFlowDebiasedModel as BackendDebiasedModel,
+    )
+elif keras.config.backend() == "jax":
+    from keras_debias.training.jax_debiased_model import (
+        JaxDebiasedModel as BackendDebiasedModel,
+    )
+else:
+    raise ImportError(
+        "Expected the Keras backend to be torch, tensorflow or jax. "
+        f"Received: {keras.config.backend()!r}. Set KERAS_BACKEND before "
+        "importing Keras."
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class DebiasedModel(BackendDebiasedModel):
+    """A Keras model whose `fit` uses more than the task's gradient.
+
+    Wraps a network, and `fit`, `evaluate`, `predict`, `save` work as they do
+    for the network itself: raw strings for KerasHub tasks, any Keras
+    optimizer, loss, metric, callback and mixed-precision policy. Each step
+    is one forward pass, a backward pass for each objective of the
+    projections, the projections, and the optimizer.
+
+    Args:
+        model: a built `keras.Model`: a KerasHub task, or a functional,
+            sequential or subclassed model; with adapters or without.
+        projection: a projection or a list of them, applied in order.
+            Defaults to `TaskOnly()`: plain fine-tuning.
+        seed: int. Seed of the order of the rows. Drawn at random by default,
+            under `keras.utils.set_random_seed`.
+        name: string. Name of the model.
+
+    Raises:
+        TypeError: If `model` or `projection` is of another type.
+        ValueError: If the model is not built.
+
+    Example:
+
+    ```python
+    kd.adapters.apply(classifier, kd.adapters.LoRA(rank=8))
+    model = kd.DebiasedModel(classifier, projection=kd.projections.EDGE())
+    model.compile(keras.optimizers.AdamW(1e-3))
+    model.fit(train, validation_data=dev, epochs=2)
+    print(kd.evaluate(model, {"test": test}))
+    ```
+
+    Reference:
+        EDGE (CCL 2025) for `projections.EDGE`.
+    """

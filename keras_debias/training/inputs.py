@@ -1,0 +1,226 @@
+"""What `fit`, `evaluate` and `predict` take, as what Keras' own take."""
+
+import keras
+import numpy as np
+
+from keras_debias.data.batches import Batches
+from keras_debias.data.batches import PreprocessedBatches
+from keras_debias.data.batches import num_rows
+from keras_debias.data.batches import preprocess_batch
+from keras_debias.data.batches import take
+from keras_debias.data.batches import to_arrays
+from keras_debias.data.split import Split
+
+
+def network_inputs(inputs):
+    """The inputs of the network, without groups and sample indices."""
+    if isinstance(inputs, dict) and "inputs" in inputs and "index" in inputs:
+        return inputs["inputs"]
+    return inputs
+
+
+def _preprocess(model):
+    """The preprocessing of a KerasHub task, or `None`."""
+    if model.preprocessor is None:
+        return None
+    return model.model.preprocess_samples
+
+
+def _is_tf_dataset(x) -> bool:
+    return hasattr(x, "element_spec") and hasattr(x, "map")
+
+
+def _is_dataset(x) -> bool:
+    """Whether `x` yields batches, rather than being rows."""
+    if isinstance(x, keras.utils.PyDataset) or _is_tf_dataset(x):
+        return True
+    if isinstance(x, (list, tuple, dict, str)) or hasattr(x, "dtype"):
+        return False
+    return hasattr(x, "__iter__") and not hasattr(x, "iloc")
+
+
+class Inputs:
+    """The arguments of `fit` and its like, ready for Keras.
+
+    Args:
+        model: the `DebiasedModel`.
+        x, y, sample_weight: as given to `fit`; `x` may be a `Split`.
+        batch_size: int or `None`.
+        shuffle: bool.
+        class_weight: dict from class to weight, or `None`.
+        steps: int or `None`. Batches an epoch.
+        with_index: bool. Whether batches carry sample indices and groups.
+
+    Attributes:
+        dataset: what to hand to Keras as `x`.
+        batches: the `Batches` made of rows, or `None`.
+        steps, class_weight: what is left for Keras to do.
+    """
+
+    def __init__(
+        self,
+        model,
+        x,
+        y=None,
+        sample_weight=None,
+        batch_size=None,
+        shuffle=False,
+        class_weight=None,
+        steps=None,
+        with_index=False,
+    ):
+        self.batches = None
+        self.steps, self.class_weight = steps, class_weight
+        preprocess = _preprocess(model)
+        if not isinstance(x, Split) and _is_dataset(x):
+            if y is not None or sample_weight is not None:
+                raise ValueError(
+                    "Expected `y` and `sample_weight` inside the batches of a "
+                    f"dataset. Received: x={type(x).__name__} and "
+                    f"y={type(y).__name__}"
+                )
+            self.dataset = self._wrap(x, preprocess)
+            return
+        groups = None
+        if isinstance(x, Split):
+            if y is not None or sample_weight is not None:
+                raise ValueError(
+                    "Expected `y` and `sample_weight` inside the Split. "
+                    f"Received: y={type(y).__name__}, "
+                    f"sample_weight={type(sample_weight).__name__}"
+                )
+            y, sample_weight = x.y, x.sample_weight
+            groups = None if x.groups is None else x.groups.ids
+            x = x.x
+        x, y = to_arrays(x), None if y is None else to_arrays(y)
+        if y is not None:
+            _check_labels(model, y)
+        if class_weight is not None:
+            sample_weight = _weigh_classes(class_weight, y, sample_weight)
+            self.class_weight = None
+        self.batches = self.dataset = Batches(
+            x,
+            y,
+            sample_weight,
+            groups=groups,
+            batch_size=batch_size,
+            shuffle=bool(shuffle),
+            steps=steps,
+            preprocess=preprocess,
+            with_index=with_index,
+        )
+        self.steps = None
+
+    @staticmethod
+    def _wrap(x, preprocess):
+        if preprocess is None:
+            return x
+        if _is_tf_dataset(x):
+            import tensorflow as tf
+
+            return x.map(
+                lambda *batch: preprocess(*batch),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            ).prefetch(tf.data.AUTOTUNE)
+        return PreprocessedBatches(x, preprocess)
+
+    @staticmethod
+    def cut(x, y, sample_weight, share):
+        """The last `share` of the rows as validation data, as Keras does."""
+        if not 0 < share < 1:
+            raise ValueError(
+                "Expected `validation_split` in (0, 1). "
+                f"Received: validation_split={share}"
+            )
+        if isinstance(x, Split):
+            at = int(np.floor(len(x) * (1 - share)))
+            rows = np.arange(len(x))
+            return (x.take(rows[:at]), None, None), (x.take(rows[at:]),)
+        if _is_dataset(x):
+            raise ValueError(
+                "Expected rows with `validation_split`, not batches. "
+                f"Received: x={type(x).__name__}. Pass `validation_data`."
+            )
+        parts = [
+            None if p is None else to_arrays(p) for p in (x, y, sample_weight)
+        ]
+        rows = num_rows(tuple(p for p in parts if p is not None))
+        at = int(np.floor(rows * (1 - share)))
+        if at in (0, rows):
+            raise ValueError(
+                "Expected rows on both sides of the split. Received: "
+                f"{rows} rows, validation_split={share}"
+            )
+        front, back = (
+            tuple(None if p is None else take(p, rows) for p in parts)
+            for rows in (slice(None, at), slice(at, None))
+        )
+        return front, back
+
+    @staticmethod
+    def one_batch(model, x, y, sample_weight):
+        """One batch for `train_on_batch` and its like."""
+        preprocess = _preprocess(model)
+        if preprocess is None:
+            return x, y, sample_weight
+        parts = (
+            None if p is None else to_arrays(p) for p in (x, y, sample_weight)
+        )
+        return preprocess_batch(preprocess, *parts)
+
+
+def _weigh_classes(class_weight, y, sample_weight):
+    if sample_weight is not None:
+        raise ValueError(
+            "Expected `class_weight` or sample weights, not both. "
+            "Received: both"
+        )
+    if not isinstance(y, np.ndarray):
+        raise ValueError(
+            "Expected `y` to be one array with `class_weight`. "
+            f"Received: y={type(y).__name__}"
+        )
+    labels = y
+    if y.ndim > 1:
+        labels = y.argmax(-1) if y.shape[-1] > 1 else y[..., 0]
+    # A class that is not named weighs one, as in Keras.
+    lookup = {int(label): weight for label, weight in class_weight.items()}
+    weights = [lookup.get(int(label), 1.0) for label in labels.ravel()]
+    return np.asarray(weights, "float32").reshape(labels.shape)
+
+
+def _check_labels(model, y):
+    """Sparse labels out of range: NaN on one backend, a crash on another."""
+    from keras_debias import _keras_internals
+
+    loss = None
+    if model.compiled:
+        loss = _keras_internals.compiled_loss_arguments(model)[0]
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    named = ("sparse_categorical_crossentropy",)
+    if not (isinstance(loss, sparse) or loss in named):
+        return
+    if not isinstance(y, np.ndarray) or y.dtype == object:
+        raise TypeError(
+            "Expected integer labels. Received: labels of the type "
+            f"{getattr(y, 'dtype', type(y))}. A `Split` takes label names."
+        )
+    if y.dtype.kind == "f" and not (y == np.round(y)).all():
+        raise TypeError(
+            f"Expected integer labels for the loss {loss}. Received: y with "
+            f"fractions (dtype {y.dtype})"
+        )
+    try:
+        shape = model.model.output_shape
+    except AttributeError:
+        return
+    if isinstance(shape, tuple) and y.size and isinstance(shape[-1], int):
+        classes = shape[-1]
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            wrong = int(((y < 0) | (y >= classes)).sum())
+            raise ValueError(
+                f"Expected labels from 0 to {classes - 1}, the outputs of "
+                f"the network. Received: labels from {low} to {high}, "
+                f"{wrong} of them out of range"
+            )

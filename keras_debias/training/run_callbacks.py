@@ -1,0 +1,43 @@
+"""Callbacks that `DebiasedModel.fit` adds by itself."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class EpochOrder(keras.callbacks.Callback):
+    """Tells the batches which epoch it is, also after a resumed start."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.seed = int(ops.convert_to_numpy(self.model.shuffle_seed))
+        self.batches.epoch = epoch
+
+
+class StopAtNonFinite(keras.callbacks.Callback):
+    """Raises when the step has refused a batch.
+
+    The step skips the update of a batch whose loss or logits are not finite
+    and logs NaN; so the first NaN in the logs names the batch.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is None or np.isfinite(float(ops.convert_to_numpy(loss))):
+            return
+        raise ValueError(
+            "Expected a finite loss and logits. Received: NaN or infinity "
+            f"in batch {batch} of epoch {self.epoch} (both counted from 0). "
+            "The weights are those before this batch. Check its inputs and "
+            "labels, or lower the learning rate."
+        )

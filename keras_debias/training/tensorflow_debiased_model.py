@@ -1,0 +1,54 @@
+import keras
+import tensorflow as tf
+from keras.utils import unpack_x_y_sample_weight
+
+from keras_debias import _keras_internals
+from keras_debias.training.base_debiased_model import BaseDebiasedModel
+
+
+class TensorFlowDebiasedModel(BaseDebiasedModel):
+    def train_step(self, data):
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        state = self.forward_state()
+        before = [tf.identity(v.value) for v in state]
+
+        with tf.GradientTape(persistent=True) as tape:
+            y_pred = self(x, training=True)
+            loss = _keras_internals.expand_loss(
+                self, x, y, y_pred, sample_weight
+            )
+            values = [loss, *self.other_values(y, y_pred, sample_weight)]
+            scaled = [self.optimizer.scale_loss(value) for value in values]
+        finite = self.is_finite(loss, y_pred)
+        _keras_internals.loss_tracker(self).update_state(
+            tf.where(finite, loss, float("nan")),
+            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+        )
+        variables = self.trainable_variables
+        gradients = {
+            objective: [
+                tf.convert_to_tensor(g)
+                for g in tape.gradient(
+                    value,
+                    [v.value for v in variables],
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
+            ]
+            for objective, value in zip(self.objectives(), scaled)
+        }
+        del tape
+        update = self.combine(gradients, variables)
+
+        def apply():
+            self.optimizer.apply(update, variables)
+            return True
+
+        def skip():
+            for variable, value in zip(state, before):
+                variable.assign(value)
+            return False
+
+        if not self.optimizer.built:
+            self.optimizer.build(variables)
+        tf.cond(finite, apply, skip)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

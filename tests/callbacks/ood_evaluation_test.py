@@ -1,0 +1,148 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_debias.callbacks.ood_evaluation import OODEvaluation
+from keras_debias.callbacks.ood_evaluation import check_callback_order
+from keras_debias.data import Groups
+from keras_debias.data import Split
+from keras_debias.evaluation import evaluate
+
+# Keras' own `predict` on torch
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)
+
+
+def make_split(seed, n=60):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype("int32")
+    return Split(x, y, groups={"side": x[:, 1] > 0}, label_names=("no", "yes"))
+
+
+@pytest.fixture
+def model():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.1),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def fit(model, callbacks, epochs=3, **options):
+    train = make_split(0)
+    history = model.fit(
+        train.x,
+        train.y,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+        **options,
+    )
+    return history.history
+
+
+def test_later_callbacks_and_history_see_the_logs(model, tmp_path):
+    hans = make_split(1)
+    path = tmp_path / "best.keras"
+    monitor = dict(monitor="hans_worst_group_accuracy", mode="max")
+    stopping = keras.callbacks.EarlyStopping(
+        patience=2, min_delta=2.0, restore_best_weights=True, **monitor
+    )
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        path, save_best_only=True, **monitor
+    )
+    history = fit(
+        model,
+        [OODEvaluation({"hans": hans}), stopping, checkpoint],
+        epochs=20,
+    )
+    # no epoch is better by 2: it stops after the patience
+    assert stopping.stopped_epoch == 2 and path.exists()
+    for suffix in ("accuracy", "worst_group_accuracy", "gap", "weighted_f1"):
+        values = history[f"hans_{suffix}"]
+        assert len(values) == 3
+        assert all(type(value) is float for value in values)
+    assert stopping.best in history["hans_worst_group_accuracy"]
+
+
+def test_values_are_those_of_evaluate(model):
+    hans = make_split(1)
+    history = fit(model, [OODEvaluation({"hans": hans})])
+    after = evaluate(model, {"hans": hans}, bootstrap=0)["hans"]
+    assert history["hans_accuracy"][-1] == after.accuracy
+    assert history["hans_gap"][-1] == after.gap
+    assert history["hans_weighted_f1"][-1] == after.weighted_f1
+
+
+def test_every_repeats_the_last_values(model):
+    calls = []
+    hans = make_split(1)
+    callback = OODEvaluation({"hans": hans}, every=3)
+    inner = callback._evaluate
+    callback._evaluate = lambda: calls.append(1) or inner()
+    history = fit(model, [callback], epochs=7)
+    assert len(calls) == 3  # epochs 0, 3 and 6
+    values = history["hans_accuracy"]
+    assert values[0] == values[1] == values[2] and len(values) == 7
+    # a fit that starts between two turns has nothing to repeat
+    calls.clear()
+    fit(model, [callback], initial_epoch=1, epochs=3)
+    assert len(calls) == 1
+
+
+def test_splits_without_groups_write_less(model):
+    plain = make_split(1).with_groups(None)
+    history = fit(model, [OODEvaluation({"plain": plain})], epochs=1)
+    assert {k for k in history if k.startswith("plain")} == {
+        "plain_accuracy",
+        "plain_weighted_f1",
+    }
+
+
+def test_empty_group_warns_once(model):
+    split = make_split(1)
+    groups = Groups(split.groups.ids, [*split.groups.names, "nobody"])
+    with pytest.warns(UserWarning, match="nobody") as caught:
+        callback = OODEvaluation({"hans": split.with_groups(groups)})
+        fit(model, [callback], epochs=2)
+    assert sum(w.category is UserWarning for w in caught) == 1
+
+
+def test_bad_arguments():
+    split = make_split(0)
+    with pytest.raises(ValueError, match="at least one split"):
+        OODEvaluation({})
+    with pytest.raises(ValueError, match="non-empty strings"):
+        OODEvaluation({" ": split})
+    with pytest.raises(ValueError, match="'val'"):
+        OODEvaluation({"val": split})
+    with pytest.raises(ValueError, match="needs a name"):
+        OODEvaluation(split)
+    with pytest.raises(ValueError, match="every=0"):
+        OODEvaluation({"a": split}, every=0)
+    with pytest.raises(TypeError, match="every=1.5"):
+        OODEvaluation({"a": split}, every=1.5)
+    with pytest.raises(ValueError, match="logs of its own"):
+        OODEvaluation({"a": split, "a_worst_group": split})
+
+
+def test_order():
+    ood = OODEvaluation({"hans": make_split(0)})
+    stopping = keras.callbacks.EarlyStopping(monitor="val_loss")
+    reduce = keras.callbacks.ReduceLROnPlateau(monitor="hans_gap")
+    check_callback_order(None)
+    check_callback_order([ood, stopping, reduce])
+    check_callback_order(
+        [keras.callbacks.ReduceLROnPlateau(monitor="loss"), ood]
+    )
+    for callbacks in (
+        [stopping, ood],
+        [reduce, ood],
+        [[reduce], [ood]],
+        keras.callbacks.CallbackList([stopping, ood]),
+    ):
+        with pytest.raises(ValueError, match="put `OODEvaluation` before"):
+            check_callback_order(callbacks)

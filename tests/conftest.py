@@ -1,0 +1,33 @@
+"""Settings for the whole suite; imported before anything imports Keras."""
+
+import os
+import pathlib
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# No test may reach for a hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+if os.environ["KERAS_BACKEND"] == "jax":
+    # The models are tiny: compiling them is most of the work.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def isolated():
+    """Gives every test the same seed and no state of an earlier one."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Folder of the real datasets (`KERAS_DEBIAS_DATA`), or `None`."""
+    folder = os.environ.get("KERAS_DEBIAS_DATA")
+    return pathlib.Path(folder) if folder else None
