@@ -37,6 +37,9 @@ BATCH_SIZE = 32
 SEQUENCE_LENGTH = 40  # 95 % of the training pairs are shorter
 TEST_LENGTH = 48
 LEARNING_RATE = 1e-3
+# Half the time of float32 on a CPU that knows bfloat16; weights, factors and
+# optimizer stay float32.
+POLICY = "mixed_bfloat16"
 RANK = 8
 SETS = {
     "in_distribution": 600,
@@ -88,7 +91,7 @@ def build(seed):
     """The same start for every method: `seed` decides head and factors."""
     keras.utils.set_random_seed(seed)
     classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=3
+        kd.presets.minilm(), num_classes=3, dtype=POLICY
     )
     classifier.preprocessor.sequence_length = SEQUENCE_LENGTH
     kd.adapters.apply(classifier, kd.adapters.LoRA(rank=RANK))
@@ -265,6 +268,7 @@ def table(options):
             "test_length": TEST_LENGTH,
             "learning_rate": LEARNING_RATE,
             "rank": RANK,
+            "dtype_policy": POLICY,
             "injection": {"train": [0.25, 0.90], "test": [0.66, 0.50]},
             "test_rows": "all" if options.full else SETS,
         },

@@ -33,7 +33,7 @@ import keras_hub  # isort: skip
 import numpy as np  # isort: skip
 
 BATCH_SIZE = 32
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3  # high, for a budget of a few minutes
 RANK = 8
 SEQUENCE_LENGTH = 40  # tokens; 95 % of the SNLI pairs are shorter
 TEST_LENGTH = 48
@@ -254,7 +254,7 @@ def parse(arguments=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rows", type=int, default=4000, help="training pairs (4000)")
+    add("--rows", type=int, default=5000, help="training pairs (5000)")
     add("--test-rows", type=int, default=600, help="pairs a test set (600)")
     add("--epochs", type=int, default=1)
     add("--alpha", type=float, default=0.5, help="strength of EDGE (0.5)")
@@ -285,9 +285,7 @@ def main(arguments=None):
     print("Data:")
     source, parts = find_data(options.rows, options.test_rows, options.seed)
     print(f"  {DESCRIPTIONS[source]}.")
-    train, tests = prepare(
-        parts, options.rows, options.test_rows, options.seed
-    )
+    train, tests = prepare(parts, options.rows, options.test_rows, options.seed)
     counts = train.groups.counts()
     token = {k: n for k, n in counts.items() if k.endswith("token=yes")}
     right = token.get(f"label={TARGET}, token=yes", 0)

@@ -51,7 +51,12 @@ def reset_training(model: keras.Model) -> None:
     _keras_internals.drop_compiled_functions(model)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and optimizer.built:
-        model.compile_from_config(model.get_compile_config())
+        config = model.get_compile_config()
+        arguments = keras.saving.deserialize_keras_object(config)
+        # A KerasHub causal LM resets its sampler otherwise.
+        if hasattr(model, "sampler"):
+            arguments["sampler"] = model.sampler
+        model.compile(**arguments)
 
 
 def apply(

@@ -154,8 +154,15 @@ def _head_weights(model) -> list[keras.Variable]:
 def _read_config(folder: pathlib.Path) -> dict:
     try:
         config = json.loads((folder / CONFIG_NAME).read_text())
-        config["peft_type"], config["r"], config["lora_alpha"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config["peft_type"], int(config["r"]), float(config["lora_alpha"])
+        float(config.get("lora_dropout", 0.0))
+        for name in ("rank_pattern", "alpha_pattern"):
+            for pattern, value in (config.get(name) or {}).items():
+                re.compile(pattern), float(value)
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        re.error,
+    ) as error:
         raise ValueError(
             f"Expected a whole {CONFIG_NAME} of a LoRA adapter. Received: "
             f"{str(folder)!r}, whose file cannot be read ({error!r}). Save "
@@ -340,6 +347,7 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
             weights.setdefault(key, []).append((variable, hook))
 
     planned: dict[tuple, list] = {}
+    used: dict[str, str] = {}
     for update in updates:
         for name in (update.module, _old_name(update.module)):
             found = [key for key in weights if _matches(key, name)]
@@ -364,9 +372,24 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
         )
         group = planned.setdefault(tuple(adapter.settings.values()), [])
         columns_seen = []
+        if found[0] in used:
+            raise ValueError(
+                "Expected one update for each module. Received: "
+                f"{str(folder)!r} with tensors for '{update.module}' and "
+                f"'{used[found[0]]}', which mean the same here. Save the "
+                "adapter again."
+            )
+        used[found[0]] = update.module
         for variable, hook in weights[found[0]]:
             path, layer = owners.get(id(variable), (None, None))
-            if layer is None or not adapter.accepts(layer):
+            if layer is None:
+                raise ValueError(
+                    "Expected a model in its original form. Received: "
+                    f"model={model.name!r}, whose '{update.module}' is "
+                    "quantized or changed by `enable_lora`. Load the adapter "
+                    "onto a fresh model."
+                )
+            if not adapter.accepts(layer):
                 raise ValueError(
                     "Expected an adapter for `Dense` or `EinsumDense` "
                     f"layers. Received: {str(folder)!r} with tensors for "

@@ -112,7 +112,8 @@ def variable_paths(model: keras.Model) -> dict[str, keras.Variable]:
 
 def _matches(path: str, layer: keras.Layer, pattern: str) -> bool:
     names = (pattern, *SYNONYMS.get(pattern, ()))
-    candidates = {path, layer.name, getattr(layer, "path", None) or path}
+    candidates = {path, path.split("/")[-1], layer.name}
+    candidates.add(getattr(layer, "path", None) or path)
     return any(
         fnmatch.fnmatchcase(candidate, name)
         for name in names
@@ -162,14 +163,14 @@ def select(
         found = set().union(*hits.values())
         chosen = {p: x for p, x in candidates.items() if p in found}
         missed = [pattern for pattern, hit in hits.items() if not hit]
-    if missed:
+    if missed or not chosen:
         names = list(candidates)
         listed = "\n".join(f"  {name}" for name in names[:40])
         if len(names) > 40:
             listed += f"\n  ... and {len(names) - 40} more"
         raise ValueError(
             f"Expected `{argument}` to match at least one layer. "
-            f"Received: {argument}={selector!r}, of which {missed!r} "
+            f"Received: {argument}={selector!r}, in which {missed!r} "
             f"matches none. The model has these layers:\n{listed or '  none'}"
         )
     return chosen

@@ -176,6 +176,17 @@ def _pack(x, y, sample_weight):
     return (x,) if y is None else (x, y)
 
 
+def _collated(part):
+    """Arrays from a batch in which lists may hold fields, or strings."""
+    if isinstance(part, (list, tuple)):
+        if part and isinstance(part[0], str):
+            return np.asarray(part, dtype=object)
+        return tuple(_collated(field) for field in part)
+    if isinstance(part, dict):
+        return {name: _collated(field) for name, field in part.items()}
+    return to_array(part)
+
+
 class PreprocessedBatches(keras.utils.PyDataset):
     """A user's own batches through a KerasHub preprocessor.
 
@@ -208,7 +219,7 @@ class PreprocessedBatches(keras.utils.PyDataset):
         if isinstance(batch, list):
             batch = tuple(batch)
         parts = keras.utils.unpack_x_y_sample_weight(batch)
-        parts = [None if p is None else to_arrays(p) for p in parts]
+        parts = [None if p is None else _collated(p) for p in parts]
         return _pack(*preprocess_batch(self.preprocess, *parts))
 
     def on_epoch_begin(self):

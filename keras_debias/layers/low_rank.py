@@ -76,7 +76,8 @@ class LowRankUpdate:
                     1 / 3, mode="fan_in", distribution="uniform"
                 )
             elif not isinstance(value, keras.initializers.Initializer):
-                array = np.asarray(value, dtype="float32")
+                # A copy each: jax may take over the memory it is given.
+                array = np.array(value, dtype="float32")
 
                 def value(shape, dtype=None):
                     return ops.convert_to_tensor(array, dtype=dtype)
@@ -168,8 +169,9 @@ class LowRankUpdate:
     def reset_update(self) -> None:
         """Makes the update zero again."""
         if self.has_start:
-            self.lora_a.assign(self.lora_a_start)
-            self.lora_b.assign(self.lora_b_start)
+            # Copies: two variables must not share a buffer on jax.
+            self.lora_a.assign(ops.copy(self.lora_a_start))
+            self.lora_b.assign(ops.copy(self.lora_b_start))
         else:
             self.lora_b.assign(ops.zeros_like(self.lora_b))
 

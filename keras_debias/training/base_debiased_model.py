@@ -453,6 +453,7 @@ class BaseDebiasedModel(keras.Model):
         return {
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
+            "model_compiled": self.model.compiled,
             "adapters": store.describe(self.model),
             "projection": projections,
             "label_names": self.label_names,
@@ -466,6 +467,11 @@ class BaseDebiasedModel(keras.Model):
             )
 
         model = deserialize(config["model"])
+        if model.compiled and not config["model_compiled"]:
+            # A KerasHub task compiles itself when it is built; the file has
+            # no state for an optimizer that was not there.
+            model.optimizer = None
+            model.compiled = False
         store.restore(model, config["adapters"])
         result = cls(
             model,
@@ -477,30 +483,30 @@ class BaseDebiasedModel(keras.Model):
         result.label_names = None if names is None else tuple(names)
         return result
 
-    def _seeds(self) -> list[keras.Variable]:
-        """States of random generators, which Keras does not save."""
+    def _own_state(self) -> dict[str, keras.Variable]:
+        """Own weights, and random states, which Keras does not save."""
         weights = {id(v) for v in self.weights}
-        return [v for v in self.variables if id(v) not in weights]
+        network = {id(v) for v in self.model.weights}
+        own = {v.name: v for v in self.weights if id(v) not in network}
+        seeds = [v for v in self.variables if id(v) not in weights]
+        own.update({f"seed_{i}": seed for i, seed in enumerate(seeds)})
+        return own
 
     def save_own_variables(self, store):
         # Keras calls this before it turns to the layers below.
         for layer in adapted_layers(self.model).values():
             layer.save_parts_next()
-        store["shuffle_seed"] = np.asarray(
-            ops.convert_to_numpy(self.shuffle_seed)
-        )
-        for index, seed in enumerate(self._seeds()):
-            store[f"seed_{index}"] = np.asarray(ops.convert_to_numpy(seed))
+        for name, variable in self._own_state().items():
+            store[name] = np.asarray(ops.convert_to_numpy(variable))
 
     def load_own_variables(self, store):
-        seeds = self._seeds()
-        saved = [key for key in store.keys() if key != "shuffle_seed"]
-        if "shuffle_seed" not in store or len(saved) != len(seeds):
+        own = self._own_state()
+        if set(store.keys()) != set(own):
             raise ValueError(
-                "Expected the weights of a `DebiasedModel` with "
-                f"{len(seeds)} random generators. Received: a file with "
-                f"{len(saved)}. Build the model as it was when saved."
+                "Expected the weights of a `DebiasedModel` with the state "
+                f"{sorted(own)}. Received: a file with "
+                f"{sorted(store.keys())}. Build the model as it was when "
+                "saved (dropout too), on the same backend."
             )
-        self.shuffle_seed.assign(np.asarray(store["shuffle_seed"]))
-        for index, seed in enumerate(seeds):
-            seed.assign(np.asarray(store[f"seed_{index}"]))
+        for name, variable in own.items():
+            variable.assign(np.asarray(store[name]))

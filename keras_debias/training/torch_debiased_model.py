@@ -1,3 +1,4 @@
+import keras
 import torch
 from keras import ops
 from keras.utils import unpack_x_y_sample_weight
@@ -7,18 +8,42 @@ from keras_debias.training.base_debiased_model import BaseDebiasedModel
 
 
 class TorchDebiasedModel(BaseDebiasedModel):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.step_count = self.add_weight(
+            name="step_count",
+            shape=(),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+        )
+
+    def _forward(self, x):
+        """The forward pass, with random numbers that a resumed run repeats.
+
+        Keras' dropout without a seed draws from torch's global generator;
+        each step gets its own state of it, and the global one is put back.
+        """
+        count = int(self.step_count.value)
+        self.step_count.assign(count + 1)
+        seed = int(self.shuffle_seed.value) * 1_000_003 + count
+        devices = range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            return self(x, training=True)
+
     def train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         state = self.forward_state()
         before = [v.value.clone() for v in state]
 
-        y_pred = self(x, training=True)
+        y_pred = self._forward(x)
         loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
         values = [loss, *self.other_values(y, y_pred, sample_weight)]
         finite = bool(self.is_finite(loss, y_pred))
         _keras_internals.loss_tracker(self).update_state(
             loss if finite else loss * float("nan"),
-            sample_weight=ops.shape(_first(x))[0],
+            sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
         )
         with torch.no_grad():
             if not finite:
@@ -48,9 +73,3 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 for g, t in zip(found, tensors)
             ]
         return gradients
-
-
-def _first(x):
-    import keras
-
-    return keras.tree.flatten(x)[0]

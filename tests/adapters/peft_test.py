@@ -10,6 +10,7 @@ import keras_hub
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 from keras import ops
 
 from keras_debias import adapters
@@ -22,6 +23,8 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
+    # PEFT, of names in Transformers.
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkp:FutureWarning"),
     # A GPT-2 `Conv1D`, which PEFT handles, and a base it cannot look up.
     pytest.mark.filterwarnings("ignore:fan_in_fan_out:UserWarning"),
     pytest.mark.filterwarnings("ignore:Could not find a config:UserWarning"),
@@ -649,6 +652,29 @@ def test_a_folder_written_by_hand_is_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_reads_other_dtypes(tmp_path, dtype):
+    tensors = {k: v.round(1) for k, v in tensors_of_a_folder().items()}
+    folder = write_folder(tmp_path / "adapter", tensors=tensors)
+    safetensors.torch.save_file(
+        {
+            name: torch.tensor(value).to(getattr(torch, dtype))
+            for name, value in tensors.items()
+        },
+        folder / "adapter_model.safetensors",
+    )
+    model = tiny_bert()
+    adapters.load(model, folder)
+    for path, layer in adapted_layers(model).items():
+        block, _, role = path.split("/")
+        name = MODULE.format(block.removeprefix("transformer_layer_"), role)
+        expected = tensors[f"base_model.model.{name}.lora_A.weight"]
+        assert layer.lora_a.dtype == "float32"
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(layer.lora_a), expected.T, rtol=1e-2
+        )
+
+
 CONFIGS = {
     "peft_type": ({"peft_type": "LOHA"}, "peft_type='LOHA'"),
     "dora": ({"use_dora": True}, "use_dora=True"),
@@ -667,6 +693,10 @@ CONFIGS = {
     "replication": ({"layer_replication": [[0, 2]]}, "layer_replication"),
     "of_the_future": ({"use_magic": 1}, "use_magic=1.*cannot be read"),
     "another_rank": ({"r": 3}, r"lora_A of shape \(3, inputs\)"),
+    "alpha_is_text": ({"lora_alpha": "four"}, "Expected a whole"),
+    "no_dropout": ({"lora_dropout": None}, "Expected a whole"),
+    "pattern": ({"rank_pattern": {"(": 2}}, "Expected a whole"),
+    "patterns": ({"alpha_pattern": [2]}, "Expected a whole"),
     "no_alpha": ({"lora_alpha": -1}, "`alpha` to be a positive"),
 }
 
@@ -747,6 +777,10 @@ TENSORS = {
     "two_adapters": (
         with_tensor(f"{QUERY}.lora_A.other.weight", (2, 8)),
         "several tensors for lora_A",
+    ),
+    "the_same_twice": (
+        lambda t: {**t, **renamed("model.bert", "model.x.bert")(t)},
+        "which mean the same here",
     ),
     "nothing": (lambda t: {"x": np.ones(2, "float32")}, "Expected tensors"),
     "nan": (with_value(np.nan), "holds 1 that are NaN"),
@@ -872,7 +906,7 @@ def test_refuses_a_layer_changed_by_keras(tmp_path):
     folder = write_folder(tmp_path / "adapter")
     model = tiny_bert()
     model.enable_lora(2)
-    check_refused(model, folder, "query")
+    check_refused(model, folder, "query' is quantized or changed by `enable")
 
 
 def test_refuses_a_rank_above_the_smaller_side(tmp_path):

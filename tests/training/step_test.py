@@ -1,0 +1,394 @@
+"""The step itself: what it computes, on whichever backend runs."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_debias as kd
+from keras_debias.projections import Projection
+
+ROWS, WIDTH, CLASSES = 12, 5, 3
+
+
+def network(dropout=0.0, seed=0):
+    """A small classifier with weights drawn by NumPy."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((WIDTH,))
+    x = keras.layers.Dense(7, activation="tanh")(inputs)
+    if dropout:
+        x = keras.layers.Dropout(dropout)(x)
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+    generator = np.random.default_rng(seed)
+    model.set_weights(
+        [0.5 * generator.standard_normal(w.shape) for w in model.get_weights()]
+    )
+    return model
+
+
+def rows(seed=0):
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((ROWS, WIDTH)).astype("float32")
+    return x, generator.integers(0, CLASSES, ROWS).astype("int32")
+
+
+def logits_loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(projection=None, model=None, **kwargs):
+    debiased = kd.DebiasedModel(model or network(), projection, seed=0)
+    kwargs = {
+        "optimizer": keras.optimizers.SGD(1.0),
+        "loss": logits_loss(),
+        **kwargs,
+    }
+    debiased.compile(**kwargs)
+    return debiased
+
+
+class OnlyBias(Projection):
+    """Follows the bias objective: shows the step's second gradient."""
+
+    def __init__(self, q=0.7):
+        self.bias = kd.losses.GeneralizedCrossEntropy(q)
+
+    @property
+    def objectives(self):
+        return {"task": kd.losses.identity, "bias": self.bias}
+
+    def project(self, gradients, variables):
+        return gradients["bias"]
+
+
+def one_step(projection, **kwargs):
+    """`-update` of one SGD step of size one, for each variable."""
+    model = compiled(projection, **kwargs)
+    before = [np.array(w) for w in model.model.get_weights()]
+    x, y = rows()
+    model.fit(x, y, batch_size=ROWS, shuffle=False, verbose=0)
+    after = model.model.get_weights()
+    return [b - a for a, b in zip(after, before, strict=True)]
+
+
+def test_task_gradient_is_that_of_the_compiled_loss():
+    """Against finite differences of the loss in NumPy's float64."""
+    x, y = rows()
+    weights = [w.astype("float64") for w in network().get_weights()]
+
+    def loss(weights):
+        hidden = np.tanh(x @ weights[0] + weights[1])
+        z = hidden @ weights[2] + weights[3]
+        z = z - z.max(-1, keepdims=True)
+        logp = z - np.log(np.exp(z).sum(-1, keepdims=True))
+        return -logp[np.arange(ROWS), y]
+
+    def gradient(objective):
+        found = []
+        for k, weight in enumerate(weights):
+            g = np.zeros_like(weight)
+            for index in np.ndindex(weight.shape):
+                moved = [copy.deepcopy(weights) for _ in range(2)]
+                moved[0][k][index] += 1e-5
+                moved[1][k][index] -= 1e-5
+                g[index] = (
+                    objective(loss(moved[0])) - objective(loss(moved[1]))
+                ) / 2e-5
+            found.append(g)
+        return found
+
+    task = gradient(np.mean)
+    for found, expected in zip(one_step(None), task, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    bias = gradient(lambda losses: ((1 - np.exp(-0.7 * losses)) / 0.7).mean())
+    for found, expected in zip(one_step(OnlyBias()), bias, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_edge_in_the_step_equals_the_printed_equations():
+    task, bias = one_step(None), one_step(OnlyBias())
+    found = one_step(kd.projections.EDGE(alpha=1.5))
+    for g, b, u in zip(task, bias, found, strict=True):
+        common = g / np.linalg.norm(g) + b / np.linalg.norm(b)
+        shared = (b * common).sum() / (common * common).sum() * common
+        np.testing.assert_allclose(u, g - 1.5 * (b - shared), atol=2e-6)
+
+
+def test_global_edge_is_one_reweighted_loss():
+    """METHODS: weight `1 + a|B|/(2|G|) - a/2 p^q` for each sample."""
+    task, bias = one_step(None), one_step(OnlyBias())
+    norms = [np.sqrt(sum((g**2).sum() for g in gs)) for gs in (task, bias)]
+    x, y = rows()
+    z = network().predict(x, verbose=0)
+    p = np.exp(z - z.max(-1, keepdims=True))
+    p = (p / p.sum(-1, keepdims=True))[np.arange(ROWS), y]
+    weights = 1 + 1.5 * norms[1] / (2 * norms[0]) - 0.75 * p**0.7
+    plain = compiled()
+    before = [np.array(w) for w in plain.model.get_weights()]
+    plain.fit(
+        x,
+        y,
+        sample_weight=weights.astype("float32"),
+        batch_size=ROWS,
+        shuffle=False,
+        verbose=0,
+    )
+    expected = [
+        b - a for a, b in zip(plain.model.get_weights(), before, strict=True)
+    ]
+    found = one_step(kd.projections.EDGE(alpha=1.5, scope="global"))
+    for u, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(u, e, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "projection",
+    [
+        None,
+        kd.projections.EDGE(),
+        [kd.projections.EDGE(q=0.7), kd.projections.Subtraction(q=0.5)],
+    ],
+    ids=["task", "edge", "two objectives"],
+)
+def test_one_forward_pass_a_step(projection):
+    calls = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            calls.append(1)
+            return inputs
+
+    inputs = keras.Input((WIDTH,))
+    outputs = keras.layers.Dense(CLASSES)(Counting()(inputs))
+    model = compiled(projection, keras.Model(inputs, outputs), run_eagerly=True)
+    x, y = rows()
+    model.train_on_batch(x, y)
+    calls.clear()
+    model.train_on_batch(x, y)
+    assert len(calls) == 1
+
+
+def test_projections_apply_in_order_and_share_gradients():
+    task, bias = one_step(None), one_step(OnlyBias())
+    found = one_step(
+        [kd.projections.Subtraction(0.5), kd.projections.Orthogonal()]
+    )
+    for g, b, u in zip(task, bias, found, strict=True):
+        first = g - 0.5 * b
+        unit = b / np.linalg.norm(b)
+        expected = first - (first * unit).sum() * unit
+        np.testing.assert_allclose(u, expected, atol=2e-6)
+    model = compiled(
+        [kd.projections.Subtraction(), kd.projections.Orthogonal()]
+    )
+    assert len(model.objectives()) == 2
+
+
+def test_a_projection_of_ones_own_is_one_method():
+    class Halved(Projection):
+        def project(self, gradients, variables):
+            assert all(isinstance(v, keras.Variable) for v in variables)
+            return [0.5 * g for g in gradients["task"]]
+
+    for half, whole in zip(one_step(Halved()), one_step(None), strict=True):
+        np.testing.assert_allclose(half, 0.5 * whole, atol=1e-6)
+
+
+def test_a_projection_can_read_the_weights():
+    class Decay(Projection):
+        def project(self, gradients, variables):
+            return [
+                g + 0.1 * ops.convert_to_tensor(v)
+                for g, v in zip(gradients["task"], variables)
+            ]
+
+    for found, g, w in zip(
+        one_step(Decay()), one_step(None), network().get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(found, g + 0.1 * w, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["none", "sample", "class"])
+@pytest.mark.parametrize("optimizer", ["adamw", "clipped", "accumulating"])
+def test_task_only_is_keras_own_fit(weighting, optimizer):
+    create = {
+        "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+        "clipped": lambda: keras.optimizers.SGD(0.5, global_clipnorm=0.1),
+        "accumulating": lambda: keras.optimizers.Adam(
+            0.01, gradient_accumulation_steps=2
+        ),
+    }[optimizer]
+    x, y = rows()
+    kwargs = {}
+    if weighting == "sample":
+        kwargs["sample_weight"] = np.linspace(0, 2, ROWS).astype("float32")
+    elif weighting == "class":
+        kwargs["class_weight"] = {0: 2.0, 2: 0.5}
+    histories, weights = [], []
+    for debiased in (False, True):
+        model = network()
+        trained = kd.DebiasedModel(model, seed=0) if debiased else model
+        trained.compile(
+            create(),
+            loss=logits_loss(),
+            metrics=["accuracy"],
+            weighted_metrics=["accuracy"],
+        )
+        history = trained.fit(
+            x,
+            y,
+            batch_size=4,
+            epochs=3,
+            shuffle=False,
+            validation_data=(x[:5], y[:5]),
+            verbose=0,
+            **kwargs,
+        )
+        histories.append(history.history)
+        weights.append(model.get_weights())
+    assert histories[0].keys() == histories[1].keys()
+    for key, expected in histories[0].items():
+        np.testing.assert_allclose(
+            histories[1][key], expected, atol=1e-5, err_msg=key
+        )
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_weight_regularizers_and_added_losses_count():
+    def create():
+        inputs = keras.Input((WIDTH,))
+        x = keras.layers.Dense(4, kernel_regularizer="l2")(inputs)
+        x = keras.layers.ActivityRegularization(l2=0.1)(x)
+        model = keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+        generator = np.random.default_rng(0)
+        model.set_weights(
+            [generator.standard_normal(w.shape) for w in model.get_weights()]
+        )
+        return model
+
+    x, y = rows()
+    found = []
+    for debiased in (False, True):
+        model = create()
+        trained = kd.DebiasedModel(model, seed=0) if debiased else model
+        trained.compile(keras.optimizers.SGD(0.1), loss=logits_loss())
+        history = trained.fit(
+            x, y, batch_size=6, epochs=2, shuffle=False, verbose=0
+        )
+        found.append([*model.get_weights(), history.history["loss"]])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_several_outputs_and_losses():
+    def create():
+        inputs = keras.Input((WIDTH,))
+        outputs = {
+            "label": keras.layers.Dense(CLASSES, name="label")(inputs),
+            "flag": keras.layers.Dense(1, name="flag")(inputs),
+        }
+        model = keras.Model(inputs, outputs)
+        generator = np.random.default_rng(0)
+        model.set_weights(
+            [generator.standard_normal(w.shape) for w in model.get_weights()]
+        )
+        return model
+
+    x, y = rows()
+    targets = {"label": y, "flag": (y > 0).astype("float32")[:, None]}
+    loss = {
+        "label": logits_loss(),
+        "flag": keras.losses.BinaryCrossentropy(from_logits=True),
+    }
+    found = []
+    for projection in ("keras", None, kd.projections.EDGE(alpha=0.0)):
+        model = create()
+        trained = model
+        if projection != "keras":
+            trained = kd.DebiasedModel(model, projection, seed=0)
+        trained.compile(
+            keras.optimizers.SGD(0.1),
+            loss=loss,
+            loss_weights={"label": 1.0, "flag": 0.3},
+        )
+        trained.fit(x, targets, batch_size=6, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_variable_that_no_objective_reaches_gets_zeros():
+    class Checks(Projection):
+        def project(self, gradients, variables):
+            assert len(gradients["task"]) == len(variables) == 3
+            return gradients["task"]
+
+    class Unused(keras.layers.Layer):
+        def build(self, shape):
+            self.unused = self.add_weight(shape=(2, 2), name="unused")
+
+        def call(self, inputs):
+            return inputs
+
+    inputs = keras.Input((WIDTH,))
+    outputs = keras.layers.Dense(CLASSES)(Unused()(inputs))
+    model = keras.Model(inputs, outputs)
+    unused = next(v for v in model.weights if v.name == "unused")
+    before = ops.convert_to_numpy(unused).copy()
+    debiased = compiled([kd.projections.EDGE(), Checks()], model)
+    x, y = rows()
+    debiased.fit(x, y, verbose=0)
+    np.testing.assert_array_equal(ops.convert_to_numpy(unused), before)
+
+
+def test_gradients_of_an_embedding_are_dense():
+    inputs = keras.Input((3,), dtype="int32")
+    x = keras.layers.Embedding(9, 4)(inputs)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+    debiased = compiled(kd.projections.EDGE(), model)
+    tokens = np.random.default_rng(0).integers(0, 9, (ROWS, 3))
+    debiased.fit(tokens, rows()[1], verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_alignment_is_logged_and_right():
+    task, bias = one_step(None), one_step(OnlyBias())
+
+    def flat(arrays):
+        return np.concatenate([a.ravel() for a in arrays])
+
+    task, bias = flat(task), flat(bias)
+    cosine = task @ bias / np.linalg.norm(task) / np.linalg.norm(bias)
+    ratio = np.linalg.norm(bias) / np.linalg.norm(task)
+    x, y = rows()
+    for projection in (None, kd.projections.EDGE()):
+        model = compiled(projection)
+        history = model.fit(
+            x,
+            y,
+            batch_size=ROWS,
+            validation_data=(x, y),
+            callbacks=[kd.callbacks.GradientAlignment()],
+            verbose=0,
+        ).history
+        assert set(history) == {
+            "loss",
+            "val_loss",
+            "gradient_cosine",
+            "gradient_norm_ratio",
+        }
+        np.testing.assert_allclose(
+            history["gradient_cosine"], cosine, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            history["gradient_norm_ratio"], ratio, rtol=1e-5
+        )
+    with pytest.raises(TypeError, match="DebiasedModel"):
+        plain = network()
+        plain.compile(loss=logits_loss())
+        plain.fit(x, y, callbacks=[kd.callbacks.GradientAlignment()])
