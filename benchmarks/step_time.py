@@ -34,6 +34,9 @@ RANK = 8
 NUM_CLASSES = 3
 LEARNING_RATE = 1e-3
 ALPHA, Q = 0.5, 0.7
+# What KerasHub's BERT computes; the checkpoint says "gelu", the exact one,
+# which is some percent faster here.
+ACTIVATION = "gelu_pytorch_tanh"
 
 # Numerator, denominator, the goal for the ratio of their medians.
 RATIOS = (
@@ -81,6 +84,7 @@ class Peft:
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             classifier_dropout=dropout,
+            hidden_act=ACTIVATION,
         )
         kernel, bias = head()
         with torch.no_grad():
@@ -262,9 +266,8 @@ def check(models):
     """The same network, and the same number of trained weights."""
     expected = models["peft"].logits()
     for name, model in models.items():
-        # KerasHub's BERT has the approximate GELU.
         difference = np.abs(model.logits() - expected).max()
-        if difference > 1e-2:
+        if difference > 1e-5:
             raise SystemExit(
                 f"{name} computes other logits than PEFT: {difference:.1e}"
             )

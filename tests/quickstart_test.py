@@ -15,7 +15,7 @@ import keras_debias as kd
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "quickstart.py"
-TIME_LIMIT = 240
+TIME_LIMIT = 420
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,28 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.layers import LoRADense
 from keras_debias.layers import LoRAEinsumDense
+from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
 from keras_debias.linalg import kernel_view
 
+
+def _in_place(layer_class, plain_class):
+    """A layer class under the plain one's name.
+
+    Keras files hold the layers of a model by the name of their class; what
+    an adapted model saves must be found again by the model without adapters.
+    """
+    adapted = type(plain_class.__name__, (layer_class,), {})
+    return keras.saving.register_keras_serializable(
+        "keras_debias", name=f"Adapted{plain_class.__name__}"
+    )(adapted)
+
+
 _CLASSES = {
-    keras.layers.Dense: LoRADense,
-    keras.layers.EinsumDense: LoRAEinsumDense,
+    keras.layers.Dense: _in_place(LoRADense, keras.layers.Dense),
+    keras.layers.EinsumDense: _in_place(
+        LoRAEinsumDense, keras.layers.EinsumDense
+    ),
 }
 
 
@@ -80,7 +96,7 @@ class LoRA(Adapter):
 
     def check(self, path, layer):
         """Raises if the layer cannot take this adapter."""
-        if isinstance(layer, tuple(_CLASSES.values())):
+        if isinstance(layer, LowRankUpdate):
             raise ValueError(
                 "Expected a layer without a low-rank adapter. Received: "
                 f"'{path}', which has one of rank {layer.rank}. Merge the "

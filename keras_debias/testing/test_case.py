@@ -341,6 +341,4 @@ def predict(model, x) -> np.ndarray:
 
 def fit(model, x, y, **kwargs):
     """The model's own `fit`, in the order of the rows."""
-    if getattr(model, "preprocessor", None) is None:
-        kwargs["shuffle"] = False
-    return model.fit(x, y, verbose=0, **kwargs)
+    return model.fit(x, y, shuffle=False, verbose=0, **kwargs)
