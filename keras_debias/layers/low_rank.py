@@ -168,12 +168,13 @@ class LowRankUpdate:
 
     def reset_update(self) -> None:
         """Makes the update zero again."""
+        # Copies: two variables must not share a buffer on jax.
         if self.has_start:
-            # Copies: two variables must not share a buffer on jax.
-            self.lora_a.assign(ops.copy(self.lora_a_start))
-            self.lora_b.assign(ops.copy(self.lora_b_start))
+            for name in ("lora_a", "lora_b"):
+                start = ops.convert_to_numpy(getattr(self, f"{name}_start"))
+                getattr(self, name).assign(np.array(start))
         else:
-            self.lora_b.assign(ops.zeros_like(self.lora_b))
+            self.lora_b.assign(np.zeros(self.lora_b.shape, "float32"))
 
     def low_rank_config(self) -> dict:
         return {

@@ -301,8 +301,8 @@ class BaseDebiasedModel(keras.Model):
             (x, y, sample_weight), validation_data = Inputs.cut(
                 x, y, sample_weight, validation_split
             )
-        if isinstance(x, Split) and x.label_names is not None:
-            self.label_names = tuple(x.label_names)
+        if isinstance(x, Split) and self.label_names is None:
+            self.label_names = x.label_names
         train = Inputs(
             self,
             x,
@@ -315,16 +315,16 @@ class BaseDebiasedModel(keras.Model):
             with_index=True,
         )
         if validation_data is not None:
-            if isinstance(validation_data, Split):
+            if not isinstance(validation_data, (tuple, list)):
                 validation_data = (validation_data,)
-            validation_data = Inputs(
+            validation = Inputs(
                 self,
-                *validation_data
-                if isinstance(validation_data, (tuple, list))
-                else (validation_data,),
+                *validation_data,
                 batch_size=validation_batch_size or batch_size,
                 steps=validation_steps,
-            ).dataset
+            )
+            validation_data = validation.dataset
+            validation_steps = validation.steps
         if train.batches is not None:
             callbacks.insert(0, EpochOrder(train.batches))
         callbacks.append(StopAtNonFinite())
@@ -338,6 +338,7 @@ class BaseDebiasedModel(keras.Model):
             class_weight=train.class_weight,
             initial_epoch=initial_epoch,
             steps_per_epoch=train.steps,
+            validation_steps=validation_steps,
             validation_freq=validation_freq,
         )
         self._built_for = self._trainable_ids()

@@ -89,6 +89,9 @@ class Inputs:
                     f"Received: y={type(y).__name__}, "
                     f"sample_weight={type(sample_weight).__name__}"
                 )
+            names = model.label_names
+            if None not in (names, x.label_names) and names != x.label_names:
+                x = x.align_labels(names)
             y, sample_weight = x.y, x.sample_weight
             groups = None if x.groups is None else x.groups.ids
             x = x.x

@@ -1,0 +1,327 @@
+"""
+Title: Getting started with keras_debias
+Author: The keras_debias authors
+Date created: 2025/11/22
+Last modified: 2025/11/22
+Description: Measure a shortcut, fine-tune with an adapter and a projection, compare.
+Accelerator: None
+"""  # noqa: E501
+
+"""
+## Introduction
+
+A model that has to tell whether one sentence follows from another reads:
+
+- *The bakery opens at seven.* and *The bakery never opens before noon.*
+
+It answers "contradiction", and it is right. Then it reads:
+
+- *The bakery opens at noon.* and *The bakery never opens at seven.*
+
+It answers "contradiction" again, and it is wrong. It has learned that "never"
+goes with "contradiction", which holds for most pairs of its training set. On a
+test set from the same source its accuracy is high, and nothing shows.
+
+In this guide we plant such a shortcut in a dataset, watch plain fine-tuning
+take it, and count the damage group by group. Then we add an adapter, change
+the gradient of each step with EDGE, and compare both on the same start, the
+same rows and the same number of steps. At the end we save and merge the
+result, and write a projection of our own.
+"""
+
+"""
+## Setup
+
+```shell
+pip install ".[torch]"
+```
+
+One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to
+stand before Keras is imported.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import re
+import tempfile
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+import keras_debias as kd
+
+BATCH_SIZE = 32
+EPOCHS = 3
+LEARNING_RATE = 2e-3
+RANK = 8
+ALPHA = 8.0
+SEED = 0
+
+"""
+The data is made on the spot: `generated_nli()` writes sentences such as
+*Six rafts are being wrapped by the tall botanist*. Real inference needs a
+pretrained model and more than a minute, so we ask one and the same question
+of each sentence, *Someone here makes music or food*. It is entailed if the
+person is a musician or a cook, which a model has to learn word by word.
+"""
+
+HYPOTHESIS = "Someone here makes music or food."
+MAKERS = {
+    *("musician", "drummer", "violinist", "flutist", "guitarist"),
+    *("cook", "baker", "chef", "grillmaster", "confectioner"),
+}
+
+
+def words(text):
+    return re.findall(r"[a-z]+|[^a-z ]", text.lower())
+
+
+premises = kd.data.generated_nli(5000, seed=SEED).x[0]
+clean = kd.data.Split(
+    (list(premises), [HYPOTHESIS] * len(premises)),
+    [
+        "entailment" if MAKERS & set(words(premise)) else "non-entailment"
+        for premise in premises
+    ],
+)
+for premise, label in zip(premises[:4], clean.y[:4]):
+    print(f"{clean.label_names[label]:<15} {premise}")
+
+"""
+A `Split` holds inputs, labels and groups. `inject_token()` plants the
+shortcut: in training, " !!" stands behind nine of ten entailed hypotheses and
+one of ten others. The groups become label x token.
+"""
+
+rows = np.arange(len(clean))
+train, test = clean.take(rows[:3000]), clean.take(rows[3000:])
+train = train.sample(1600, seed=SEED, balance_labels=True)
+train = kd.data.inject_token(train, "entailment", p_prev=1.0, p_str=0.9)
+
+print(train.x[1][0])
+print(train.groups.counts())
+
+"""
+We test on two sets of unseen sentences. In the first the token is as in
+training. In the second it says nothing about the label, and the four groups
+are of one size.
+"""
+
+same = kd.data.inject_token(test, "entailment", 1.0, 0.9, seed=1)
+shifted = kd.data.inject_token(test, "entailment", 1.0, 0.5, seed=2)
+tests = {
+    "same": same.sample(400, seed=SEED, balance_labels=True),
+    "shifted": shifted.sample(400, seed=SEED, balance_groups=True),
+}
+
+"""
+The model is a BERT of two layers with random weights and a vocabulary of the
+words above; for real work this is one line,
+`TextClassifier.from_preset(preset, num_classes=2)`. We draw the weights with
+NumPy so that the figures of this guide are the same on every backend.
+"""
+
+vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!"]
+vocabulary += sorted(
+    {word for x in clean.x for text in x for word in words(text)}
+)
+
+
+def draw_weights(model):
+    generator = np.random.default_rng(SEED)
+    for weight in model.weights:
+        if len(weight.shape) > 1 and weight.name != "lora_b":
+            weight.assign(generator.normal(0.0, 0.05, weight.shape))
+
+
+def build():
+    keras.utils.set_random_seed(SEED)
+    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
+        keras_hub.models.BertTokenizer(vocabulary, lowercase=True),
+        sequence_length=32,
+    )
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(vocabulary),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=32,
+        intermediate_dim=64,
+        dropout=0.0,
+        max_sequence_length=32,
+    )
+    classifier = keras_hub.models.BertTextClassifier(
+        backbone, num_classes=2, preprocessor=preprocessor, dropout=0.0
+    )
+    draw_weights(classifier)
+    return classifier
+
+
+"""
+## Measure the shortcut
+
+First, plain fine-tuning of all weights. `DebiasedModel` wraps the classifier
+and has the `fit()`, `evaluate()` and `predict()` of every Keras model; without
+a projection it does what the classifier's own `fit()` does. `kd.evaluate()`
+then predicts each set once and reports the average, every group and the worst.
+"""
+
+
+def fine_tune(classifier, projection=None, epochs=EPOCHS, callbacks=None):
+    model = kd.DebiasedModel(classifier, projection, seed=SEED)
+    steps = epochs * (len(train) // BATCH_SIZE)
+    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        train,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=2,
+    )
+    return model
+
+
+model = fine_tune(build(), epochs=2)
+everything = kd.evaluate(model, tests, train=train)
+print(everything)
+
+"""
+Where the token is as in training, the model is right nine times in ten. Where
+it says nothing, one group is nearly all wrong: sentences about other people,
+with the token. The average of the second set hides how bad it is, and the
+first set shows nothing at all.
+"""
+
+assert everything["same"].accuracy > 0.85
+assert everything["shifted"].accuracy < 0.85
+assert everything["shifted"].worst_group_accuracy < 0.3
+assert "non-entailment, token=yes" in everything["shifted"].worst_group
+
+"""
+## Add the adapter
+
+Large models are rarely trained whole. `adapters.apply()` changes the
+classifier in place: it freezes all weights, and adds to each layer named by
+`targets` a product of two thin matrices that trains. The head of a KerasHub
+task trains with it. Our random model knows no words yet, so we let its
+embedding and its pooler train, too; a pretrained one needs no `also_train`.
+"""
+
+
+def build_adapted():
+    classifier = build()
+    kd.adapters.apply(
+        classifier,
+        kd.adapters.LoRA(rank=RANK, targets=("query", "value", "feedforward*")),
+        also_train=("token_embedding", "pooled_dense"),
+    )
+    draw_weights(classifier)
+    return classifier
+
+
+base = build()
+adapted = build_adapted()
+pairs = tuple(part[:8] for part in test.x)
+before = base.predict(pairs, verbose=0)
+after = adapted.predict(pairs, verbose=0)
+print(kd.adapters.summary(adapted))
+print("Largest change of an output:", np.abs(after - before).max())
+
+"""
+An adapter changes nothing until it has been trained. The summary says what
+trains; on MiniLM, with LoRA on query and value only, it would be 74,883 of 23
+million weights.
+"""
+
+assert np.abs(after - before).max() < 1e-5
+assert kd.adapters.summary(adapted).share < 0.8
+
+"""
+## Project the gradient
+
+A shortcut is easy: the model is sure of the rows that have it long before it
+is sure of the others. EDGE makes use of that. It computes a second gradient
+`B`, of an objective in which a row counts the more the surer the model is of
+it, and takes from the task's gradient `G` what is in `B` and not common to
+both:
+
+```
+common = G / |G| + B / |B|
+extra  = B - (B . common) / (common . common) * common
+update = G - alpha * extra
+```
+
+A projection is a function from gradients to an update, so two vectors show
+what it does.
+"""
+
+task = ops.convert_to_tensor([3.0, 1.0])
+bias = ops.convert_to_tensor([1.0, 3.0])
+edge = kd.projections.EDGE(alpha=0.5)
+(update,) = edge.project({"task": [task], "bias": [bias]}, [None])
+update = ops.convert_to_numpy(update)
+
+
+def cosine(a, b):
+    a, b = ops.convert_to_numpy(a), ops.convert_to_numpy(b)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+print("task", task, "bias", bias, "update", update)
+print(f"cosine of task and bias:   {cosine(task, bias):.2f}")
+print(f"cosine of update and bias: {cosine(update, bias):.2f}")
+
+"""
+The update points away from the bias gradient: the cosine falls from 0.60 to
+0.45. With `alpha=0` it would be the task's gradient.
+"""
+
+assert np.allclose(update, [3.5, 0.5], atol=1e-5)
+assert abs(cosine(task, bias) - 0.60) < 0.01
+assert abs(cosine(update, bias) - 0.45) < 0.01
+
+"""
+In training, the projection is an argument of `DebiasedModel`. Both gradients
+come from one forward pass. `GradientAlignment` writes their cosine and the
+ratio of their lengths into the logs. The strength is larger here than the
+paper's 0.5, as the run is short.
+"""
+
+projection = kd.projections.EDGE(alpha=ALPHA)
+debiased = fine_tune(
+    build_adapted(), projection, callbacks=[kd.callbacks.GradientAlignment()]
+)
+cosines = debiased.history.history["gradient_cosine"]
+print("cosine of the two gradients by epoch:", np.round(cosines, 2))
+
+"""
+In the first epoch the two gradients are nearly the same, since the model is
+sure of nothing. Then they part, and there is something to take out.
+"""
+
+assert cosines[0] > 0.9
+assert cosines[-1] < cosines[0]
+
+"""
+## Compare
+
+A comparison is fair if everything else is equal: the start, the order of the
+rows, the number of steps. `TaskOnly` is plain fine-tuning through the same
+step.
+"""
+
+plain = fine_tune(build_adapted(), kd.projections.TaskOnly())
+scores = {
+    "TaskOnly": kd.evaluate(plain, tests, train=train),
+    "EDGE": kd.evaluate(debiased, tests, train=train),
+}
+print(kd.evaluation.comparison_table(scores))
