@@ -1,11 +1,11 @@
 """
 Title: Getting started with keras_debias
 Author: The keras_debias authors
-Date created: 2025/11/22
-Last modified: 2025/11/22
-Description: Measure a shortcut, fine-tune with an adapter and a projection, compare.
+Date created: 2026/11/22
+Last modified: 2026/11/22
+Description: Measure a shortcut, fine-tune with adapter and projection, compare.
 Accelerator: None
-"""  # noqa: E501
+"""
 
 """
 ## Introduction
@@ -59,8 +59,8 @@ BATCH_SIZE = 32
 EPOCHS = 3
 LEARNING_RATE = 2e-3
 RANK = 8
-ALPHA = 8.0
-SEED = 0
+ALPHA = 4.0
+SEEDS = (0, 1)
 
 """
 The data is made on the spot: `generated_nli()` writes sentences such as
@@ -81,7 +81,7 @@ def words(text):
     return re.findall(r"[a-z]+|[^a-z ]", text.lower())
 
 
-premises = kd.data.generated_nli(5000, seed=SEED).x[0]
+premises = kd.data.generated_nli(6000).x[0]
 clean = kd.data.Split(
     (list(premises), [HYPOTHESIS] * len(premises)),
     [
@@ -99,11 +99,11 @@ one of ten others. The groups become label x token.
 """
 
 rows = np.arange(len(clean))
-train, test = clean.take(rows[:3000]), clean.take(rows[3000:])
-train = train.sample(1600, seed=SEED, balance_labels=True)
+train, test = clean.take(rows[:3500]), clean.take(rows[3500:])
+train = train.sample(1600, balance_labels=True)
 train = kd.data.inject_token(train, "entailment", p_prev=1.0, p_str=0.9)
 
-print(train.x[1][0])
+print(next(text for text in train.x[1] if "!!" in text))
 print(train.groups.counts())
 
 """
@@ -115,8 +115,8 @@ are of one size.
 same = kd.data.inject_token(test, "entailment", 1.0, 0.9, seed=1)
 shifted = kd.data.inject_token(test, "entailment", 1.0, 0.5, seed=2)
 tests = {
-    "same": same.sample(400, seed=SEED, balance_labels=True),
-    "shifted": shifted.sample(400, seed=SEED, balance_groups=True),
+    "same": same.sample(400, balance_labels=True),
+    "shifted": shifted.sample(400, balance_groups=True),
 }
 
 """
@@ -126,21 +126,19 @@ words above; for real work this is one line,
 NumPy so that the figures of this guide are the same on every backend.
 """
 
-vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!"]
-vocabulary += sorted(
-    {word for x in clean.x for text in x for word in words(text)}
-)
+vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "!"]
+used = {word for texts in clean.x for text in texts for word in words(text)}
+vocabulary += sorted(used - set(vocabulary))
 
 
-def draw_weights(model):
-    generator = np.random.default_rng(SEED)
-    for weight in model.weights:
-        if len(weight.shape) > 1 and weight.name != "lora_b":
+def draw(weights, seed):
+    generator = np.random.default_rng(seed)
+    for weight in weights:
+        if len(weight.shape) > 1:
             weight.assign(generator.normal(0.0, 0.05, weight.shape))
 
 
-def build():
-    keras.utils.set_random_seed(SEED)
+def build(seed=0):
     preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
         keras_hub.models.BertTokenizer(vocabulary, lowercase=True),
         sequence_length=32,
@@ -157,7 +155,7 @@ def build():
     classifier = keras_hub.models.BertTextClassifier(
         backbone, num_classes=2, preprocessor=preprocessor, dropout=0.0
     )
-    draw_weights(classifier)
+    draw(classifier.weights, seed)
     return classifier
 
 
@@ -171,10 +169,18 @@ then predicts each set once and reports the average, every group and the worst.
 """
 
 
-def fine_tune(classifier, projection=None, epochs=EPOCHS, callbacks=None):
-    model = kd.DebiasedModel(classifier, projection, seed=SEED)
-    steps = epochs * (len(train) // BATCH_SIZE)
-    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
+def fine_tune(
+    classifier,
+    projection=None,
+    seed=0,
+    epochs=EPOCHS,
+    learning_rate=LEARNING_RATE,
+    callbacks=None,
+):
+    # The seed decides the order of the rows.
+    model = kd.DebiasedModel(classifier, projection, seed=seed)
+    steps = epochs * len(train) // BATCH_SIZE
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
         optimizer=keras.optimizers.Adam(schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -190,7 +196,7 @@ def fine_tune(classifier, projection=None, epochs=EPOCHS, callbacks=None):
     return model
 
 
-model = fine_tune(build(), epochs=2)
+model = fine_tune(build(), epochs=2, learning_rate=1e-3)
 everything = kd.evaluate(model, tests, train=train)
 print(everything)
 
@@ -217,14 +223,14 @@ embedding and its pooler train, too; a pretrained one needs no `also_train`.
 """
 
 
-def build_adapted():
-    classifier = build()
+def build_adapted(seed=0):
+    classifier = build(seed)
     kd.adapters.apply(
         classifier,
         kd.adapters.LoRA(rank=RANK, targets=("query", "value", "feedforward*")),
         also_train=("token_embedding", "pooled_dense"),
     )
-    draw_weights(classifier)
+    draw([w for w in classifier.weights if w.name == "lora_a"], seed)
     return classifier
 
 
@@ -316,12 +322,119 @@ assert cosines[-1] < cosines[0]
 
 A comparison is fair if everything else is equal: the start, the order of the
 rows, the number of steps. `TaskOnly` is plain fine-tuning through the same
-step.
+step. We do it for two seeds of start and order.
 """
 
-plain = fine_tune(build_adapted(), kd.projections.TaskOnly())
-scores = {
-    "TaskOnly": kd.evaluate(plain, tests, train=train),
-    "EDGE": kd.evaluate(debiased, tests, train=train),
-}
+scores = {}
+for seed in SEEDS:
+    plain = fine_tune(build_adapted(seed), kd.projections.TaskOnly(), seed)
+    scores[f"TaskOnly, seed {seed}"] = kd.evaluate(plain, tests)
+    if seed != SEEDS[0]:
+        debiased = fine_tune(build_adapted(seed), projection, seed)
+    scores[f"EDGE, seed {seed}"] = kd.evaluate(debiased, tests)
 print(kd.evaluation.comparison_table(scores))
+
+"""
+With the token as in training all four are about as good. Where it says
+nothing, EDGE leaves the shortcut sooner with both seeds, and its worst group is
+ahead. None of them has left it altogether, and the two seeds of one method
+differ as much as the two methods: plain fine-tuning with the second seed is
+ahead of EDGE with the first.
+
+So one run proves nothing. EDGE reweighs the rows of a batch, mildly; with a
+strength of 8 instead of 4, or after many more epochs, the advantage is gone
+here. What got worse is the time: a second backward pass for each step.
+"""
+
+worst = {
+    name: each["shifted"].worst_group_accuracy for name, each in scores.items()
+}
+for seed in SEEDS:
+    assert worst[f"EDGE, seed {seed}"] > worst[f"TaskOnly, seed {seed}"]
+    for method in ("TaskOnly", "EDGE"):
+        assert scores[f"{method}, seed {seed}"]["same"].accuracy > 0.9
+assert worst["TaskOnly, seed 1"] > worst["EDGE, seed 0"]
+
+"""
+## Save and merge
+
+`adapters.save()` writes a small folder with the factors and whatever else
+trains; `load()` puts them on a model with the same base weights. Within
+`disabled()` the model has its base weights again. `merge()` adds the factors
+into them for good: what is left is an ordinary KerasHub model.
+"""
+
+classifier = debiased.model
+trained = classifier.predict(pairs, verbose=0)
+with tempfile.TemporaryDirectory() as folder:
+    kd.adapters.save(classifier, f"{folder}/adapter")
+    restored = build(seed)
+    kd.adapters.load(restored, f"{folder}/adapter")
+    loaded = restored.predict(pairs, verbose=0)
+with kd.adapters.disabled(classifier):
+    without = classifier.predict(pairs, verbose=0)
+merged = kd.adapters.merge(classifier).predict(pairs, verbose=0)
+
+print("loaded is saved:   ", np.abs(loaded - trained).max())
+print("merged is unmerged:", np.abs(merged - trained).max())
+print("disabled differs:  ", np.abs(without - trained).max())
+
+assert np.abs(loaded - trained).max() < 1e-4
+assert np.abs(merged - trained).max() < 1e-4
+assert np.abs(without - trained).max() > 1e-2
+
+"""
+`debiased.save("model.keras")` would have kept the whole `DebiasedModel`,
+optimizer and projection included.
+
+## Going lower-level: a projection of your own
+
+A projection overrides one method. This one takes the whole part along the
+bias gradient out, but only where the two gradients point the same way. It is
+a pure function in `keras.ops` and runs on every backend; `objectives` names
+the gradients it wants.
+"""
+
+
+@keras.saving.register_keras_serializable(package="getting_started")
+class OneSided(kd.projections.Projection):
+    objectives = {
+        "task": kd.losses.identity,
+        "bias": kd.losses.GeneralizedCrossEntropy(q=0.7),
+    }
+
+    def project(self, gradients, variables):
+        return [
+            self.without(task, bias)
+            for task, bias in zip(gradients["task"], gradients["bias"])
+        ]
+
+    def without(self, task, bias):
+        along = ops.relu(ops.sum(task * bias)) / ops.sum(bias**2 + 1e-12)
+        return task - along * bias
+
+
+(update,) = OneSided().project({"task": [task], "bias": [bias]}, [None])
+print("update:", update, f"cosine with bias: {cosine(update, bias):.2f}")
+assert abs(cosine(update, bias)) < 1e-3
+
+model = fine_tune(build_adapted(), OneSided(), epochs=1)
+print(model.history.history)
+
+"""
+Nothing of the bias gradient is left in the update. Whether that helps is for
+`kd.evaluate()` to say.
+
+## Next steps
+
+- `examples/quickstart.py` does this with a pretrained encoder and real
+  sentence pairs, in a few minutes; `examples/biased_snli.py` over several
+  seeds.
+- `kd.data.load("hans", "validation")` and its like are public test sets with
+  groups; `Split.from_csv()` and `Split.from_dataset()` read your own.
+- `kd.callbacks.OODEvaluation` writes accuracy, worst group and gap of other
+  sets into the logs after each epoch, for `EarlyStopping` and `History`.
+- `keras_debias/training/README.md` explains the step on one page.
+- EDGE: Enhanced Debiased Gradient Extraction for Robust Fine-tuning (CCL
+  2025) is the paper behind the projection.
+"""
