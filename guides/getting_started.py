@@ -57,7 +57,7 @@ import keras_debias as kd
 
 BATCH_SIZE = 32
 EPOCHS = 3
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 2.2e-3
 RANK = 8
 ALPHA = 4.0
 SEEDS = (0, 1)
@@ -334,26 +334,27 @@ for seed in SEEDS:
     scores[f"EDGE, seed {seed}"] = kd.evaluate(debiased, tests)
 print(kd.evaluation.comparison_table(scores))
 
-"""
-With the token as in training all four are about as good. Where it says
-nothing, EDGE leaves the shortcut sooner with both seeds, and its worst group is
-ahead. None of them has left it altogether, and the two seeds of one method
-differ as much as the two methods: plain fine-tuning with the second seed is
-ahead of EDGE with the first.
-
-So one run proves nothing. EDGE reweighs the rows of a batch, mildly; with a
-strength of 8 instead of 4, or after many more epochs, the advantage is gone
-here. What got worse is the time: a second backward pass for each step.
-"""
-
 worst = {
     name: each["shifted"].worst_group_accuracy for name, each in scores.items()
 }
-for seed in SEEDS:
-    assert worst[f"EDGE, seed {seed}"] > worst[f"TaskOnly, seed {seed}"]
-    for method in ("TaskOnly", "EDGE"):
-        assert scores[f"{method}, seed {seed}"]["same"].accuracy > 0.9
-assert worst["TaskOnly, seed 1"] > worst["EDGE, seed 0"]
+gains = [worst[f"EDGE, seed {s}"] - worst[f"TaskOnly, seed {s}"] for s in SEEDS]
+print("Worst group, EDGE minus TaskOnly, by seed:", np.round(gains, 2))
+
+"""
+With the token as in training all four runs are alike. Where it says nothing,
+the second seed makes EDGE look like the answer: plain fine-tuning gets next to
+nothing right in the worst group, EDGE more than a third. The first seed shows
+no such thing.
+
+So one run proves nothing. EDGE reweighs the rows of a batch, mildly: a model
+that is about to leave the shortcut may leave it sooner. No run has left it
+altogether, and what EDGE costs is a second backward pass in each step.
+"""
+
+assert all(each["same"].accuracy > 0.9 for each in scores.values())
+assert worst["TaskOnly, seed 1"] < 0.2 and worst["EDGE, seed 1"] > 0.35
+assert gains[1] > 0.2 and gains[0] < 0.2
+assert max(worst.values()) < 0.9
 
 """
 ## Save and merge

@@ -48,7 +48,7 @@ class PiSSA(LoRA):
         BA-LoRA. The paper writes the residual `W - s A0 B0` into the base;
         here `W` stays as it is and `s (x A0) B0` is subtracted in the
         low-rank path. Outputs and gradients are the same, the start is
-        exact, and the base is never changed.
+        exact to the bit, and the base is never changed.
     """
 
     def __init__(

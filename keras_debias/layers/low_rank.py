@@ -145,19 +145,31 @@ class LowRankUpdate:
         if not self.has_start:
             return view.up(view.down(dropped, self.lora_a) * scale, self.lora_b)
         if dropped is x:
-            # One pair of products for both: rank is small, calls are not.
-            a = ops.concatenate([self.lora_a, self.lora_a_start], axis=1)
-            b = ops.concatenate([self.lora_b, -self.lora_b_start], axis=0)
+            a, b = self._difference()
             return view.up(view.down(x, a) * scale, b)
         return view.up(
             view.down(dropped, self.lora_a) * scale, self.lora_b
         ) - view.up(view.down(x, self.lora_a_start) * scale, self.lora_b_start)
 
+    def _difference(self):
+        """Factors of `A B - A0 B0` of twice the rank.
+
+        As `(A - A0) B + A0 (B - B0)`: zero to the bit at the start, and no
+        difference of two large products later.
+        """
+        a_change = ops.subtract(self.lora_a, self.lora_a_start)
+        b_change = ops.subtract(self.lora_b, self.lora_b_start)
+        return (
+            ops.concatenate([a_change, self.lora_a_start], axis=1),
+            ops.concatenate([self.lora_b, b_change], axis=0),
+        )
+
     def delta(self):
         """The update as a full kernel, float32: `s (A B - A0 B0)`."""
-        matrix = ops.matmul(self.lora_a, self.lora_b)
+        a, b = self.lora_a, self.lora_b
         if self.has_start:
-            matrix = matrix - ops.matmul(self.lora_a_start, self.lora_b_start)
+            a, b = self._difference()
+        matrix = ops.matmul(a, b)
         scale = self.lora_gate * self.scaling
         return kernel_view(self).from_matrix(matrix * scale)
 

@@ -254,7 +254,7 @@ class TestCase(unittest.TestCase):
         )
         np.testing.assert_array_equal(np.random.get_state()[1], state)
         self.assert_close(predict(debiased, x), start)
-        debiased.compile(keras.optimizers.SGD(0.02), loss=loss)
+        debiased.compile(keras.optimizers.SGD(0.005), loss=loss)
         trainable = {p for p, v in variable_paths(model).items() if v.trainable}
         self._check_non_finite(debiased, x, y)
         before = values(model)

@@ -79,7 +79,8 @@ class BaseDebiasedModel(keras.Model):
     # The network.
 
     def call(self, inputs, training=None):
-        return self.model(network_inputs(inputs))
+        # Passed on by hand: on jax no call context reaches the network.
+        return self.model(network_inputs(inputs), training=training)
 
     def build(self, input_shape=None):
         self.built = True

@@ -283,6 +283,50 @@ def test_weight_regularizers_and_added_losses_count():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_the_network_is_in_training_mode():
+    """Batch statistics as in Keras' own fit, and dropout that drops."""
+
+    def create():
+        inputs = keras.Input((WIDTH,))
+        x = keras.layers.BatchNormalization(momentum=0.5)(inputs)
+        return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+    x, y = rows()
+    start, found = None, []
+    for debiased in (False, True):
+        model = create()
+        start = start or model.get_weights()
+        model.set_weights(start)
+        trained = kd.DebiasedModel(model, seed=0) if debiased else model
+        trained.compile(keras.optimizers.SGD(0.1), loss=logits_loss())
+        trained.fit(x, y, batch_size=6, epochs=2, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+    model = compiled(
+        model=network(dropout=0.9), optimizer=keras.optimizers.SGD(0.0)
+    )
+    losses = model.fit(x, y, epochs=3, verbose=0).history["loss"]
+    still = model.evaluate(x, y, verbose=0)
+    assert len({round(v, 5) for v in (*losses, still)}) == 4
+
+
+def test_a_network_whose_call_knows_no_training():
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(CLASSES)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    x, y = rows()
+    model = Plain()
+    model(x)
+    compiled(model=model).fit(x, y, verbose=0)
+
+
 def test_several_outputs_and_losses():
     def create():
         inputs = keras.Input((WIDTH,))
