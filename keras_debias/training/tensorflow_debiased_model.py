@@ -27,11 +27,15 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         variables = self.trainable_variables
         gradients = {
             objective: [
-                tf.convert_to_tensor(g)
-                for g in tape.gradient(
-                    value,
-                    [v.value for v in variables],
-                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                # Dense, and of a shape that projections can read.
+                tf.ensure_shape(tf.convert_to_tensor(g), v.shape)
+                for g, v in zip(
+                    tape.gradient(
+                        value,
+                        [v.value for v in variables],
+                        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                    ),
+                    variables,
                 )
             ]
             for objective, value in zip(self.objectives(), scaled)
