@@ -256,7 +256,8 @@ def table(options):
     if not learnt:
         print("FAILED: TaskOnly does not beat the majority class by 10 points.")
     result = {
-        "command": "python examples/biased_snli.py"
+        "command": "python examples/biased_snli.py --seeds "
+        + " ".join(map(str, options.seeds))
         + (" --full" if options.full else ""),
         "valid": learnt,
         "seeds": options.seeds,
