@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
 from keras_debias.adapters.selection import unwrap
@@ -92,13 +93,23 @@ def disabled(model: keras.Model):
         before = classifier.predict(x)
     ```
     """
-    layers = require_adapters(model, "Call `adapters.apply` first.")
-    gates = [layer.lora_gate for layer in layers.values()]
-    before = [ops.convert_to_numpy(gate) for gate in gates]
+    require_adapters(model, "Call `adapters.apply` first.")
+    changes = disabled_values(model)
+    # Copies: a view would follow the variable.
+    before = [np.array(ops.convert_to_numpy(v)) for v, _ in changes]
     try:
-        for gate in gates:
-            gate.assign(0.0)
+        for variable, value in changes:
+            variable.assign(value)
         yield model
     finally:
-        for gate, value in zip(gates, before):
-            gate.assign(value)
+        for (variable, _), value in zip(changes, before):
+            variable.assign(value)
+
+
+def disabled_values(model: keras.Model) -> list[tuple]:
+    """`(variable, value)` pairs that make a model the pretrained one.
+
+    Args:
+        model: a `keras.Model`, or a `DebiasedModel` around one.
+    """
+    return [(layer.lora_gate, 0.0) for layer in adapted_layers(model).values()]

@@ -152,9 +152,6 @@ class BaseDebiasedModel(keras.Model):
         self._objective_losses = {}
         self._built_for = None
 
-    def get_compile_config(self):
-        return super().get_compile_config()
-
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
