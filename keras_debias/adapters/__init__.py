@@ -1,21 +1,43 @@
 """Adapters: small changes to some layers of a model, which train."""
 
 from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.apply import apply
+from keras_debias.adapters.bias_forms import BiasForm
+from keras_debias.adapters.bias_forms import DoRABias
+from keras_debias.adapters.bias_forms import LoRABias
+from keras_debias.adapters.bias_forms import PiSSABias
+from keras_debias.adapters.bias_forms import VectorBias
+from keras_debias.adapters.bias_forms import VeRABias
+from keras_debias.adapters.bias_forms import VeRAScalarBias
+from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
 from keras_debias.adapters.pissa import PiSSA
+from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.store import load
 from keras_debias.adapters.store import save
 from keras_debias.adapters.summary import TrainableSummary
 from keras_debias.adapters.summary import summary
+from keras_debias.adapters.value_bias import ValueBias
 
 __all__ = [
     "Adapter",
+    "AllBiases",
+    "BiasForm",
+    "DoRABias",
+    "KeyBias",
     "LoRA",
+    "LoRABias",
     "PiSSA",
+    "PiSSABias",
+    "QueryBias",
     "TrainableSummary",
+    "ValueBias",
+    "VeRABias",
+    "VeRAScalarBias",
+    "VectorBias",
     "apply",
     "disabled",
     "load",

@@ -1,30 +1,98 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.selection import select
+
+# All that an adapter can claim of a bias; the parts are of a fused one.
+BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
+
+
 class Adapter:
     """Base class of all adapters: a small change to some layers that trains.
 
     An adapter is a value: it holds settings and no weights, so one object can
     be applied to many models. `keras_debias.adapters.apply` calls `prepare`
-    for every chosen layer first, which may raise (`check`) and must not
-    change anything, and `attach` for all of them afterwards, which must not
-    fail. `placeholder` stands in for `prepare` where saved weights follow.
+    for every chosen layer first, which may raise and must not change
+    anything, and `attach` for all of them afterwards, which must not fail.
+    `placeholder` stands in for `prepare` where saved weights follow.
 
     Args:
         targets: name, glob, several of them, or a function of a layer that
             returns a bool. The layers to adapt.
     """
 
-    # Two adapters of one kind cannot share a layer.
-    kind = None
-
     def __init__(self, targets=("query", "value")):
         if isinstance(targets, (list, tuple)):
             targets = tuple(targets)
         self.targets = targets
 
+    # Which layers.
+
+    def find(self, model, training) -> dict[str, keras.Layer]:
+        """The layers to adapt, by path.
+
+        `training` holds the ids of the weights that train in any case.
+        """
+        return select(model, self.targets, self.accepts, "targets")
+
+    def accepts(self, layer) -> bool:
+        """Whether a layer is of a kind that can be adapted at all."""
+        raise NotImplementedError
+
+    def claims(self, layer) -> set[str]:
+        """What the adapter takes for itself; no two may take the same."""
+        raise NotImplementedError
+
+    def check(self, path, layer) -> None:
+        """Raises if the layer cannot take this adapter."""
+
+    # On and off.
+
+    def prepare(self, path, layer):
+        """What `attach` needs; raises if the layer cannot be adapted."""
+        self.check(path, layer)
+        return self.placeholder(layer)
+
+    def placeholder(self, layer):
+        """What `prepare` gives, before weights are loaded over it."""
+        return None
+
+    def attach(self, layer, prepared) -> None:
+        """Changes the layer."""
+        raise NotImplementedError
+
+    def disabled_values(self, layer) -> list[tuple]:
+        """`(variable, value)` pairs that switch the adapter off."""
+        return starting_pairs(layer)
+
+    def check_merge(self, path, layer, layers) -> None:
+        """Raises if merging would not be exact; `layers` has all paths."""
+
+    def merge(self, path, layer, layers) -> None:
+        """Adds the update to the base and takes the adapter away."""
+        raise NotImplementedError
+
+    # What a file holds.
+
+    def state(self, layer) -> dict[str, keras.Variable]:
+        """The weights of the adapter on a layer, by name."""
+        raise NotImplementedError
+
+    def state_shapes(self, layer) -> dict[str, tuple[int, ...]]:
+        """The shapes that `state` will have on a layer yet to adapt."""
+        raise NotImplementedError
+
+    def base(self, layer) -> dict[str, np.ndarray]:
+        """The pretrained values that the adapter was made for, by name."""
+        raise NotImplementedError
+
     def get_config(self) -> dict:
         targets = self.targets
         if callable(targets):
             targets = None
-        elif not isinstance(targets, str):
+        elif targets is not None and not isinstance(targets, str):
             targets = list(targets)
         return {"targets": targets}
 
@@ -35,3 +103,41 @@ class Adapter:
     def __repr__(self):
         settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({settings})"
+
+
+# Base weights that train keep their starting values on the layer, so that
+# they can be switched off: `layer.starting_values`, by name.
+
+
+def train_base(layer: keras.Layer, variable: keras.Variable) -> None:
+    """Makes a weight of a layer train and keeps its value."""
+    values = dict(getattr(layer, "starting_values", {}))
+    values[variable.name] = as_array(variable)
+    layer.starting_values = values
+    variable.trainable = True
+
+
+def starting_pairs(layer: keras.Layer) -> list[tuple]:
+    """`(variable, starting value)` of the base weights that train."""
+    values = getattr(layer, "starting_values", {})
+    own = _keras_internals.created_trainable(layer)
+    return [(v, values[v.name]) for v in own if v.name in values]
+
+
+def adapters_of(layer: keras.Layer) -> tuple[Adapter, ...]:
+    """The adapters on a layer, in the order they were applied."""
+    return getattr(layer, "adapters", ())
+
+
+def add_adapter(layer: keras.Layer, adapter: Adapter) -> None:
+    layer.adapters = (*adapters_of(layer), adapter)
+
+
+def remove_adapter(layer: keras.Layer, adapter: Adapter) -> None:
+    layer.adapters = tuple(a for a in adapters_of(layer) if a is not adapter)
+
+
+def as_array(variable) -> np.ndarray:
+    """A float32 copy of a variable."""
+    value = ops.cast(variable.value, "float32")
+    return np.array(ops.convert_to_numpy(value))

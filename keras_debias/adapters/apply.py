@@ -4,6 +4,7 @@ import keras
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.selection import Selector
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
@@ -15,7 +16,7 @@ def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
     return {
         path: layer
         for path, layer in layer_paths(unwrap(model)).items()
-        if getattr(layer, "adapter", None) is not None
+        if adapters_of(layer)
     }
 
 
@@ -113,27 +114,25 @@ def apply(
         )
 
     # First everything that can fail.
+    kept = list(model.trainable_variables) if adapted_layers(model) else []
+    kept += _trainable_rest(model, also_train, needed=not kept)
+    kept_ids = {id(v) for v in kept}
     plan = []
     taken: dict[tuple, str] = {}
     for each in adapters:
-        layers = select(model, each.targets, each.accepts, "targets")
-        for path, layer in layers.items():
-            key = (id(layer), each.kind)
-            if key in taken:
-                raise ValueError(
-                    "Expected at most one adapter of a kind on a layer. "
-                    f"Received: {taken[key]} and {each!r} on '{path}'. Give "
-                    "them different `targets`."
-                )
-            taken[key] = repr(each)
+        for path, layer in each.find(model, kept_ids).items():
+            for claim in each.claims(layer):
+                key = (id(layer), claim)
+                if key in taken:
+                    raise ValueError(
+                        "Expected at most one adapter for the same weights. "
+                        f"Received: {taken[key]} and {each!r} on '{path}'. "
+                        "Give them different `targets`."
+                    )
+                taken[key] = repr(each)
             plan.append((each, layer, each.prepare(path, layer)))
-    kept = (
-        [v for v in model.trainable_variables] if adapted_layers(model) else []
-    )
-    kept += _trainable_rest(model, also_train, needed=not kept)
 
     # Then the writing.
-    kept_ids = {id(v) for v in kept}
     for variable in model.weights:
         variable.trainable = id(variable) in kept_ids
     for each, layer, prepared in plan:

@@ -2,32 +2,20 @@ import keras
 import numpy as np
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
-from keras_debias.layers import LoRADense
-from keras_debias.layers import LoRAEinsumDense
+from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import add_adapter
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import remove_adapter
+from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import train_base
+from keras_debias.layers.bias_update import BiasUpdate
+from keras_debias.layers.in_place import in_place_class
+from keras_debias.layers.in_place import plain_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
 from keras_debias.linalg import kernel_view
-
-
-def _in_place(layer_class, plain_class):
-    """A layer class under the plain one's name.
-
-    Keras files hold the layers of a model by the name of their class; what
-    an adapted model saves must be found again by the model without adapters.
-    """
-    adapted = type(plain_class.__name__, (layer_class,), {})
-    return keras.saving.register_keras_serializable(
-        "keras_debias", name=f"Adapted{plain_class.__name__}"
-    )(adapted)
-
-
-_CLASSES = {
-    keras.layers.Dense: _in_place(LoRADense, keras.layers.Dense),
-    keras.layers.EinsumDense: _in_place(
-        LoRAEinsumDense, keras.layers.EinsumDense
-    ),
-}
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -68,8 +56,6 @@ class LoRA(Adapter):
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
 
-    kind = "low_rank"
-
     def __init__(
         self,
         rank=8,
@@ -90,19 +76,28 @@ class LoRA(Adapter):
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
+    def claims(self, layer):
+        return {"low_rank", *(BIAS_CLAIMS if self.train_bias else ())}
+
     def prepare(self, path, layer):
         self.check(path, layer)
         return self.start(path, layer)
 
     def check(self, path, layer):
-        """Raises if the layer cannot take this adapter."""
         if isinstance(layer, LowRankUpdate):
             raise ValueError(
                 "Expected a layer without a low-rank adapter. Received: "
                 f"'{path}', which has one of rank {layer.rank}. Merge the "
                 "first one with `adapters.merge`, or choose other `targets`."
             )
-        if type(layer) not in _CLASSES:
+        taken = set().union(*(a.claims(layer) for a in adapters_of(layer)))
+        if taken & self.claims(layer):
+            raise ValueError(
+                "Expected a layer whose bias does not train yet. Received: "
+                f"'{path}' with {adapters_of(layer)}. Leave out "
+                "`train_bias=True`."
+            )
+        if plain_class(layer) is None:
             raise ValueError(
                 "Expected a `Dense` or `EinsumDense` layer. Received: "
                 f"'{path}' of the subclass `{type(layer).__name__}`, whose "
@@ -151,9 +146,50 @@ class LoRA(Adapter):
     def attach(self, layer, prepared):
         def change():
             layer.add_low_rank(start=prepared, **self.settings)
-            layer.adapter = self
+            if self.train_bias and layer.base_bias is not None:
+                train_base(layer, layer.base_bias)
+            add_adapter(layer, self)
 
-        _keras_internals.become(layer, _CLASSES[type(layer)], change)
+        target = in_place_class(
+            plain_class(layer), True, isinstance(layer, BiasUpdate)
+        )
+        _keras_internals.become(layer, target, change)
+
+    def disabled_values(self, layer):
+        pairs = starting_pairs(layer) if self.train_bias else []
+        return [(layer.lora_gate, 0.0), *pairs]
+
+    def merge(self, path, layer, layers):
+        layer.kernel.assign(layer.merged_kernel())
+        layer.remove_low_rank()
+        remove_adapter(layer, self)
+        if self.train_bias:
+            layer.starting_values = {}
+        layer.__class__ = in_place_class(
+            plain_class(layer), False, isinstance(layer, BiasUpdate)
+        )
+
+    def state(self, layer):
+        state = layer.low_rank_state
+        if self.train_bias and layer.base_bias is not None:
+            state = {**state, "bias": layer.base_bias}
+        return state
+
+    def state_shapes(self, layer):
+        view = kernel_view(layer)
+        shapes = {
+            "lora_a": (view.inputs, self.rank),
+            "lora_b": (self.rank, view.outputs),
+        }
+        if self.placeholder(layer) is not None:
+            shapes.update({f"{k}_start": v for k, v in shapes.items()})
+        bias = layer.__dict__.get("bias")
+        if self.train_bias and bias is not None:
+            shapes["bias"] = tuple(bias.shape)
+        return shapes
+
+    def base(self, layer):
+        return {"kernel": as_array(layer.kernel)}
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

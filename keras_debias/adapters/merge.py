@@ -7,9 +7,12 @@ import numpy as np
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 
 
@@ -29,8 +32,9 @@ def merge(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: If the model has no adapters (it may have been merged
-            already), if they are disabled, or if an update is not finite.
-            The model is unchanged then.
+            already), if they are disabled, if an update is not finite, or
+            if merging would change the architecture (a bias that was
+            injected and has nowhere to go). The model is unchanged then.
 
     Example:
 
@@ -43,28 +47,16 @@ def merge(model: keras.Model) -> keras.Model:
         model, "It may have been merged already, or `apply` was never called."
     )
     model = unwrap(model)
+    paths = layer_paths(model)
     for path, layer in layers.items():
-        if not float(ops.convert_to_numpy(layer.lora_gate)):
-            raise ValueError(
-                "Expected enabled adapters. Received: "
-                f"'{path}' is disabled. Leave `adapters.disabled` first."
-            )
-        for variable in (layer.lora_a, layer.lora_b):
-            if not np.isfinite(ops.convert_to_numpy(variable)).all():
-                raise ValueError(
-                    "Expected finite adapter weights. Received: "
-                    f"'{path}/{variable.name}' holds NaN or infinity. "
-                    "Train again from a sound state."
-                )
-    for layer in layers.values():
-        layer.kernel.assign(layer.merged_kernel())
-        plain = next(
-            c
-            for c in type(layer).__mro__
-            if c in (keras.layers.Dense, keras.layers.EinsumDense)
-        )
-        layer.remove_low_rank()
-        layer.__class__ = plain
+        for adapter in adapters_of(layer):
+            _check_state(path, layer, adapter)
+            adapter.check_merge(path, layer, paths)
+    # Kernels first: a value bias goes through the output projection's.
+    steps = [(p, x, a) for p, x in layers.items() for a in adapters_of(x)]
+    steps.sort(key=lambda step: "low_rank" not in step[2].claims(step[1]))
+    for path, layer, adapter in steps:
+        adapter.merge(path, layer, paths)
     for layer in (model, *_keras_internals.flatten_layers(model)):
         for variable in _keras_internals.created_trainable(layer):
             variable.trainable = True
@@ -72,13 +64,32 @@ def merge(model: keras.Model) -> keras.Model:
     return model
 
 
+def _check_state(path, layer, adapter):
+    """Raises if an adapter is switched off or not finite."""
+    for gate in ("lora_gate", "bias_gate"):
+        variable = getattr(layer, gate, None)
+        if variable is not None and not float(as_array(variable)):
+            raise ValueError(
+                "Expected enabled adapters. Received: "
+                f"'{path}' is disabled. Leave `adapters.disabled` first."
+            )
+    for name, variable in adapter.state(layer).items():
+        if not np.isfinite(as_array(variable)).all():
+            raise ValueError(
+                "Expected finite adapter weights. Received: "
+                f"'{path}/{name}' holds NaN or infinity. Train again from a "
+                "sound state."
+            )
+
+
 @contextlib.contextmanager
 def disabled(model: keras.Model):
     """A context in which a model computes what it did before `apply`.
 
     The pretrained weights without a second copy: the updates are multiplied
-    by a variable that becomes zero, so that compiled `predict`, `evaluate`
-    and `generate` follow at once. The head stays as it is now.
+    by a variable that becomes zero, and base weights that train get their
+    starting values, so that compiled `predict`, `evaluate` and `generate`
+    follow at once. The head stays as it is now.
 
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.
@@ -112,4 +123,9 @@ def disabled_values(model: keras.Model) -> list[tuple]:
     Args:
         model: a `keras.Model`, or a `DebiasedModel` around one.
     """
-    return [(layer.lora_gate, 0.0) for layer in adapted_layers(model).values()]
+    return [
+        pair
+        for layer in adapted_layers(model).values()
+        for adapter in adapters_of(layer)
+        for pair in adapter.disabled_values(layer)
+    ]

@@ -14,6 +14,7 @@ import safetensors.numpy
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
@@ -21,26 +22,37 @@ from keras_debias.adapters.peft_folder import load_peft
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
-from keras_debias.linalg import kernel_view
+from keras_debias.layers.adapted_layer import AdaptedLayer
 
 FORMAT = "keras_debias.adapter/1"
 CONFIG_NAME = "adapter.json"
 WEIGHTS_NAME = "adapter.safetensors"
 
 
-def fingerprint(layer: keras.Layer) -> str:
-    """A digest of the base kernel of a layer.
+def fingerprint(layer: keras.Layer, adapters: list) -> str:
+    """A digest of the pretrained values that adapters were made for.
 
     Over the values rounded to bfloat16, so that a base loaded at half
     precision still counts as the same base.
     """
-    values = ops.cast(ops.cast(layer.kernel.value, "bfloat16"), "float32")
-    values = np.ascontiguousarray(ops.convert_to_numpy(values), "<f4")
-    return hashlib.sha256(values.tobytes()).hexdigest()
+    values = {}
+    for adapter in adapters:
+        values.update(adapter.base(layer))
+    digest = hashlib.sha256()
+    # The kernel first, alone for what changes no bias.
+    for name in sorted(values, key=lambda name: (name != "kernel", name)):
+        rounded = ops.cast(ops.cast(values[name], "bfloat16"), "float32")
+        rounded = np.ascontiguousarray(ops.convert_to_numpy(rounded), "<f4")
+        digest.update(rounded.tobytes())
+    return digest.hexdigest()
 
 
-def _factors(path: str, layer: keras.Layer) -> dict:
-    return {f"{path}/{v.name}": v for v in layer.low_rank_variables[:-1]}
+def _states(path: str, layer: keras.Layer) -> dict:
+    return {
+        f"{path}/{name}": variable
+        for adapter in adapters_of(layer)
+        for name, variable in adapter.state(layer).items()
+    }
 
 
 def describe(model: keras.Model) -> dict:
@@ -48,15 +60,12 @@ def describe(model: keras.Model) -> dict:
     model = unwrap(model)
     groups: dict[int, dict] = {}
     for path, layer in adapted_layers(model).items():
-        adapter = layer.adapter
-        group = groups.setdefault(
-            id(adapter),
-            {
-                "adapter": keras.saving.serialize_keras_object(adapter),
-                "layers": [],
-            },
-        )
-        group["layers"].append(path)
+        for adapter in adapters_of(layer):
+            config = keras.saving.serialize_keras_object(adapter)
+            group = groups.setdefault(
+                id(adapter), {"adapter": config, "layers": []}
+            )
+            group["layers"].append(path)
     return {
         "adapters": list(groups.values()),
         "trainable": [
@@ -79,11 +88,7 @@ def restore(model: keras.Model, description: dict) -> None:
         adapter = _targeted(group)
         for path in group["layers"]:
             layer = paths[path]
-            # A functional model brings adapted layers back by itself.
-            if hasattr(layer, "lora_a"):
-                layer.adapter = adapter
-            else:
-                adapter.attach(layer, adapter.placeholder(layer))
+            adapter.attach(layer, adapter.placeholder(layer))
     trainable = set(description["trainable"])
     for path, variable in variable_paths(model).items():
         variable.trainable = path in trainable
@@ -128,7 +133,7 @@ def save(
         )
     tensors = {}
     for path, layer in layers.items():
-        tensors.update(_factors(path, layer))
+        tensors.update(_states(path, layer))
     rest = {p: v for p, v in _rest(model).items() if p not in tensors}
     tensors.update(rest)
     arrays = {
@@ -149,7 +154,9 @@ def save(
             }
             for path, array in arrays.items()
         },
-        "base": {path: fingerprint(x) for path, x in layers.items()},
+        "base": {
+            path: fingerprint(x, adapters_of(x)) for path, x in layers.items()
+        },
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
@@ -183,7 +190,9 @@ def _rest(model) -> dict[str, keras.Variable]:
     state = set()
     for layer in _keras_internals.flatten_layers(model):
         weights = _keras_internals.created_trainable(layer)
-        if any(v.trainable for v in weights) and not hasattr(layer, "lora_a"):
+        if any(v.trainable for v in weights) and not isinstance(
+            layer, AdaptedLayer
+        ):
             state |= {id(v) for v in _keras_internals.created_state(layer)}
     return {
         path: v
@@ -264,15 +273,9 @@ def load(
         adapter = _targeted(group)
         for path in group["layers"]:
             layer = paths[path]
-            start = None
-            if f"{path}/lora_a_start" in arrays:
-                start = (
-                    arrays[f"{path}/lora_a_start"],
-                    arrays[f"{path}/lora_b_start"],
-                )
-            adapter.attach(layer, start)
-            layer.lora_a.assign(arrays[f"{path}/lora_a"])
-            layer.lora_b.assign(arrays[f"{path}/lora_b"])
+            adapter.attach(layer, adapter.placeholder(layer))
+            for name, variable in adapter.state(layer).items():
+                variable.assign(arrays[f"{path}/{name}"])
     for variable, array in plan:
         variable.assign(array)
     chosen = set(config["trainable"]) if trainable else set()
@@ -335,10 +338,14 @@ def _check_layers(model, config, paths, folder) -> None:
                     f"adapt. Received: `{type(paths[path]).__name__}`."
                 )
             adapter.check(path, paths[path])
+    adapters: dict[str, list] = {}
+    for group in config["adapters"]:
+        for path in group["layers"]:
+            adapters.setdefault(path, []).append(_targeted(group))
     others = [
         path
-        for path in wanted
-        if fingerprint(paths[path]) != config["base"][path]
+        for path, members in adapters.items()
+        if fingerprint(paths[path], members) != config["base"][path]
     ]
     if others:
         raise ValueError(
@@ -365,10 +372,8 @@ def _check_tensors(model, config, arrays, paths, folder) -> list:
     for group in config["adapters"]:
         adapter = _targeted(group)
         for path in group["layers"]:
-            view = kernel_view(paths[path])
-            for ending in ("", "_start"):
-                shapes[f"{path}/lora_a{ending}"] = (view.inputs, adapter.rank)
-                shapes[f"{path}/lora_b{ending}"] = (adapter.rank, view.outputs)
+            for name, shape in adapter.state_shapes(paths[path]).items():
+                shapes[f"{path}/{name}"] = tuple(int(s) for s in shape)
     variables = variable_paths(model)
     plan = []
     for path in config["rest"]:

@@ -67,7 +67,7 @@ def summary(model: keras.Model) -> TrainableSummary:
     model = unwrap(model)
     rows, total = [], 0
     for path, variable in variable_paths(model).items():
-        if variable.name == "lora_gate":
+        if variable.name in ("lora_gate", "bias_gate"):
             continue
         shape = tuple(int(s) for s in variable.shape)
         total += math.prod(shape)

@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.layers.adapted_layer import AdaptedLayer
+from keras_debias.layers.adapted_layer import initial
 from keras_debias.linalg import kernel_view
 
 
@@ -25,7 +27,7 @@ def validate_low_rank(rank, alpha, dropout) -> None:
         )
 
 
-class LowRankUpdate:
+class LowRankUpdate(AdaptedLayer):
     """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
 
     Mixed into `Dense` and `EinsumDense`. With starting factors the update
@@ -44,6 +46,8 @@ class LowRankUpdate:
                 np.zeros((view.inputs, settings[0])),
                 np.zeros((settings[0], view.outputs)),
             )
+        if self.base_bias is not None:
+            self.base_bias.trainable = False
         self.add_low_rank(*settings, start=start, train_bias=train_bias)
 
     def add_low_rank(
@@ -76,12 +80,7 @@ class LowRankUpdate:
                     1 / 3, mode="fan_in", distribution="uniform"
                 )
             elif not isinstance(value, keras.initializers.Initializer):
-                # A copy each: jax may take over the memory it is given.
-                array = np.array(value, dtype="float32")
-
-                def value(shape, dtype=None):
-                    return ops.convert_to_tensor(array, dtype=dtype)
-
+                value = initial(value)
             return self.add_weight(
                 name=name,
                 shape=shape,
@@ -104,30 +103,33 @@ class LowRankUpdate:
         self.lora_a.trainable = True
         self.lora_b.trainable = True
         self.kernel.trainable = False
-        if self.bias is not None:
-            self.bias.trainable = train_bias
-        self._save_separately = False
+        if self.base_bias is not None and train_bias:
+            self.base_bias.trainable = True
 
     def remove_low_rank(self):
         """Takes the factors away again."""
-        for variable in self.low_rank_variables:
+        for variable in (*self.low_rank_state.values(), self.lora_gate):
             _keras_internals.remove_weight(self, variable)
         if self.dropout:
             _keras_internals.remove_seed_generator(self, self.lora_seed)
         for name in (
             *("lora_a", "lora_b", "lora_gate", "rank", "alpha", "dropout"),
             *("rank_stabilized", "train_bias", "has_start"),
-            *("lora_a_start", "lora_b_start", "lora_seed", "adapter"),
-            *("_save_separately", "_low_rank_arguments"),
+            *("lora_a_start", "lora_b_start", "lora_seed"),
+            "_low_rank_arguments",
         ):
             self.__dict__.pop(name, None)
 
     @property
-    def low_rank_variables(self) -> list[keras.Variable]:
-        variables = [self.lora_a, self.lora_b]
+    def low_rank_state(self) -> dict[str, keras.Variable]:
+        """The factors by name."""
+        names = ["lora_a", "lora_b"]
         if self.has_start:
-            variables += [self.lora_a_start, self.lora_b_start]
-        return variables + [self.lora_gate]
+            names += ["lora_a_start", "lora_b_start"]
+        return {name: getattr(self, name) for name in names}
+
+    def adapter_state(self):
+        return {**super().adapter_state(), **self.low_rank_state}
 
     @property
     def scaling(self) -> float:
@@ -178,8 +180,8 @@ class LowRankUpdate:
         merged = ops.cast(self.kernel.value, "float32") + self.delta()
         return ops.cast(merged, self.kernel.dtype)
 
-    def reset_update(self) -> None:
-        """Makes the update zero again."""
+    def reset_updates(self):
+        super().reset_updates()
         # Copies: two variables must not share a buffer on jax.
         if self.has_start:
             for name in ("lora_a", "lora_b"):
@@ -197,51 +199,3 @@ class LowRankUpdate:
             "has_start": self.has_start,
             "train_bias": self.train_bias,
         }
-
-    # What a checkpoint of the bare model holds must load into a model
-    # without adapters, hence merged; a `DebiasedModel` restores the adapters
-    # and asks for the parts, with `_save_separately`, for one save.
-    def save_parts_next(self) -> None:
-        """Makes the next save write the factors apart from the kernel."""
-        self._save_separately = True
-
-    def save_own_variables(self, store):
-        if not self.built:
-            return
-        separately, self._save_separately = self._save_separately, False
-        store["0"] = self.kernel if separately else self.merged_kernel()
-        if self.bias is not None:
-            store["1"] = self.bias
-        if separately:
-            for name in self._factor_names:
-                store[name] = getattr(self, name)
-
-    def load_own_variables(self, store):
-        if not self.built:
-            return
-        names = ["0"] + (["1"] if self.bias is not None else [])
-        separate = "lora_a" in store
-        if separate:
-            names += self._factor_names
-        missing = [name for name in names if name not in store]
-        if missing or len(store.keys()) != len(names):
-            raise ValueError(
-                f"Layer '{self.name}' expected the variables {names}. "
-                f"Received: {sorted(store.keys())}. The file was saved from "
-                "a layer with another bias setting or another adapter."
-            )
-        self.kernel.assign(store["0"])
-        if self.bias is not None:
-            self.bias.assign(store["1"])
-        if separate:
-            for name in self._factor_names:
-                getattr(self, name).assign(store[name])
-        else:
-            self.reset_update()
-
-    @property
-    def _factor_names(self) -> list[str]:
-        names = ["lora_a", "lora_b"]
-        if self.has_start:
-            names += ["lora_a_start", "lora_b_start"]
-        return names

@@ -9,6 +9,7 @@ from keras_debias.adapters import store
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.callbacks.ood_evaluation import check_callback_order
 from keras_debias.data.split import Split
+from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.linalg import dot
 from keras_debias.linalg import norm
 from keras_debias.losses.identity import identity
@@ -255,7 +256,7 @@ class BaseDebiasedModel(keras.Model):
         return [
             variable
             for layer in _keras_internals.flatten_layers(self.model)
-            if not hasattr(layer, "lora_a")
+            if not isinstance(layer, AdaptedLayer)
             for variable in _keras_internals.created_state(layer)
         ]
 
@@ -494,18 +495,34 @@ class BaseDebiasedModel(keras.Model):
     def save_own_variables(self, store):
         # Keras calls this before it turns to the layers below.
         for layer in adapted_layers(self.model).values():
-            layer.save_parts_next()
+            if isinstance(layer, AdaptedLayer):
+                layer.save_parts_next()
         for name, variable in self._own_state().items():
             store[name] = np.asarray(ops.convert_to_numpy(variable))
+        for name, (layer, key) in self._starts().items():
+            store[name] = layer.starting_values[key]
 
     def load_own_variables(self, store):
         own = self._own_state()
-        if set(store.keys()) != set(own):
+        starts = self._starts()
+        if set(store.keys()) != {*own, *starts}:
             raise ValueError(
                 "Expected the weights of a `DebiasedModel` with the state "
-                f"{sorted(own)}. Received: a file with "
+                f"{sorted([*own, *starts])}. Received: a file with "
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
         for name, variable in own.items():
             variable.assign(np.asarray(store[name]))
+        for name, (layer, key) in starts.items():
+            value = np.array(store[name])
+            layer.starting_values = {**layer.starting_values, key: value}
+
+    def _starts(self) -> dict[str, tuple]:
+        """Where base weights that train keep their starting values."""
+        found = [
+            (layer, key)
+            for layer in adapted_layers(self.model).values()
+            for key in getattr(layer, "starting_values", {})
+        ]
+        return {f"start_{i}": pair for i, pair in enumerate(found)}

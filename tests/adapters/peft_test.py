@@ -350,9 +350,9 @@ def test_patterns_and_rank_stabilized(base, tmp_path, use_rslora):
     }
     assert {x.dropout for x in layers.values()} == {0.25}
     # One adapter for each distinct setting, aimed at its layers.
-    assert len({id(x.adapter) for x in layers.values()}) == 3
+    assert len({id(x.adapters[0]) for x in layers.values()}) == 3
     for path, layer in layers.items():
-        assert path in layer.adapter.targets
+        assert path in layer.adapters[0].targets
 
 
 @each_case(*[name for name, case in CASES.items() if case.classifier])

@@ -1,0 +1,130 @@
+import keras
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import BIAS_CLAIMS
+from keras_debias.adapters.adapter import add_adapter
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import train_base
+from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.projection_bias import ProjectionBias
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import select
+from keras_debias.layers.bias_update import BiasSlot
+from keras_debias.layers.bias_update import bias_shape
+from keras_debias.layers.in_place import plain_class
+
+# The names Keras gives to additive terms: of kernels, of normalizations.
+TERMS = ("bias", "beta")
+
+
+def bias_terms(layer: keras.Layer) -> list[keras.Variable]:
+    """The bias terms of a layer's own weights."""
+    return [
+        v for v in _keras_internals.created_trainable(layer) if v.name in TERMS
+    ]
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class AllBiases(ProjectionBias):
+    """Trains every bias term: BitFit.
+
+    Of dense layers, normalizations and all others in the backbone (in the
+    whole model where there is no backbone, except what trains whole). Dense
+    layers without a bias get one of zeros, unless `inject` is `False`.
+
+    Args:
+        inject: bool. Whether `Dense` and `EinsumDense` layers without a bias
+            get one. Defaults to `True`.
+        targets: name, glob, several of them, or a function of a layer that
+            returns a bool. Defaults to `None`: all layers.
+
+    Raises:
+        ValueError: When applied, if there is nothing to train.
+
+    Example:
+
+    ```python
+    kd.adapters.apply(classifier, kd.adapters.AllBiases())
+    ```
+
+    Reference:
+        [Ben Zaken et al., 2022](https://arxiv.org/abs/2106.10199), the "all
+        biases" of BEFT.
+    """
+
+    role = "injected"
+
+    def __init__(self, inject=True, targets=None):
+        super().__init__(targets=targets)
+        self.inject = inject
+
+    def find(self, model, training):
+        if self.targets is not None:
+            return select(model, self.targets, self.accepts, "targets")
+        found = {
+            path: layer
+            for path, layer in layer_paths(model).items()
+            if self.accepts(layer)
+            and not any(
+                id(v) in training
+                for v in _keras_internals.created_trainable(layer)
+            )
+        }
+        if not found:
+            raise ValueError(
+                "Expected a model with bias terms that do not train yet. "
+                f"Received: model={model.name!r}, which has none. Allow "
+                "`inject=True` for one with dense layers."
+            )
+        return found
+
+    def accepts(self, layer):
+        if bias_terms(layer):
+            return True
+        return self.inject and plain_class(layer) is not None
+
+    def claims(self, layer):
+        return set(BIAS_CLAIMS)
+
+    def slot(self, layer):
+        return BiasSlot(bias_shape(layer))
+
+    def in_place(self, layer):
+        return bool(bias_terms(layer))
+
+    def check(self, path, layer):
+        self.check_free(path, layer)
+
+    def attach(self, layer, prepared):
+        if prepared is not None:
+            super().attach(layer, prepared)
+            return
+        for variable in bias_terms(layer):
+            train_base(layer, variable)
+        add_adapter(layer, self)
+
+    def state(self, layer):
+        if self.in_place(layer):
+            return {v.name: v for v in bias_terms(layer)}
+        return super().state(layer)
+
+    def state_shapes(self, layer):
+        if self.in_place(layer):
+            return {v.name: tuple(v.shape) for v in bias_terms(layer)}
+        return super().state_shapes(layer)
+
+    def base(self, layer):
+        values = {v.name: as_array(v) for v in bias_terms(layer)}
+        values.update(getattr(layer, "starting_values", {}))
+        if is_projection(layer):
+            values["kernel"] = as_array(layer.kernel)
+        return values
+
+    def check_merge(self, path, layer, layers):
+        if not self.in_place(layer):
+            super().check_merge(path, layer, {})
+
+    def get_config(self):
+        config = super().get_config()
+        del config["form"]
+        return {"inject": self.inject, **config}

@@ -1,0 +1,105 @@
+import numpy as np
+
+
+class BiasForm:
+    """Base class of the forms in which a bias trains.
+
+    A value without weights. The bias in training is `b + delta`, where `b`
+    is the pretrained one, frozen, or nothing where the model has none.
+    """
+
+    # Whether there is nothing to train without a pretrained bias.
+    needs_bias = False
+
+    def check(self, path: str, size: int) -> None:
+        """Raises if a bias of so many entries cannot have this form."""
+
+    def start(self, size: int, base: np.ndarray | None) -> dict:
+        """`(array, trainable)` of each weight, by name, as training starts.
+
+        `base` is the pretrained bias as a float32 vector, or `None`.
+        """
+        raise NotImplementedError
+
+    def delta(self, variables: dict, base):
+        """What is added to the bias: a float32 vector."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({settings})"
+
+
+class MatrixForm(BiasForm):
+    """A form that writes a bias of `n m` entries as an `n x m` matrix."""
+
+    def __init__(self, rank, rows, columns, seed):
+        given = {"rank": rank, "rows": rows, "columns": columns}
+        for name, value in given.items():
+            if value is None and name != "rank":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool):
+                valid = False
+            else:
+                valid = value > 0
+            if not valid:
+                raise ValueError(
+                    f"Expected `{name}` to be a positive integer. "
+                    f"Received: {name}={value}"
+                )
+        self.rank = rank
+        self.rows = rows
+        self.columns = columns
+        self.seed = seed
+
+    def grid(self, size: int) -> tuple[int, int]:
+        """`(n, m)` for a bias: as given, else as square as can be."""
+        rows, columns = self.rows, self.columns
+        if rows is None and columns is None:
+            rows = max(n for n in range(1, int(size**0.5) + 1) if size % n == 0)
+        if rows is None:
+            rows = size // columns
+        if columns is None:
+            columns = size // rows
+        return rows, columns
+
+    def check(self, path, size):
+        rows, columns = self.grid(size)
+        if rows * columns != size:
+            pairs = [
+                f"{n} x {size // n}"
+                for n in range(1, int(size**0.5) + 1)
+                if size % n == 0
+            ]
+            raise ValueError(
+                f"Expected `rows` times `columns` to be {size}, the size of "
+                f"the bias of '{path}'. Received: rows={self.rows}, "
+                f"columns={self.columns}. Choose one of: {', '.join(pairs)}."
+            )
+        if self.rank > min(rows, columns):
+            raise ValueError(
+                f"Expected `rank` to be at most {min(rows, columns)}, the "
+                f"smaller side of the bias of '{path}' as a matrix of {rows} "
+                f"x {columns}. Received: rank={self.rank}"
+            )
+
+    def random(self, *shape) -> list[np.ndarray]:
+        """The same start on every backend: uniform in +-1/sqrt(n)."""
+        generator = np.random.default_rng(self.seed)
+        limit = 1 / shape[0] ** 0.5
+        return generator.uniform(-limit, limit, shape).astype("float32")
+
+    def get_config(self):
+        return {
+            "rank": self.rank,
+            "rows": self.rows,
+            "columns": self.columns,
+            "seed": self.seed,
+        }

@@ -1,0 +1,44 @@
+import keras
+import numpy as np
+
+from keras_debias.adapters.bias_forms.bias_form import BiasForm
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class VeRAScalarBias(BiasForm):
+    """One trained number for a whole bias: `b + s v`.
+
+    `v` is a frozen random vector of independent standard normal entries, and
+    `s` starts at zero.
+
+    Args:
+        seed: int. Seed of `v`. Defaults to `0`.
+
+    Example:
+
+    ```python
+    kd.adapters.ValueBias(form=kd.adapters.VeRAScalarBias())
+    ```
+
+    Reference:
+        BEFT (Huang et al.), appendix C.4, "VeRA 1d". The paper says that one
+        scalar is "directly applied" to the bias (1.3 per mille of 768); that
+        it weighs a random direction, as the two vectors of VeRA do, is our
+        reading: scaling the bias itself would not work for injected ones.
+    """
+
+    def __init__(self, seed=0):
+        self.seed = seed
+
+    def start(self, size, base):
+        direction = np.random.default_rng(self.seed).standard_normal(size)
+        return {
+            "direction": (direction.astype("float32"), False),
+            "scale": (np.zeros((), "float32"), True),
+        }
+
+    def delta(self, variables, base):
+        return variables["scale"] * variables["direction"]
+
+    def get_config(self):
+        return {"seed": self.seed}

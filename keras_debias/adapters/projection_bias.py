@@ -1,0 +1,239 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.adapter import add_adapter
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import remove_adapter
+from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import train_base
+from keras_debias.adapters.attention import attentions
+from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import output_of
+from keras_debias.adapters.attention import third_of
+from keras_debias.adapters.bias_forms import BiasForm
+from keras_debias.adapters.bias_forms import VectorBias
+from keras_debias.layers.bias_update import BiasSlot
+from keras_debias.layers.bias_update import bias_name
+from keras_debias.layers.bias_update import bias_shape
+from keras_debias.layers.in_place import in_place_class
+from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.linalg import kernel_view
+
+
+class ProjectionBias(Adapter):
+    """What `ValueBias`, `QueryBias` and `KeyBias` share.
+
+    An existing bias of a projection of its own trains where it is. Otherwise
+    (no bias, one projection for all three, or another form) the weights of a
+    `BiasUpdate` are added to the layer.
+    """
+
+    role = None
+
+    def __init__(self, form=None, targets=None):
+        super().__init__(targets)
+        form = VectorBias() if form is None else form
+        if not isinstance(form, BiasForm):
+            raise TypeError(
+                "Expected `form` to be the form of a bias such as "
+                f"`LoRABias(rank=8)`. Received: form={form!r}"
+            )
+        self.form = form
+
+    def find(self, model, training):
+        if self.targets is not None:
+            return super().find(model, training)
+        found = [getattr(a, self.role) for a in attentions(model)]
+        return {each.path: each.layer for each in found}
+
+    def accepts(self, layer):
+        return is_projection(layer)
+
+    def claims(self, layer):
+        third = third_of(layer, self.role)
+        return {"bias" if third is None else f"{self.role} bias"}
+
+    def slot(self, layer) -> BiasSlot:
+        return BiasSlot(bias_shape(layer), third_of(layer, self.role))
+
+    def in_place(self, layer) -> bool:
+        """Whether the layer's own bias trains, as it is."""
+        return (
+            type(self.form) is VectorBias
+            and layer.__dict__.get("bias") is not None
+            and third_of(layer, self.role) is None
+        )
+
+    def check(self, path, layer):
+        if plain_class(layer) is None:
+            raise ValueError(
+                "Expected a `Dense` or `EinsumDense` layer. Received: "
+                f"'{path}' of the subclass `{type(layer).__name__}`, whose "
+                "`call` an adapter cannot know. Leave it out of `targets`."
+            )
+        if not layer.built:
+            raise ValueError(
+                "Expected a built model. Received: the layer "
+                f"'{path}' has no weights yet. Call the model on a batch "
+                "before `adapters.apply`."
+            )
+        self.check_free(path, layer)
+        if self.in_place(layer):
+            return
+        slot = self.slot(layer)
+        if slot.third is not None and slot.shape[-1] % 3:
+            raise ValueError(
+                "Expected a fused projection whose outputs are thirds. "
+                f"Received: '{path}' with the bias shape {slot.shape}: its "
+                "query, key and value cannot be told apart."
+            )
+        base = self._base_part(layer, slot)
+        if self.form.needs_bias and (base is None or not base.any()):
+            raise ValueError(
+                f"Expected a pretrained bias for {self.form!r}, which "
+                "starts from it. Received: "
+                f"'{path}', whose bias is missing or zero. Use "
+                "`VectorBias`, `LoRABias` or `VeRABias`."
+            )
+        self.form.check(path, slot.size)
+
+    def check_free(self, path, layer):
+        """Raises if another adapter trains this bias."""
+        taken = set().union(
+            *(each.claims(layer) for each in getattr(layer, "adapters", ()))
+        )
+        if taken & self.claims(layer):
+            raise ValueError(
+                "Expected a layer whose bias does not train yet. Received: "
+                f"'{path}' with {layer.adapters}. Merge the first one with "
+                "`adapters.merge`, or choose other `targets`."
+            )
+
+    def _base_part(self, layer, slot):
+        bias = layer.__dict__.get("bias")
+        if bias is None:
+            return None
+        return np.array(ops.convert_to_numpy(slot.take(as_array(bias))))
+
+    def placeholder(self, layer):
+        if self.in_place(layer):
+            return None
+        slot = self.slot(layer)
+        return self.form.start(slot.size, self._base_part(layer, slot))
+
+    def attach(self, layer, prepared):
+        if prepared is None:
+            train_base(layer, layer.__dict__["bias"])
+            add_adapter(layer, self)
+            return
+        slot = self.slot(layer)
+
+        def change():
+            layer.add_bias_update(self.role, self.form, slot, prepared)
+            add_adapter(layer, self)
+
+        target = in_place_class(
+            plain_class(layer), isinstance(layer, LowRankUpdate), True
+        )
+        _keras_internals.become(layer, target, change)
+
+    def disabled_values(self, layer):
+        if self.in_place(layer):
+            return starting_pairs(layer)
+        return [(layer.bias_gate, 0.0)]
+
+    def state(self, layer):
+        if self.in_place(layer):
+            return {"bias": layer.__dict__["bias"]}
+        return layer.bias_state(self.role)
+
+    def state_shapes(self, layer):
+        if self.in_place(layer):
+            return {"bias": bias_shape(layer)}
+        return {
+            bias_name(self.role, name): np.shape(array)
+            for name, (array, _) in self.placeholder(layer).items()
+        }
+
+    def base(self, layer):
+        values = {"kernel": as_array(layer.kernel)}
+        starts = getattr(layer, "starting_values", {})
+        if "bias" in starts:
+            values["bias"] = starts["bias"]
+        elif layer.__dict__.get("bias") is not None:
+            values["bias"] = as_array(layer.__dict__["bias"])
+        return values
+
+    def check_merge(self, path, layer, layers):
+        if layer.__dict__.get("bias") is not None:
+            return
+        if self.role == "value" and third_of(layer, "value") is None:
+            found = output_of(path, layers)
+            if found and found[1].__dict__.get("bias") is not None:
+                return
+            missing = "its output projection has none either"
+        else:
+            missing = f"a {self.role} bias has no equal elsewhere"
+        raise ValueError(
+            "Expected a bias to merge into. Received: "
+            f"'{path}', whose bias was injected, and {missing}. Merging "
+            "would change the architecture. Keep the adapter "
+            "(`adapters.save`), or add a bias: build the model with "
+            "`use_bias=True` on its output projection (for a value bias) or "
+            "on this one, and apply the adapter there."
+        )
+
+    def merge(self, path, layer, layers):
+        remove_adapter(layer, self)
+        if self.in_place(layer):
+            layer.starting_values = {}
+            return
+        if layer.base_bias is None:
+            self._merge_into_output(path, layer, layers)
+        else:
+            update = ops.convert_to_numpy(layer.bias_delta(self.role))
+            layer.base_bias.assign(as_array(layer.base_bias) + update)
+        layer.remove_bias_update(self.role)
+        if not hasattr(layer, "bias_updates"):
+            low_rank = isinstance(layer, LowRankUpdate)
+            layer.__class__ = in_place_class(
+                plain_class(layer), low_rank, False
+            )
+
+    def _merge_into_output(self, path, layer, layers):
+        """Adds `W_o' b_v`: the rows of attention sum to one."""
+        output = output_of(path, layers)[1]
+        kernel = output.kernel.value
+        if isinstance(output, LowRankUpdate):
+            kernel = output.merged_kernel()
+        view = kernel_view(output)
+        matrix = ops.convert_to_numpy(
+            view.to_matrix(ops.cast(kernel, "float32"))
+        )
+        bias = np.array(ops.convert_to_numpy(layer.bias_delta("value")))
+        # Grouped queries share the heads of the values: one after another.
+        if bias.size != matrix.shape[0]:
+            heads = bias.reshape(bias.shape[0], -1)
+            bias = np.repeat(heads, matrix.shape[0] // bias.size, axis=0)
+        shift = bias.reshape(-1) @ matrix
+        own = output.__dict__["bias"]
+        own.assign(as_array(own) + shift.reshape(tuple(own.shape)))
+
+    def get_config(self):
+        return {
+            "form": keras.saving.serialize_keras_object(self.form),
+            **super().get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config.get("form"), dict):
+            config["form"] = keras.saving.deserialize_keras_object(
+                config["form"]
+            )
+        return cls(**config)

@@ -1,0 +1,43 @@
+import keras
+
+from keras_debias.adapters.projection_bias import ProjectionBias
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class ValueBias(ProjectionBias):
+    """Trains the bias of every value projection, and nothing else.
+
+    Where the model has a value bias, it trains; where it has none (Llama,
+    Gemma, Mistral, ...), one of zeros is injected. One entry for each value
+    head and its size: 9,216 weights in BERT-base, 0.01 %.
+
+    A value bias adds freely to the output of attention: the rows of the
+    attention weights sum to one. It equals a bias of the output projection,
+    which is where `adapters.merge` puts an injected one.
+
+    Args:
+        form: how the bias trains: `VectorBias()`, `LoRABias(rank=8)`,
+            `VeRABias()`, `VeRAScalarBias()`, `DoRABias()` or `PiSSABias()`.
+            Defaults to `None`, which means `VectorBias()`.
+        targets: name, glob, several of them, or a function of a layer that
+            returns a bool. The value projections; `None` finds those of all
+            attention layers. Defaults to `None`.
+
+    Raises:
+        TypeError: If `form` is not the form of a bias.
+        ValueError: When applied, if the model has no attention, its
+            projections cannot be told apart, it is linear attention, or the
+            bias trains already.
+
+    Example:
+
+    ```python
+    kd.adapters.apply(classifier, kd.adapters.ValueBias())
+    ```
+
+    Reference:
+        BEFT: Huang, Balashankar and Aminifar, *Bias-Efficient Fine-Tuning of
+        Language Models in Low-Data Regimes*.
+    """
+
+    role = "value"

@@ -1,0 +1,188 @@
+"""A trainable update of a bias, or of a part of it, or in place of one."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.layers.adapted_layer import AdaptedLayer
+from keras_debias.layers.adapted_layer import initial
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasSlot:
+    """Where in the output of a projection a bias is added.
+
+    Args:
+        shape: tuple of ints. The shape of the layer's whole bias.
+        third: int or `None`. For a projection that gives queries, keys and
+            values at once: which third of the last axis, else all of it.
+    """
+
+    shape: tuple[int, ...]
+    third: int | None = None
+
+    @property
+    def part_shape(self) -> tuple[int, ...]:
+        if self.third is None:
+            return self.shape
+        return (*self.shape[:-1], self.shape[-1] // 3)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.part_shape)
+
+    def take(self, bias):
+        """The part of a whole bias, as a vector."""
+        if self.third is not None:
+            width = self.part_shape[-1]
+            start = self.third * width
+            bias = bias[..., start : start + width]
+        return ops.reshape(bias, (self.size,))
+
+    def place(self, vector):
+        """A vector as a whole bias, zero elsewhere."""
+        part = ops.reshape(vector, self.part_shape)
+        if self.third is None:
+            return part
+        width = self.part_shape[-1]
+        before, after = self.third * width, (2 - self.third) * width
+        edges = [(0, 0)] * (len(self.shape) - 1) + [(before, after)]
+        return ops.pad(part, edges)
+
+
+def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
+    """The shape of the bias of a built layer, or of the one it could have.
+
+    One entry for each output of the kernel, broadcast over the others.
+    """
+    bias = layer.__dict__.get("bias")
+    if bias is not None:
+        return tuple(int(s) for s in bias.shape)
+    if isinstance(layer, keras.layers.EinsumDense):
+        inputs, kernel = layer.equation.split("->")[0].split(",")
+        output = layer.equation.split("->")[1]
+        sizes = dict(zip(kernel, layer.kernel.shape))
+        kept = [c in kernel and c not in inputs for c in output]
+        return tuple(
+            int(sizes[c]) if keep else 1 for c, keep in zip(output, kept)
+        )[kept.index(True) :]
+    return (int(layer.kernel.shape[-1]),)
+
+
+def bias_name(role: str, name: str) -> str:
+    """What a weight of an update is called in its layer."""
+    return f"{role}_bias_{name}" if name else f"{role}_bias"
+
+
+class BiasUpdate(AdaptedLayer):
+    """Mixed into `Dense` and `EinsumDense`: the bias plus trained updates.
+
+    `bias` becomes what is added to the output: the layer's own, frozen one
+    where there is one, and the updates. So the `call` of any of these
+    layers, low-rank or not, needs no change.
+    """
+
+    @property
+    def bias(self):
+        total = self._total_bias()
+        return None if total is None else ops.cast(total, self.compute_dtype)
+
+    def _total_bias(self):
+        total = self.base_bias
+        if total is not None:
+            total = ops.cast(total.value, "float32")
+        for role in self.bias_updates:
+            update = self.bias_delta(role) * self.bias_gate
+            total = update if total is None else total + update
+        return total
+
+    def bias_delta(self, role):
+        """One update, in the shape of the whole bias, float32."""
+        form, slot, names = self.bias_updates[role]
+        variables = {
+            name: getattr(self, own).value for name, own in names.items()
+        }
+        base = self.base_bias
+        if base is not None:
+            base = slot.take(ops.cast(base.value, "float32"))
+        return slot.place(form.delta(variables, base))
+
+    def add_bias_update(self, role, form, slot, start):
+        """Adds the weights of an update to the built layer.
+
+        Args:
+            role: string. Names the update and its weights.
+            form: the form of the bias, such as `VectorBias()`.
+            slot: `BiasSlot`.
+            start: dict of `(array, trainable)` by name.
+        """
+        names = {}
+        for name, (array, trainable) in start.items():
+            own = bias_name(role, name)
+            variable = self.add_weight(
+                name=own,
+                shape=np.shape(array),
+                initializer=initial(array),
+                dtype="float32",
+                autocast=False,
+                trainable=trainable,
+            )
+            variable.trainable = trainable
+            setattr(self, own, variable)
+            names[name] = own
+        updates = dict(getattr(self, "bias_updates", {}))
+        if not updates:
+            # A variable: compiled functions see it change.
+            self.bias_gate = self.add_weight(
+                name="bias_gate",
+                shape=(),
+                initializer="ones",
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+            )
+        self.bias_updates = {**updates, role: (form, slot, names)}
+        self.bias_starts = {
+            **getattr(self, "bias_starts", {}),
+            role: {name: array for name, (array, _) in start.items()},
+        }
+
+    def remove_bias_update(self, role):
+        """Takes the weights of an update away."""
+        updates, starts = dict(self.bias_updates), dict(self.bias_starts)
+        for own in updates.pop(role)[2].values():
+            _keras_internals.remove_weight(self, getattr(self, own))
+            self.__dict__.pop(own, None)
+        starts.pop(role)
+        self.bias_updates, self.bias_starts = updates, starts
+        if not updates:
+            _keras_internals.remove_weight(self, self.bias_gate)
+            for name in ("bias_gate", "bias_updates", "bias_starts"):
+                self.__dict__.pop(name, None)
+
+    def bias_state(self, role) -> dict[str, keras.Variable]:
+        """The weights of an update by their names in the layer."""
+        names = self.bias_updates[role][2].values()
+        return {own: getattr(self, own) for own in names}
+
+    def adapter_state(self):
+        state = super().adapter_state()
+        for role in self.bias_updates:
+            state.update(self.bias_state(role))
+        return state
+
+    def merged_bias(self):
+        total = self._total_bias()
+        base = self.base_bias
+        return total if base is None else ops.cast(total, base.dtype)
+
+    def reset_updates(self):
+        super().reset_updates()
+        for role, start in self.bias_starts.items():
+            names = self.bias_updates[role][2]
+            for name, array in start.items():
+                getattr(self, names[name]).assign(np.array(array))

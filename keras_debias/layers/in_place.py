@@ -1,0 +1,49 @@
+"""Classes that a built layer is turned into, and back."""
+
+import functools
+
+import keras
+
+from keras_debias.layers.bias_update import BiasUpdate
+from keras_debias.layers.lora_dense import LoRADense
+from keras_debias.layers.lora_einsum_dense import LoRAEinsumDense
+
+_LOW_RANK = {
+    keras.layers.Dense: LoRADense,
+    keras.layers.EinsumDense: LoRAEinsumDense,
+}
+
+
+def plain_class(layer: keras.Layer) -> type | None:
+    """`Dense` or `EinsumDense`, whatever adapters a layer has.
+
+    `None` for other layers, and for subclasses whose `call` is their own.
+    """
+    if getattr(type(layer), "is_in_place", False) or type(layer) in _LOW_RANK:
+        return next(c for c in type(layer).__mro__ if c in _LOW_RANK)
+    return None
+
+
+@functools.cache
+def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
+    """The class for a `Dense` or `EinsumDense` layer with such adapters.
+
+    It carries the name, the module and the config of the plain one: Keras
+    files layers by the name of their class, and a model that is rebuilt from
+    its config is the plain model, which adapters are put on again.
+    """
+    if not (low_rank or bias):
+        return plain
+    bases = (_LOW_RANK[plain] if low_rank else plain,)
+    if bias:
+        bases = (BiasUpdate, *bases)
+    return type(
+        plain.__name__,
+        bases,
+        {
+            "__module__": "keras.layers",
+            "get_config": plain.get_config,
+            "from_config": plain.from_config,
+            "is_in_place": True,
+        },
+    )
