@@ -11,16 +11,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_debias.adapters import AllBiases
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import PiSSA
+from keras_debias.adapters import ValueBias
 from keras_debias.adapters import apply
+from keras_debias.adapters.selection import layer_paths
 from keras_debias.testing import TestCase
 from tests import matrix
 from tests.architectures import ARCHITECTURES
 
 REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
-ADAPTERS = {"LoRA": LoRA, "PiSSA": PiSSA}
+# Their attention has no value bias, and no output bias either.
+BIAS_FREE = {"gemma", "gemma3", "llama", "mistral", "qwen3", "t5"}
 
 
 def reference_of(architecture, adapter):
@@ -28,30 +32,78 @@ def reference_of(architecture, adapter):
     return np.load(path) if path.exists() else None
 
 
-def run(architecture, adapter, reference):
-    data = architecture.data(seed=0)
-    if adapter == "full" or not architecture.adaptable:
-        result = TestCase().run_training_test(
-            architecture.build, data, architecture.loss(), reference
-        )
-        if adapter != "full":
-            # Nothing in a convolutional network takes this adapter.
-            with pytest.raises(ValueError, match="has these layers"):
-                apply(architecture.build(), ADAPTERS[adapter](rank=2))
-        return result
-    factors = {
+def create(architecture, adapter):
+    if adapter == "ValueBias":
+        return ValueBias()
+    if adapter == "AllBiases":
+        return AllBiases()
+    low_rank = {"LoRA": LoRA, "PiSSA": PiSSA}[adapter]
+    return low_rank(rank=2, targets=architecture.targets)
+
+
+def trained_by(architecture, adapter):
+    """The paths of the weights that the adapter is to train."""
+    if adapter == "ValueBias":
+        name = "value_bias" if architecture.name in BIAS_FREE else "bias"
+        return {
+            f"{path}/{name}"
+            for path in architecture.target_paths
+            if "value" in path.rsplit("/", 1)[-1]
+        }
+    if adapter == "AllBiases":
+        return all_biases(architecture)
+    return {
         f"{path}/lora_{side}"
         for path in architecture.target_paths
         for side in "ab"
     }
+
+
+def all_biases(architecture):
+    """Each additive term, and one for each dense layer without."""
+    found = set()
+    for path, layer in layer_paths(architecture.build()).items():
+        for attribute in ("bias", "beta"):
+            if isinstance(getattr(layer, attribute, None), keras.Variable):
+                found.add(f"{path}/{attribute}")
+        if type(layer) in (keras.layers.Dense, keras.layers.EinsumDense):
+            if layer.bias is None:
+                found.add(f"{path}/injected_bias")
+    return found - set(architecture.head)
+
+
+def run(architecture, adapter, reference):
+    data = architecture.data(seed=0)
+    fits = adapter == "AllBiases" or architecture.targets
+    if adapter == "ValueBias":
+        fits = any("value" in path for path in architecture.target_paths)
+    if adapter == "full" or not fits:
+        result = TestCase().run_training_test(
+            architecture.build, data, architecture.loss(), reference
+        )
+        if adapter != "full":
+            # Nothing in this network takes this adapter.
+            with pytest.raises(ValueError, match="has these layers"):
+                apply(
+                    architecture.build(),
+                    create(architecture, adapter),
+                    also_train=architecture.also_train,
+                )
+        return result
+    expected = trained_by(architecture, adapter)
     return TestCase().run_adapter_test(
-        lambda: ADAPTERS[adapter](rank=2, targets=architecture.targets),
+        lambda: create(architecture, adapter),
         architecture.build,
         data,
-        factors | set(architecture.head),
+        expected | set(architecture.head),
         architecture.loss(),
         architecture.also_train,
         reference,
+        merges=not any(
+            path.endswith(("value_bias", "injected_bias")) for path in expected
+        ),
+        # What reaches every layer grows rounding errors as well.
+        learning_rate=0.02 if adapter == "AllBiases" else 0.1,
     )
 
 
@@ -75,7 +127,7 @@ if __name__ == "__main__":
     chosen = sys.argv[1:] or NAMES
     for each in ARCHITECTURES:
         for name in matrix.ADAPTERS:
-            if each.name in chosen:
+            if each.name in chosen or name in chosen:
                 outputs = run(each, name, None)["outputs"]
                 np.save(REFERENCES / f"{each.name}-{name}.npy", outputs)
                 print(each.name, name, outputs.shape, flush=True)

@@ -10,7 +10,7 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
-ADAPTERS = ("LoRA", "PiSSA", "full")
+ADAPTERS = ("LoRA", "PiSSA", "ValueBias", "AllBiases", "full")
 INVARIANTS = 9
 
 
@@ -28,17 +28,18 @@ def cell(architecture, adapter, backend):
 
 def main(architectures):
     width = max(len(a) for a in architectures)
-    head = [f"{adapter} {b[:5]}" for adapter in ADAPTERS for b in BACKENDS]
-    print("Invariants held of nine, by architecture, adapter and backend")
-    print(" " * width, *(f"{h:>11}" for h in head))
+    print(
+        "Invariants held of nine, by architecture and adapter, on "
+        + ", ".join(BACKENDS)
+    )
+    print(" " * width, *(f"{adapter:>11}" for adapter in ADAPTERS))
     missing = 0
     for architecture in architectures:
         counts = []
         for adapter in ADAPTERS:
-            for backend in BACKENDS:
-                held = len(cell(architecture, adapter, backend))
-                missing += held < INVARIANTS
-                counts.append(f"{held}/9" if held else "MISSING")
+            held = [len(cell(architecture, adapter, b)) for b in BACKENDS]
+            missing += sum(n < INVARIANTS for n in held)
+            counts.append(" ".join(str(n) if n else "-" for n in held))
         print(f"{architecture:<{width}}", *(f"{c:>11}" for c in counts))
     total = len(architectures) * len(ADAPTERS) * len(BACKENDS)
     print(f"{total - missing} of {total} cells hold")

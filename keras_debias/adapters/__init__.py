@@ -14,6 +14,7 @@ from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
+from keras_debias.adapters.peft_beft import export_peft
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.store import load
@@ -40,6 +41,7 @@ __all__ = [
     "VectorBias",
     "apply",
     "disabled",
+    "export_peft",
     "load",
     "merge",
     "save",

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.selection import select
+from keras_debias.layers.adapted_layer import AdaptedLayer
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -109,18 +110,26 @@ class Adapter:
 # they can be switched off: `layer.starting_values`, by name.
 
 
-def train_base(layer: keras.Layer, variable: keras.Variable) -> None:
-    """Makes a weight of a layer train and keeps its value."""
+def train_base(layer: keras.Layer, variables: list) -> None:
+    """Makes weights of a layer train and keeps their values.
+
+    Those of its state too, such as moving means: training moves them.
+    """
     values = dict(getattr(layer, "starting_values", {}))
-    values[variable.name] = as_array(variable)
+    if not isinstance(layer, AdaptedLayer):
+        for variable in _keras_internals.created_state(layer):
+            values[variable.name] = as_array(variable)
+    for variable in variables:
+        values[variable.name] = as_array(variable)
+        variable.trainable = True
     layer.starting_values = values
-    variable.trainable = True
 
 
 def starting_pairs(layer: keras.Layer) -> list[tuple]:
     """`(variable, starting value)` of the base weights that train."""
     values = getattr(layer, "starting_values", {})
     own = _keras_internals.created_trainable(layer)
+    own += _keras_internals.created_state(layer)
     return [(v, values[v.name]) for v in own if v.name in values]
 
 

@@ -99,8 +99,7 @@ class AllBiases(ProjectionBias):
         if prepared is not None:
             super().attach(layer, prepared)
             return
-        for variable in bias_terms(layer):
-            train_base(layer, variable)
+        train_base(layer, bias_terms(layer))
         add_adapter(layer, self)
 
     def state(self, layer):
@@ -115,7 +114,8 @@ class AllBiases(ProjectionBias):
 
     def base(self, layer):
         values = {v.name: as_array(v) for v in bias_terms(layer)}
-        values.update(getattr(layer, "starting_values", {}))
+        starts = getattr(layer, "starting_values", {})
+        values.update({k: starts[k] for k in values if k in starts})
         if is_projection(layer):
             values["kernel"] = as_array(layer.kernel)
         return values

@@ -147,7 +147,7 @@ class LoRA(Adapter):
         def change():
             layer.add_low_rank(start=prepared, **self.settings)
             if self.train_bias and layer.base_bias is not None:
-                train_base(layer, layer.base_bias)
+                train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
 
         target = in_place_class(

@@ -1,4 +1,4 @@
-"""Reads the LoRA folders of the PEFT library."""
+"""Reads LoRA folders of the PEFT library."""
 
 import dataclasses
 import json
@@ -8,20 +8,21 @@ import re
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
-from keras import ops
 
-from keras_debias import _keras_internals
-from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import reset_training
 from keras_debias.adapters.apply import set_trainable
 from keras_debias.adapters.lora import LoRA
-from keras_debias.adapters.selection import layer_paths
-from keras_debias.linalg import kernel_view
-
-CONFIG_NAME = "adapter_config.json"
-WEIGHTS_NAME = "adapter_model.safetensors"
+from keras_debias.adapters.peft_beft import load_beft
+from keras_debias.adapters.peft_names import CONFIG_NAME
+from keras_debias.adapters.peft_names import find_module
+from keras_debias.adapters.peft_names import head_weights
+from keras_debias.adapters.peft_names import import_map
+from keras_debias.adapters.peft_names import own_layer
+from keras_debias.adapters.peft_names import owners
+from keras_debias.adapters.peft_names import plan_head
+from keras_debias.adapters.peft_names import read_tensors
+from keras_debias.adapters.peft_names import rows_and_columns
+from keras_debias.adapters.peft_names import weights_by_module
 
 # Starts that leave the base as it was. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA
 # move a part of it into the factors.
@@ -40,37 +41,6 @@ _HARMLESS = {
     "ensure_weight_tying",
 }
 
-# Heads of text classifiers that compute the same as in Hugging Face's
-# `...ForSequenceClassification`. KerasHub imports heads of image models only.
-_HEADS = {
-    "BertTextClassifier": {"output_dense": "classifier"},
-    "AlbertTextClassifier": {"output_dense": "classifier"},
-    "DistilBertTextClassifier": {
-        "pooled_dense": "pre_classifier",
-        "output_dense": "classifier",
-    },
-    "RobertaTextClassifier": {
-        "pooled_dense": "classifier.dense",
-        "output_dense": "classifier.out_proj",
-    },
-    "XLMRobertaTextClassifier": {
-        "pooled_dense": "classifier.dense",
-        "output_dense": "classifier.out_proj",
-    },
-}
-
-# Image models got other module names in Transformers 5. Checkpoints, and
-# KerasHub's importers, keep the old ones; PEFT has those of its time.
-_RENAMED = (
-    (r"(^|\.)layers\.(\d+)\.", r"\1encoder.layer.\2."),
-    (r"\.attention\.q_proj$", ".attention.attention.query"),
-    (r"\.attention\.k_proj$", ".attention.attention.key"),
-    (r"\.attention\.v_proj$", ".attention.attention.value"),
-    (r"\.attention\.o_proj$", ".attention.output.dense"),
-    (r"\.mlp\.fc1$", ".intermediate.dense"),
-    (r"\.mlp\.fc2$", ".output.dense"),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Update:
@@ -85,7 +55,9 @@ class _Update:
 def load_peft(
     model: keras.Model, folder: str | os.PathLike, trainable: bool
 ) -> None:
-    """Loads a LoRA folder of PEFT onto a KerasHub model, all or nothing.
+    """Loads a folder of PEFT onto a KerasHub model, all or nothing.
+
+    LoRA, and value, query and key biases (BEFT).
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -110,22 +82,16 @@ def load_peft(
             unchanged then.
     """
     folder = pathlib.Path(folder)
+    if _peft_type(folder) == "BEFT":
+        load_beft(model, folder, trainable)
+        return
     config = _read_config(folder)
     _check_config(config, folder)
-    tensors = _read_tensors(folder)
+    tensors = read_tensors(folder)
     updates, rest = _pair(config, tensors, folder)
-    notes = _keras_internals.hub_import_map(model)
-    if notes is None:
-        backbone = getattr(model, "backbone", model)
-        raise ValueError(
-            "Expected a model of an architecture whose Hugging Face names "
-            "KerasHub knows. Received: "
-            f"model={model.name!r} on `{type(backbone).__name__}`, which has "
-            "no import map. Merge the adapter in PEFT (`merge_and_unload`) "
-            "and convert the merged weights instead."
-        )
+    notes = import_map(model)
     plan = _plan_layers(model, notes, updates, config, folder)
-    head = _plan_head(model, notes, rest, folder)
+    head = plan_head(model, notes, rest, folder)
 
     # Nothing below can fail.
     chosen = []
@@ -137,18 +103,16 @@ def load_peft(
             chosen += [layer.lora_a, layer.lora_b]
     for variable, array in head:
         variable.assign(array)
-    set_trainable(model, chosen + _head_weights(model) if trainable else [])
+    set_trainable(model, chosen + head_weights(model) if trainable else [])
     reset_training(model)
 
 
-def _head_weights(model) -> list[keras.Variable]:
-    """The weights of the head, without state such as moving averages."""
-    state = {
-        id(variable)
-        for layer in _keras_internals.flatten_layers(model)
-        for variable in _keras_internals.created_state(layer)
-    }
-    return [v for v in head_variables(model) if id(v) not in state]
+def _peft_type(folder: pathlib.Path) -> str | None:
+    try:
+        return json.loads((folder / CONFIG_NAME).read_text())["peft_type"]
+    # Reported by `_read_config`.
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read_config(folder: pathlib.Path) -> dict:
@@ -212,33 +176,6 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
                 "This option cannot be read. Merge the adapter in PEFT and "
                 "use the merged weights.",
             )
-
-
-def _read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise ValueError(
-            f"Expected `folder` to hold {WEIGHTS_NAME}. Received: "
-            f"folder={str(folder)!r}, which has none. Save the adapter with "
-            "PEFT's `save_pretrained(folder, safe_serialization=True)`; "
-            "pickled files (`adapter_model.bin`) are not read."
-        )
-    try:
-        tensors = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(
-            f"Expected a whole {WEIGHTS_NAME}. Received: {str(folder)!r}, "
-            f"whose file cannot be read ({error}). Copy or save it again."
-        ) from error
-    tensors = {k: np.asarray(v, "float32") for k, v in tensors.items()}
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise ValueError(
-                f"Expected finite values. Received: {str(folder)!r}, whose "
-                f"tensor '{name}' holds {np.sum(~np.isfinite(tensor))} that "
-                "are NaN or infinite. Train again from a sound state."
-            )
-    return tensors
 
 
 def _pair(
@@ -307,63 +244,15 @@ def _by_pattern(config: dict, name: str, module: str, default):
     return default
 
 
-def _matches(key: str, module: str) -> bool:
-    """Whether two names mean the same, but for a leading part of one.
-
-    `bert.encoder...` and `encoder...`: whether there is a prefix depends on
-    the class that PEFT wrapped.
-    """
-    return (
-        key == module
-        or key.endswith(f".{module}")
-        or module.endswith(f".{key}")
-    )
-
-
-def _old_name(module: str) -> str:
-    for pattern, replacement in _RENAMED:
-        module = re.sub(pattern, replacement, module)
-    return module
-
-
-class _Exact(np.ndarray):
-    """Numbers of entries, which a hook's cast to float16 would destroy."""
-
-    def astype(self, *args, **kwargs):
-        return self
-
-
 def _plan_layers(model, notes, updates, config, folder) -> list:
     """`(adapter, [(layer, A, B), ...])` for each distinct setting."""
-    paths = layer_paths(model)
-    owners = {}
-    for path, layer in paths.items():
-        for variable in _keras_internals.created_trainable(layer):
-            owners.setdefault(id(variable), (path, layer))
-    weights: dict[str, list] = {}
-    for variable, key, hook in notes:
-        if key.endswith(".weight"):
-            key = key.removesuffix(".weight")
-            weights.setdefault(key, []).append((variable, hook))
+    owned = owners(model)
+    weights = weights_by_module(notes)
 
     planned: dict[tuple, list] = {}
     used: dict[str, str] = {}
     for update in updates:
-        for name in (update.module, _old_name(update.module)):
-            found = [key for key in weights if _matches(key, name)]
-            if name in found:
-                found = [name]
-            if found:
-                break
-        if len(found) != 1:
-            listed = ", ".join(found or list(weights)[:8])
-            raise ValueError(
-                "Expected an adapter for modules of this model. Received: "
-                f"{str(folder)!r} with tensors for '{update.module}', which "
-                f"is {'ambiguous' if found else 'not in it'}: {listed}"
-                f"{'' if found else ', ...'}. Load the architecture that the "
-                "adapter was made for."
-            )
+        found = find_module(weights, update.module, folder)
         adapter = LoRA(
             rank=int(update.a.shape[0]),
             alpha=update.alpha,
@@ -372,23 +261,16 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
         )
         group = planned.setdefault(tuple(adapter.settings.values()), [])
         columns_seen = []
-        if found[0] in used:
+        if found in used:
             raise ValueError(
                 "Expected one update for each module. Received: "
                 f"{str(folder)!r} with tensors for '{update.module}' and "
-                f"'{used[found[0]]}', which mean the same here. Save the "
+                f"'{used[found]}', which mean the same here. Save the "
                 "adapter again."
             )
-        used[found[0]] = update.module
-        for variable, hook in weights[found[0]]:
-            path, layer = owners.get(id(variable), (None, None))
-            if layer is None:
-                raise ValueError(
-                    "Expected a model in its original form. Received: "
-                    f"model={model.name!r}, whose '{update.module}' is "
-                    "quantized or changed by `enable_lora`. Load the adapter "
-                    "onto a fresh model."
-                )
+        used[found] = update.module
+        for variable, hook in weights[found]:
+            path, layer = own_layer(model, owned, variable, update.module)
             if not adapter.accepts(layer):
                 raise ValueError(
                     "Expected an adapter for `Dense` or `EinsumDense` "
@@ -398,7 +280,9 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
                     "`target_modules`, or merge the adapter in PEFT."
                 )
             adapter.check(path, layer)
-            rows, columns = _rows_and_columns(path, layer, hook, update)
+            rows, columns = rows_and_columns(
+                path, layer, hook, update.a.shape[1], update.b.shape[0]
+            )
             columns_seen.append(columns)
             a, b = update.a.T[rows], update.b.T[:, columns]
             group.append((path, layer, a, b))
@@ -418,89 +302,3 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
         )
         for settings, group in planned.items()
     ]
-
-
-def _rows_and_columns(path, layer, hook, update) -> tuple:
-    """Which inputs and outputs of an HF weight a kernel holds, in order.
-
-    Feeds the importer's hook the numbers of the entries in place of the
-    weight and reads off where they went.
-    """
-    inputs, outputs = update.a.shape[1], update.b.shape[0]
-    view = kernel_view(layer)
-    shape = list(view.shape)
-    # `(outputs, inputs)`, or the other way about in GPT-2's `Conv1D`.
-    for transposed in (False, True):
-        index = np.arange(inputs * outputs, dtype="int32")
-        index = index.reshape(outputs, inputs)
-        if transposed:
-            index = np.ascontiguousarray(index.T)
-        try:
-            kernel = index
-            if hook is not None:
-                kernel = hook(index.view(_Exact), shape)
-        # What a hook raises on another shape is anyone's guess.
-        except Exception:
-            continue
-        if list(np.shape(kernel)) != shape:
-            continue
-        kernel = np.array(kernel, dtype="int32")
-        matrix = ops.convert_to_numpy(view.to_matrix(kernel))
-        rows, columns = matrix[:, 0] % inputs, matrix[0] // inputs
-        together = rows[:, None] + inputs * columns[None, :]
-        every_input = np.array_equal(np.sort(rows), np.arange(inputs))
-        if every_input and np.array_equal(matrix, together):
-            return rows, columns
-    raise ValueError(
-        "Expected tensors of the model's own sizes. Received: lora_A of "
-        f"shape {update.a.shape} and lora_B of shape {update.b.shape} for "
-        f"'{update.module}', which do not fit the kernel of '{path}' "
-        f"({view.inputs} x {view.outputs}). Load the architecture and size "
-        "that the adapter was made for."
-    )
-
-
-def _plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
-    """`(variable, value)` for each weight of the head, `[]` without one."""
-    if not rest:
-        return []
-    weights = {id(v): v for v in head_variables(model)}
-    sources = {id(v): (key, hook) for v, key, hook in notes}
-    for name in [c.__name__ for c in type(model).__mro__]:
-        for attribute, key in _HEADS.get(name, {}).items():
-            layer = getattr(model, attribute)
-            sources[id(layer.kernel)] = (f"{key}.weight", lambda x, _: x.T)
-            if layer.bias is not None:
-                sources[id(layer.bias)] = (f"{key}.bias", None)
-    sources = {k: sources[k] for k in weights if k in sources}
-
-    unknown = set(rest) - {key for key, _ in sources.values()}
-    if unknown:
-        raise ValueError(
-            "Expected no tensors beside the LoRA factors but those of the "
-            f"head of this model. Received: {str(folder)!r} with "
-            f"{sorted(unknown)}, which `{type(model).__name__}` has no "
-            "place for. Load onto the task with the same head, or save in "
-            "PEFT without `modules_to_save`."
-        )
-    plan = []
-    for key, variable in weights.items():
-        name, hook = sources.get(key, (None, None))
-        if name not in rest:
-            raise ValueError(
-                "Expected the whole head. Received: "
-                f"{str(folder)!r} with {sorted(rest)}, without a tensor for "
-                f"'{variable.path}'. List all modules of the head in PEFT's "
-                "`modules_to_save`."
-            )
-        value, shape = rest[name], [int(size) for size in variable.shape]
-        value = value if hook is None else hook(value, shape)
-        if list(value.shape) != shape:
-            raise ValueError(
-                f"Expected a head of shape {tuple(shape)} for "
-                f"'{variable.path}'. Received: '{name}' of shape "
-                f"{rest[name].shape}. Build the task with the same number "
-                "of classes."
-            )
-        plan.append((variable, value))
-    return plan

@@ -127,7 +127,7 @@ class ProjectionBias(Adapter):
 
     def attach(self, layer, prepared):
         if prepared is None:
-            train_base(layer, layer.__dict__["bias"])
+            train_base(layer, [layer.__dict__["bias"]])
             add_adapter(layer, self)
             return
         slot = self.slot(layer)

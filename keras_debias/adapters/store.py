@@ -350,7 +350,7 @@ def _check_layers(model, config, paths, folder) -> None:
     if others:
         raise ValueError(
             "Expected the base weights that the adapter was made for. "
-            f"Received: a model whose kernels differ in {len(others)} of "
+            f"Received: a model whose weights differ in {len(others)} of "
             f"{len(wanted)} adapted layers, first '{others[0]}'. Load the "
             "original base (not a merged or fine-tuned one) first."
         )

@@ -8,9 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
 from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.projections import EDGE
 from keras_debias.projections import Projection
 from keras_debias.training import DebiasedModel
@@ -69,6 +71,8 @@ class TestCase(unittest.TestCase):
         loss=None,
         also_train=None,
         reference=None,
+        merges=True,
+        learning_rate=0.1,
     ) -> dict:
         """The nine invariants of an adapter on one architecture.
 
@@ -83,6 +87,9 @@ class TestCase(unittest.TestCase):
             also_train: as for `adapters.apply`.
             reference: array. Outputs after ten steps, as committed; `None`
                 to leave that check to the caller.
+            merges: bool. Whether `merge` can keep the architecture; it must
+                refuse otherwise.
+            learning_rate: float. Of the ten steps. Defaults to `0.1`.
 
         Returns:
             A dict: `"invariants"`, the numbers of those that held, and
@@ -125,14 +132,14 @@ class TestCase(unittest.TestCase):
         adapters.apply(model, adapter, also_train=also_train)
         generator = np.random.default_rng(0)
         for layer in adapted_layers(model).values():
-            if not layer.has_start:
+            if isinstance(layer, LowRankUpdate) and not layer.has_start:
                 # The same start on every backend.
                 noise = generator.standard_normal(layer.lora_a.shape)
                 layer.lora_a.assign((0.3 * noise).astype("float32"))
         self.assert_close(predict(model, x), start, message="apply")
         held.append(1)
 
-        with self.assertRaisesRegex(ValueError, "at most one|without a low"):
+        with self.assertRaisesRegex(ValueError, "without a low|not train"):
             adapters.apply(model, create(), also_train=also_train)
         held.append(4)
 
@@ -143,13 +150,19 @@ class TestCase(unittest.TestCase):
         # Adam moves whatever has a gradient, however small.
         model.compile(keras.optimizers.Adam(0.01), loss=loss)
         before = values(model)
-        layer_class = type(next(iter(adapted_layers(model).values())))
         with mock.patch.object(
-            layer_class, "delta", side_effect=RuntimeError("full-size update")
+            LowRankUpdate, "delta", side_effect=RuntimeError("full-size update")
         ):
             fit(model, x, y, batch_size=len(y) // 2, epochs=2)
         after = values(model)
         changed = {p for p in before if not np.array_equal(before[p], after[p])}
+        state = {
+            id(v)
+            for layer in _keras_internals.flatten_layers(model)
+            for v in _keras_internals.created_state(layer)
+        }
+        paths = variable_paths(model)
+        changed -= {p for p in changed if id(paths[p]) in state}
         self.assertEqual(changed, set(expected_trainable))
         for path, variable in variable_paths(model).items():
             variable.assign(before[path])
@@ -161,13 +174,20 @@ class TestCase(unittest.TestCase):
         debiased = DebiasedModel(
             model, projection=[EDGE(alpha=1.0), DenseGradients()], seed=0
         )
-        debiased.compile(keras.optimizers.SGD(0.1), loss=loss)
+        debiased.compile(keras.optimizers.SGD(learning_rate), loss=loss)
         self._check_non_finite(debiased, x, y)
         held.append(7)
 
         # 5. One trajectory on every backend.
+        # Weights of one: the step is already compiled for weights.
         debiased.fit(
-            x, y, batch_size=len(y), epochs=10, shuffle=False, verbose=0
+            x,
+            y,
+            sample_weight=np.ones(np.shape(y), "float32"),
+            batch_size=len(y),
+            epochs=10,
+            shuffle=False,
+            verbose=0,
         )
         trained = predict(model, x)
         self.assertGreater(np.abs(trained - start).max(), 1e-3)
@@ -176,12 +196,16 @@ class TestCase(unittest.TestCase):
             held.append(5)
 
         # 6. Save, load, disable and merge are exact.
-        self._check_saving(model, build, x, trained)
+        self._check_saving(model, build, x, trained, merges)
         held.append(6)
         return {"invariants": sorted(held), "outputs": trained}
 
     def _check_factors(self, model):
         for path, layer in adapted_layers(model).items():
+            if not isinstance(layer, LowRankUpdate):
+                for variable in layer.trainable_variables:
+                    self.assertLessEqual(len(variable.shape), 2, path)
+                continue
             update = np.asarray(ops.convert_to_numpy(layer.delta()))
             size = sum(
                 int(np.prod(v.shape)) for v in (layer.lora_a, layer.lora_b)
@@ -207,19 +231,23 @@ class TestCase(unittest.TestCase):
         iterations = ops.convert_to_numpy(debiased.optimizer.iterations)
         self.assertEqual(int(iterations), 0)
 
-    def _check_saving(self, model, build, x, trained):
+    def _check_saving(self, model, build, x, trained, merges):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "adapter")
             adapters.save(model, path)
             base = build()
-            rest = {
-                p: v
-                for p, v in variable_paths(model).items()
-                if p in variable_paths(base) and v.trainable
+            # The head, which stays as it is now.
+            owned = {
+                id(v)
+                for layer in adapted_layers(model).values()
+                for each in layer.adapters
+                for v in each.state(layer).values()
             }
-            for name, variable in rest.items():
-                value = np.array(ops.convert_to_numpy(variable))
-                variable_paths(base)[name].assign(value)
+            targets = variable_paths(base)
+            for name, variable in variable_paths(model).items():
+                if variable.trainable and id(variable) not in owned:
+                    value = np.array(ops.convert_to_numpy(variable))
+                    targets[name].assign(value)
             pretrained = call(base, x)
             with adapters.disabled(model):
                 self.assert_close(
@@ -230,6 +258,13 @@ class TestCase(unittest.TestCase):
             self.assert_close(call(loaded, x), trained, message="loaded")
             self.assertEqual(loaded.trainable_variables, [])
         names = set(values(base))
+        if not merges:
+            before = values(model)
+            with self.assertRaisesRegex(ValueError, "Keep the adapter"):
+                adapters.merge(model)
+            for path, value in values(model).items():
+                np.testing.assert_array_equal(value, before[path])
+            return
         adapters.merge(model)
         self.assert_close(predict(model, x), trained, message="merged")
         self.assertEqual(set(values(model)), names)

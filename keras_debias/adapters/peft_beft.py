@@ -1,0 +1,253 @@
+"""Reads and writes BEFT folders of the PEFT library."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import keras
+import numpy as np
+import safetensors.numpy
+from keras import ops
+
+from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.apply import head_variables
+from keras_debias.adapters.apply import require_adapters
+from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.apply import set_trainable
+from keras_debias.adapters.attention import attentions
+from keras_debias.adapters.key_bias import KeyBias
+from keras_debias.adapters.peft_names import CONFIG_NAME
+from keras_debias.adapters.peft_names import HEADS
+from keras_debias.adapters.peft_names import WEIGHTS_NAME
+from keras_debias.adapters.peft_names import find_module
+from keras_debias.adapters.peft_names import head_weights
+from keras_debias.adapters.peft_names import import_map
+from keras_debias.adapters.peft_names import own_layer
+from keras_debias.adapters.peft_names import owners
+from keras_debias.adapters.peft_names import plan_head
+from keras_debias.adapters.peft_names import read_tensors
+from keras_debias.adapters.peft_names import rows_and_columns
+from keras_debias.adapters.peft_names import weights_by_module
+from keras_debias.adapters.projection_bias import ProjectionBias
+from keras_debias.adapters.query_bias import QueryBias
+from keras_debias.adapters.selection import unwrap
+from keras_debias.adapters.value_bias import ValueBias
+from keras_debias.linalg import kernel_view
+
+_ADAPTERS = {"query": QueryBias, "key": KeyBias, "value": ValueBias}
+_PREFIX = "base_model.model."
+
+
+def load_beft(
+    model: keras.Model, folder: pathlib.Path, trainable: bool
+) -> None:
+    """Loads a BEFT folder of PEFT onto a KerasHub model, all or nothing.
+
+    `adapters.load` calls it. PEFT adds a vector `beft_bias` of shape
+    `(1, outputs)` to the output of a linear layer; here it is added to the
+    layer's bias, or injected.
+
+    Args:
+        model: a built KerasHub task or backbone without adapters.
+        folder: path. The folder to read.
+        trainable: bool. Whether the biases and the head train.
+
+    Raises:
+        ValueError: If the folder is broken, has a bias for anything but a
+            query, key or value projection, or does not fit the model. The
+            model is unchanged then.
+    """
+    tensors = read_tensors(folder)
+    vectors, rest = {}, {}
+    for name, tensor in tensors.items():
+        name = name.removeprefix(_PREFIX)
+        module, found, _ = name.partition(".beft_bias")
+        (vectors if found else rest)[module if found else name] = tensor
+    if not vectors:
+        raise ValueError(
+            "Expected tensors named `....beft_bias`. Received: "
+            f"{str(folder)!r}, which has {sorted(tensors)[:3]}. Save the "
+            "adapter again."
+        )
+    notes = import_map(model)
+    owned, weights = owners(model), weights_by_module(notes)
+    roles = {
+        getattr(attention, role).path: role
+        for attention in attentions(model)
+        for role in _ADAPTERS
+    }
+    chosen: dict[str, list] = {}
+    for module, vector in vectors.items():
+        parts = weights[find_module(weights, module, folder)]
+        variable, hook = parts[0]
+        path, layer = own_layer(model, owned, variable, module)
+        if len(parts) > 1 or path not in roles:
+            raise ValueError(
+                "Expected biases of query, key and value projections. "
+                f"Received: {str(folder)!r} with one for '{module}', which "
+                f"is '{path}' here. Leave it out of PEFT's `target_modules`."
+            )
+        view = kernel_view(layer)
+        if vector.size != view.outputs or vector.ndim > 2:
+            raise ValueError(
+                f"Expected a bias of {view.outputs} entries for '{module}'. "
+                f"Received: {str(folder)!r} with the shape {vector.shape}. "
+                "Load the architecture and size that it was made for."
+            )
+        _, columns = rows_and_columns(
+            path, layer, hook, view.inputs, view.outputs
+        )
+        ProjectionBias.check(_ADAPTERS[roles[path]](), path, layer)
+        value = vector.reshape(-1)[columns]
+        chosen.setdefault(roles[path], []).append((path, layer, value))
+    head = plan_head(model, notes, rest, folder)
+
+    # Nothing below can fail.
+    trained = []
+    for role, members in chosen.items():
+        adapter = _ADAPTERS[role](targets=tuple(p for p, _, _ in members))
+        for _, layer, value in members:
+            adapter.attach(layer, adapter.placeholder(layer))
+            (variable,) = adapter.state(layer).values()
+            start = as_array(variable)
+            variable.assign(start + value.reshape(start.shape))
+            trained.append(variable)
+    for variable, array in head:
+        variable.assign(array)
+    set_trainable(model, trained + head_weights(model) if trainable else [])
+    reset_training(model)
+
+
+def export_peft(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    prefix: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Writes value, query and key biases as a BEFT folder of PEFT.
+
+    Any form of bias: what is written is its change, one vector for each
+    projection. The head goes along where Hugging Face has the same one.
+
+    Args:
+        model: a KerasHub task or backbone with `ValueBias`, `QueryBias` or
+            `KeyBias`, or a `DebiasedModel` around one.
+        folder: path. The folder to make.
+        prefix: string. What the Hugging Face class puts before the names of
+            the backbone's modules, such as `"bert."`. Defaults to `""`.
+        overwrite: bool. Whether an existing folder may be replaced. Defaults
+            to `False`.
+
+    Raises:
+        ValueError: If the model has other adapters or none, KerasHub does
+            not know its Hugging Face names, a value is not finite, or the
+            folder exists and `overwrite` is `False`.
+
+    Example:
+
+    ```python
+    kd.adapters.export_peft(classifier, "adapter/", prefix="bert.")
+    peft.PeftModel.from_pretrained(bert, "adapter/")
+    ```
+    """
+    layers = require_adapters(model, "Call `adapters.apply` first.")
+    model, folder = unwrap(model), pathlib.Path(folder)
+    if folder.exists() and not overwrite:
+        raise ValueError(
+            "Expected `folder` not to exist yet. "
+            f"Received: folder={str(folder)!r}. Pass `overwrite=True` to "
+            "replace it."
+        )
+    modules = {
+        id(variable): (module, hook)
+        for module, parts in weights_by_module(import_map(model)).items()
+        for variable, hook in parts
+        if len(parts) == 1
+    }
+    tensors, targets = {}, []
+    for path, layer in layers.items():
+        module, hook = modules.get(id(layer.kernel), (None, None))
+        adapter = adapters_of(layer)[0]
+        if (
+            module is None
+            or len(adapters_of(layer)) > 1
+            or getattr(adapter, "role", None) not in _ADAPTERS
+        ):
+            raise ValueError(
+                "Expected biases of query, key and value projections alone. "
+                f"Received: '{path}' with {adapters_of(layer)}. Merge the "
+                "others first, or save with `adapters.save`."
+            )
+        vector = _change(layer, adapter)
+        if not np.isfinite(vector).all():
+            raise ValueError(
+                "Expected finite values. Received: "
+                f"'{path}' holds some that are NaN or infinite."
+            )
+        _, columns = rows_and_columns(
+            path, layer, hook, kernel_view(layer).inputs, vector.size
+        )
+        there = np.empty_like(vector)
+        there[columns] = vector
+        module = prefix + module
+        tensors[f"{_PREFIX}{module}.beft_bias"] = there[None]
+        targets.append(module)
+    head = _head(model)
+    tensors.update({_PREFIX + name: value for name, value in head.items()})
+    config = {
+        "peft_type": "BEFT",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "init_weights": True,
+        "modules_to_save": sorted({n.rsplit(".", 1)[0] for n in head}) or None,
+        "target_modules": targets,
+        "task_type": None,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
+    )
+    try:
+        temporary.chmod(0o755)
+        safetensors.numpy.save_file(tensors, temporary / WEIGHTS_NAME)
+        text = json.dumps(config, indent=2) + "\n"
+        (temporary / CONFIG_NAME).write_text(text)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _change(layer, adapter) -> np.ndarray:
+    """What an adapter adds to the bias of a layer, as a vector."""
+    if adapter.in_place(layer):
+        bias = layer.__dict__["bias"]
+        change = as_array(bias) - layer.starting_values[bias.name]
+    else:
+        change = ops.convert_to_numpy(layer.bias_delta(adapter.role))
+    return np.array(change, "float32").reshape(-1)
+
+
+def _head(model) -> dict[str, np.ndarray]:
+    """The weights of the head by their Hugging Face names."""
+    if not head_variables(model):
+        return {}
+    for name in [c.__name__ for c in type(model).__mro__]:
+        if name in HEADS:
+            head = {}
+            for attribute, key in HEADS[name].items():
+                layer = getattr(model, attribute)
+                kernel = as_array(layer.kernel).T
+                head[f"{key}.weight"] = np.ascontiguousarray(kernel)
+                if layer.bias is not None:
+                    head[f"{key}.bias"] = as_array(layer.bias)
+            return head
+    raise ValueError(
+        "Expected a task whose head Hugging Face has too, or none. Received: "
+        f"model={model.name!r}, a `{type(model).__name__}`. Export its "
+        "`backbone` alone."
+    )

@@ -1,0 +1,262 @@
+"""What a PEFT folder and a KerasHub model call the same weights."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.apply import head_variables
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.linalg import kernel_view
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+
+# Heads of text classifiers that compute the same as in Hugging Face's
+# `...ForSequenceClassification`. KerasHub imports heads of image models only.
+HEADS = {
+    "BertTextClassifier": {"output_dense": "classifier"},
+    "AlbertTextClassifier": {"output_dense": "classifier"},
+    "DistilBertTextClassifier": {
+        "pooled_dense": "pre_classifier",
+        "output_dense": "classifier",
+    },
+    "RobertaTextClassifier": {
+        "pooled_dense": "classifier.dense",
+        "output_dense": "classifier.out_proj",
+    },
+    "XLMRobertaTextClassifier": {
+        "pooled_dense": "classifier.dense",
+        "output_dense": "classifier.out_proj",
+    },
+}
+
+# Image models got other module names in Transformers 5. Checkpoints, and
+# KerasHub's importers, keep the old ones; PEFT has those of its time.
+_RENAMED = (
+    (r"(^|\.)layers\.(\d+)\.", r"\1encoder.layer.\2."),
+    (r"\.attention\.q_proj$", ".attention.attention.query"),
+    (r"\.attention\.k_proj$", ".attention.attention.key"),
+    (r"\.attention\.v_proj$", ".attention.attention.value"),
+    (r"\.attention\.o_proj$", ".attention.output.dense"),
+    (r"\.mlp\.fc1$", ".intermediate.dense"),
+    (r"\.mlp\.fc2$", ".output.dense"),
+)
+
+
+def find_module(weights: dict, module: str, folder: pathlib.Path) -> str:
+    """The key of the one Hugging Face weight that a module means."""
+    for name in (module, _old_name(module)):
+        found = [key for key in weights if _matches(key, name)]
+        if name in found:
+            found = [name]
+        if found:
+            break
+    if len(found) != 1:
+        listed = ", ".join(found or list(weights)[:8])
+        raise ValueError(
+            "Expected an adapter for modules of this model. Received: "
+            f"{str(folder)!r} with tensors for '{module}', which "
+            f"is {'ambiguous' if found else 'not in it'}: {listed}"
+            f"{'' if found else ', ...'}. Load the architecture that the "
+            "adapter was made for."
+        )
+    return found[0]
+
+
+def import_map(model: keras.Model) -> list[tuple]:
+    """`(variable, Hugging Face key, hook)` of each weight of a model."""
+    notes = _keras_internals.hub_import_map(model)
+    if notes is None:
+        backbone = getattr(model, "backbone", model)
+        raise ValueError(
+            "Expected a model of an architecture whose Hugging Face names "
+            "KerasHub knows. Received: "
+            f"model={model.name!r} on `{type(backbone).__name__}`, which has "
+            "no import map. Merge the adapter in PEFT (`merge_and_unload`) "
+            "and convert the merged weights instead."
+        )
+    return notes
+
+
+def owners(model: keras.Model) -> dict:
+    """`(path, layer)` by the id of each of a layer's own weights."""
+    found = {}
+    for path, layer in layer_paths(model).items():
+        for variable in _keras_internals.created_trainable(layer):
+            found.setdefault(id(variable), (path, layer))
+    return found
+
+
+def weights_by_module(notes: list) -> dict[str, list]:
+    """`(variable, hook)` pairs of each module that has a weight."""
+    weights: dict[str, list] = {}
+    for variable, key, hook in notes:
+        if key.endswith(".weight"):
+            key = key.removesuffix(".weight")
+            weights.setdefault(key, []).append((variable, hook))
+    return weights
+
+
+def own_layer(model, owned: dict, variable, module: str) -> tuple:
+    """`(path, layer)` of a weight of an unchanged layer."""
+    path, layer = owned.get(id(variable), (None, None))
+    if layer is None:
+        raise ValueError(
+            "Expected a model in its original form. Received: "
+            f"model={model.name!r}, whose '{module}' is quantized or changed "
+            "by `enable_lora`. Load the adapter onto a fresh model."
+        )
+    return path, layer
+
+
+def _matches(key: str, module: str) -> bool:
+    """Whether two names mean the same, but for a leading part of one.
+
+    `bert.encoder...` and `encoder...`: whether there is a prefix depends on
+    the class that PEFT wrapped.
+    """
+    return (
+        key == module
+        or key.endswith(f".{module}")
+        or module.endswith(f".{key}")
+    )
+
+
+def _old_name(module: str) -> str:
+    for pattern, replacement in _RENAMED:
+        module = re.sub(pattern, replacement, module)
+    return module
+
+
+class _Exact(np.ndarray):
+    """Numbers of entries, which a hook's cast to float16 would destroy."""
+
+    def astype(self, *args, **kwargs):
+        return self
+
+
+def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
+    """Which inputs and outputs of an HF weight a kernel holds, in order.
+
+    Feeds the importer's hook the numbers of the entries in place of the
+    weight and reads off where they went.
+    """
+    view = kernel_view(layer)
+    shape = list(view.shape)
+    # `(outputs, inputs)`, or the other way about in GPT-2's `Conv1D`.
+    for transposed in (False, True):
+        index = np.arange(inputs * outputs, dtype="int32")
+        index = index.reshape(outputs, inputs)
+        if transposed:
+            index = np.ascontiguousarray(index.T)
+        try:
+            kernel = index
+            if hook is not None:
+                kernel = hook(index.view(_Exact), shape)
+        # What a hook raises on another shape is anyone's guess.
+        except Exception:
+            continue
+        if list(np.shape(kernel)) != shape:
+            continue
+        kernel = np.array(kernel, dtype="int32")
+        matrix = ops.convert_to_numpy(view.to_matrix(kernel))
+        rows, columns = matrix[:, 0] % inputs, matrix[0] // inputs
+        together = rows[:, None] + inputs * columns[None, :]
+        every_input = np.array_equal(np.sort(rows), np.arange(inputs))
+        if every_input and np.array_equal(matrix, together):
+            return rows, columns
+    raise ValueError(
+        "Expected tensors of the model's own sizes. Received: tensors for a "
+        f"module of {inputs} inputs and {outputs} outputs, which do not fit "
+        f"the kernel of '{path}' ({view.inputs} x {view.outputs}). Load the "
+        "architecture and size that the adapter was made for."
+    )
+
+
+def head_weights(model) -> list[keras.Variable]:
+    """The weights of the head, without state such as moving averages."""
+    state = {
+        id(variable)
+        for layer in _keras_internals.flatten_layers(model)
+        for variable in _keras_internals.created_state(layer)
+    }
+    return [v for v in head_variables(model) if id(v) not in state]
+
+
+def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        raise ValueError(
+            f"Expected `folder` to hold {WEIGHTS_NAME}. Received: "
+            f"folder={str(folder)!r}, which has none. Save the adapter with "
+            "PEFT's `save_pretrained(folder, safe_serialization=True)`; "
+            "pickled files (`adapter_model.bin`) are not read."
+        )
+    try:
+        tensors = safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(
+            f"Expected a whole {WEIGHTS_NAME}. Received: {str(folder)!r}, "
+            f"whose file cannot be read ({error}). Copy or save it again."
+        ) from error
+    tensors = {k: np.asarray(v, "float32") for k, v in tensors.items()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(
+                f"Expected finite values. Received: {str(folder)!r}, whose "
+                f"tensor '{name}' holds {np.sum(~np.isfinite(tensor))} that "
+                "are NaN or infinite. Train again from a sound state."
+            )
+    return tensors
+
+
+def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
+    """`(variable, value)` for each weight of the head, `[]` without one."""
+    if not rest:
+        return []
+    weights = {id(v): v for v in head_variables(model)}
+    sources = {id(v): (key, hook) for v, key, hook in notes}
+    for name in [c.__name__ for c in type(model).__mro__]:
+        for attribute, key in HEADS.get(name, {}).items():
+            layer = getattr(model, attribute)
+            sources[id(layer.kernel)] = (f"{key}.weight", lambda x, _: x.T)
+            if layer.bias is not None:
+                sources[id(layer.bias)] = (f"{key}.bias", None)
+    sources = {k: sources[k] for k in weights if k in sources}
+
+    unknown = set(rest) - {key for key, _ in sources.values()}
+    if unknown:
+        raise ValueError(
+            "Expected no tensors beside those of the adapter but those of the "
+            f"head of this model. Received: {str(folder)!r} with "
+            f"{sorted(unknown)}, which `{type(model).__name__}` has no "
+            "place for. Load onto the task with the same head, or save in "
+            "PEFT without `modules_to_save`."
+        )
+    plan = []
+    for key, variable in weights.items():
+        name, hook = sources.get(key, (None, None))
+        if name not in rest:
+            raise ValueError(
+                "Expected the whole head. Received: "
+                f"{str(folder)!r} with {sorted(rest)}, without a tensor for "
+                f"'{variable.path}'. List all modules of the head in PEFT's "
+                "`modules_to_save`."
+            )
+        value, shape = rest[name], [int(size) for size in variable.shape]
+        value = value if hook is None else hook(value, shape)
+        if list(value.shape) != shape:
+            raise ValueError(
+                f"Expected a head of shape {tuple(shape)} for "
+                f"'{variable.path}'. Received: '{name}' of shape "
+                f"{rest[name].shape}. Build the task with the same number "
+                "of classes."
+            )
+        plan.append((variable, value))
+    return plan
