@@ -226,7 +226,7 @@ class _Recorder(keras.Model):
     """A network whose `fit` gives gradients and changes nothing."""
 
     def __init__(self, network):
-        super().__init__(dtype=network.dtype_policy)
+        super().__init__(dtype=network.dtype_policy, name="gradient_recorder")
         self.network = network
         self.built = True
 
@@ -243,7 +243,7 @@ class _SquaredGradients(keras.optimizers.Optimizer):
     """Adds up squared gradients, and leaves the weights alone."""
 
     def __init__(self):
-        super().__init__(learning_rate=0.0)
+        super().__init__(learning_rate=0.0, name="squared_gradients")
 
     def build(self, variables):
         super().build(variables)

@@ -69,14 +69,6 @@ def test_it_is_the_mean_squared_gradient(name):
         assert ranking.totals["key"] > 1e-6 * ranking.totals["value"]
 
 
-def test_a_key_bias_without_rotation_has_none():
-    model = TABLE["bert"].build()
-    x, y = TABLE["bert"].data()
-    ranking = rank_bias_terms(model, FisherInformation((x, y), loss=LOSS))
-    assert ranking.ranking[-1] == "key"
-    assert ranking.totals["key"] < 1e-9 * ranking.totals["value"]
-
-
 def state(model):
     return [as_array(v) for v in model.variables]
 
@@ -97,7 +89,9 @@ def test_the_model_is_as_it_was():
 
     # raw strings; the key and query biases are frozen, but are there
     ranking = rank_bias_terms(model, FisherInformation((texts, labels)))
-    assert (ranking.values > 0).all()
+    assert (ranking.values[:, [0, 2]] > 0).all()
+    # the softmax does not feel a key bias where nothing is rotated
+    assert ranking.totals["key"] < 1e-6 * ranking.totals["value"]
     term.variables()[0].constraint = None
     for old, new in zip(before, state(model), strict=True):
         np.testing.assert_array_equal(old, new)

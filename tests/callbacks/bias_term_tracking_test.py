@@ -38,8 +38,11 @@ def seen_logs(monitor):
     return keep, seen
 
 
-@pytest.mark.parametrize("wrap", [DebiasedModel, lambda model: model])
-@pytest.mark.parametrize("measure", [None, MagnitudeChange()])
+@pytest.mark.parametrize(
+    ("wrap", "measure"),
+    [(DebiasedModel, None), (lambda model: model, MagnitudeChange())],
+    ids=["debiased", "plain"],
+)
 def test_logs_are_the_totals_of_the_ranking(wrap, measure):
     model = apply(TABLE["bert"].build(), AllBiases())
     x, y = TABLE["bert"].data()
@@ -136,12 +139,12 @@ def test_fisher_information_while_training():
     for callbacks in ([], [tracking]):
         model = compiled(TABLE["functional"].build())
         history = model.fit(
-            x, y, epochs=2, callbacks=callbacks, shuffle=False, verbose=0
+            x, y, batch_size=4, callbacks=callbacks, shuffle=False, verbose=0
         )
         results.append([as_array(v) for v in model.trainable_variables])
         histories.append(history.history)
     plain, logs = histories
-    assert len(logs["value_bias_fisher"]) == 2
+    assert len(logs["value_bias_fisher"]) == 1
     last = rank_bias_terms(model, measure).totals["value"]
     assert np.isclose(logs["value_bias_fisher"][-1], last, rtol=1e-5)
     # the passes in between leave training alone
