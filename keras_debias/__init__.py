@@ -7,6 +7,7 @@ if "keras" not in sys.modules:
     os.environ.setdefault("KERAS_BACKEND", "torch")
 
 from keras_debias import adapters
+from keras_debias import analysis
 from keras_debias import callbacks
 from keras_debias import data
 from keras_debias import evaluation
@@ -23,6 +24,7 @@ __all__ = [
     "DebiasedModel",
     "__version__",
     "adapters",
+    "analysis",
     "callbacks",
     "data",
     "evaluate",

@@ -1,6 +1,7 @@
 """Keras callbacks for robustness."""
 
+from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
 from keras_debias.callbacks.gradient_alignment import GradientAlignment
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
 
-__all__ = ["GradientAlignment", "OODEvaluation"]
+__all__ = ["BiasTermTracking", "GradientAlignment", "OODEvaluation"]

@@ -1,0 +1,69 @@
+import keras
+import numpy as np
+
+from keras_debias.analysis.bias_terms import BiasTerm
+
+
+class BiasTermMeasure:
+    """Base class of the measures that rank bias terms.
+
+    For a change between two values of a bias, override `change`; for any
+    other number, `values` and `is_change`.
+    """
+
+    # Shown in tables, and the end of the names of logs.
+    name = "change"
+    log_suffix = "change"
+    # Whether it compares values before and after.
+    is_change = True
+
+    def change(self, before: np.ndarray, after: np.ndarray) -> float:
+        """How much one bias changed.
+
+        Args:
+            before: float64 array of shape `(size,)`.
+            after: float64 array of shape `(size,)`.
+
+        Returns:
+            A float: 0 where they are equal, finite for zeros.
+        """
+        raise NotImplementedError
+
+    def values(
+        self,
+        model: keras.Model,
+        terms: list[BiasTerm],
+        before: list[np.ndarray] | None,
+    ) -> list[float]:
+        """One number for each bias term.
+
+        Args:
+            model: a `keras.Model`, or a `DebiasedModel` around one.
+            terms: list of bias terms of the network.
+            before: list of float32 arrays of shape `(size,)`, their earlier
+                values, or `None` if the measure is no change.
+        """
+        return [
+            self.change(start.astype("float64"), term.value().astype("float64"))
+            for term, start in zip(terms, before, strict=True)
+        ]
+
+    def total(self, values: np.ndarray, sizes: np.ndarray) -> float:
+        """The number of a term over all layers.
+
+        Args:
+            values: float array of shape `(layers,)`, one value a layer.
+            sizes: int array of shape `(layers,)`, the entries of each bias.
+        """
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({settings})"
