@@ -54,34 +54,42 @@ METHODS = {
     "LoRA": kd.adapters.LoRA(rank=RANK),
     "full": None,
 }
-# The rates of the biases are those of the paper's Tables 18 and 22. 95 % of
-# the training rows are shorter than `length`, and of RTE's 80 %.
+# The rates of the biases are ten times those of the paper's Table 18, for all
+# biases alike: with 4e-4 on SST-2, the value biases of MiniLM learn nothing in
+# a third of the paper's steps (NOTE). 95 % of the training rows are shorter
+# than `length`, and of RTE's 80 %.
 MINILM = {
     "sst2": {
-        "rate": 4e-4,
+        "rate": 4e-3,
         "length": 32,
         "test_length": 56,
         "metrics": ("accuracy",),
     },
     "cola": {
-        "rate": 7e-4,
+        "rate": 7e-3,
         "length": 24,
         "test_length": 40,
         "metrics": ("matthews", "accuracy"),
     },
     "rte": {
-        "rate": 1e-3,
+        "rate": 1e-2,
         "length": 128,
         "test_length": 192,
         "metrics": ("accuracy",),
     },
     "mrpc": {
-        "rate": 7e-4,
+        "rate": 7e-3,
         "length": 80,
         "test_length": 104,
         "metrics": ("f1", "accuracy"),
     },
 }
+NOTE = (
+    "Bias rates on MiniLM: ten times those of Table 18. With the paper's 4e-4 "
+    "on SST-2, the value biases of seed 0 end at the majority class, 55.7 % "
+    "of the training rows; with 4e-3 at 81.2 %, and 74.8 % of 500 other "
+    "training rows."
+)
 POSITIVE = {"mrpc": "equivalent"}
 SMOLLM2 = {
     "task": "sst2",
@@ -521,6 +529,7 @@ def table(options):
                 **{f"biases, {t}": s["rate"] for t, s in MINILM.items()},
                 "biases, SmolLM2": SMOLLM2["rate"],
             },
+            "note": NOTE,
             "minilm": MINILM,
             "smollm2": {
                 **SMOLLM2,
