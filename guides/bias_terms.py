@@ -11,11 +11,11 @@ Accelerator: None
 ## Introduction
 
 We have three hundred labelled sentences and a pretrained model of a hundred
-million weights. Training all of them overfits within minutes, and each task
-needs a copy of the model. An attention layer adds a bias to its queries, its
-keys and its values, one number for each output of a projection. These are
-0.01 % of the weights each, and one of the three is worth training alone: the
-value bias. This is BEFT, bias-efficient fine-tuning.
+million weights. Training all of them takes memory for all of them, and each
+task needs a copy of the model. An attention layer adds a bias to its queries,
+its keys and its values, one number for each output of a projection. Each of
+the three is 0.01 % of the weights of BERT-base, and one of them, says BEFT
+(bias-efficient fine-tuning), is worth training alone: the value bias.
 
 In this guide we see on attention layers what each of the three biases can do.
 We train the value biases of a classifier with one line, inject biases into a
@@ -61,9 +61,9 @@ We take one attention layer of Keras, add something to one of its biases, and
 look at how its output changes, token by token.
 """
 
-generator = np.random.default_rng(0)
-tokens = generator.normal(size=(1, 6, 16)).astype("float32")
-attention = keras.layers.MultiHeadAttention(num_heads=2, key_dim=8, seed=0)
+keras.utils.set_random_seed(0)
+tokens = np.random.default_rng(0).normal(size=(1, 6, 16)).astype("float32")
+attention = keras.layers.MultiHeadAttention(num_heads=2, key_dim=8)
 attention(tokens, tokens)
 projections = {
     "query": attention.query_dense,
@@ -99,7 +99,7 @@ Three very different rows:
 - A **key bias** changes nothing. It adds the same number to all scores of a
   query, and the softmax does not see that. What is left is rounding.
 - A **query bias** changes which tokens are looked at, so its effect depends on
-  the token. It is inside the softmax, which limits what it can do.
+  the token. It acts inside the softmax only.
 - A **value bias** adds the same vector to every token, whatever the scores:
   the attention weights of a token sum to one. It adds freely.
 """
@@ -302,31 +302,20 @@ model = fit(classifier, train, EPOCHS, LEARNING_RATE)
 value_accuracy = kd.evaluate(model, test, bootstrap=0)["test"].accuracy
 print(f"accuracy, value bias: {value_accuracy:.2f}")
 
-"""
-The same with LoRA, which has twenty times the weights here:
-"""
-
-lora = build_pretrained()
-kd.adapters.apply(lora, kd.adapters.LoRA(rank=8))
-model = fit(lora, train, EPOCHS, LEARNING_RATE)
-lora_accuracy = kd.evaluate(model, test, bootstrap=0)["test"].accuracy
-print(f"accuracy, LoRA: {lora_accuracy:.2f}")
-print(kd.adapters.summary(classifier).trainable, "against", end=" ")
-print(kd.adapters.summary(lora).trainable, "weights")
+assert 0.85 < value_accuracy < 0.97
 
 """
-The value biases move what the model already tells apart, and this is enough
-for most rows. Our tiny model was never asked to tell musicians from cooks, and
-that distinction is for LoRA. A large model has seen much more, and there is
-less to add. How the two compare on real data is measured by
-`examples/beft_low_data.py`.
+Nine rows in ten are right. The model was pretrained to tell musicians and
+cooks from everybody else, never one from the other, and this is what is left
+to get wrong. Value biases move what a model already tells apart; of that, a
+large model has more.
 
 ### A warning about key biases
 
-Key biases train as well, with one line. In BERT they are inert. Their gradient
-is nothing but rounding, and Adam, which divides by the size of the gradient,
-makes full steps of it: the biases move, and nothing happens. Only the head
-has learned.
+Key biases train with one line, too. In BERT they are inert. Their gradient is
+nothing but rounding, and Adam, which divides by the size of the gradient,
+makes large steps of it: the biases move, and nothing happens. Only the head
+learns.
 """
 
 keys = build_pretrained()
@@ -335,7 +324,7 @@ model = fit(keys, train, EPOCHS, LEARNING_RATE)
 key_accuracy = kd.evaluate(model, test, bootstrap=0)["test"].accuracy
 texts = list(test.x[:16])
 trained = keys.predict(texts, verbose=0)
-biases = [w for w in keys.backbone.trainable_variables]
+biases = keys.backbone.trainable_variables
 moved = max(np.abs(ops.convert_to_numpy(w)).max() for w in biases)
 for weight in biases:
     weight.assign(np.zeros(weight.shape))
@@ -345,31 +334,37 @@ print(f"the biases have moved by up to {moved:.4f}")
 print("effect of that on the logits:", np.abs(trained - without).max())
 
 assert moved > 1e-3
+assert abs(value_accuracy - key_accuracy) < 0.1
 assert np.abs(trained - without).max() < 1e-4
 
 """
+The head alone does as well here as the head with value biases: our task is too
+small to rank anything. `examples/beft_low_data.py` compares them on real ones.
+
 ## Count
 
 One number for each output of a value projection: width times layers in a
 model with as many value heads as query heads. Grouped queries need fewer. All
-biases (BitFit) are ten times as many.
+biases (BitFit) are ten times as many in our BERT.
 """
 
 
-def share_of(backbone, adapter):
+def count_of(backbone, adapter):
     kd.adapters.apply(backbone, adapter, also_train=())
     return kd.adapters.summary(backbone)
 
 
 for adapter in (kd.adapters.ValueBias(), kd.adapters.AllBiases()):
-    print(adapter, share_of(build().backbone, adapter).trainable)
+    count = count_of(build().backbone, adapter).trainable
+    print(f"{type(adapter).__name__}: {count}")
 decoder = build_decoder(num_layers=2)
-print("grouped:", share_of(decoder, kd.adapters.ValueBias()).trainable)
+print("grouped:", count_of(decoder, kd.adapters.ValueBias()).trainable)
 
 bert_base = 12 * 768
 print(f"BERT-base: {bert_base:,} of 109 million, {bert_base / 109e6:.3%}")
 
-assert share_of(build().backbone, kd.adapters.ValueBias()).trainable == 2 * 32
+assert count_of(build().backbone, kd.adapters.ValueBias()).trainable == 2 * 32
+assert count == 10 * 2 * 32
 assert kd.adapters.summary(decoder).trainable == 2 * 2 * 8
 assert bert_base == 9216
 
@@ -499,12 +494,12 @@ injected.assign(np.random.default_rng(1).normal(size=injected.shape))
 before = network.predict(tokens, verbose=0)
 kd.adapters.merge(network)
 after = network.predict(tokens, verbose=0)
-weights = [w.path for w in network.weights]
-print("weights after merging:", weights)
+paths = [weight.path for weight in network.weights]
+print("weights after merging:", paths)
 print("merged is unmerged:", np.abs(after - before).max())
 
 assert np.abs(after - before).max() < 1e-5
-assert not any(path.endswith("value/bias") for path in weights)
+assert not any(path.endswith("value/bias") for path in paths)
 
 """
 The value bias is gone from the value projection, and its effect is in the bias
