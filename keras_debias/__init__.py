@@ -15,6 +15,7 @@ from keras_debias import losses
 from keras_debias import metrics
 from keras_debias import presets
 from keras_debias import projections
+from keras_debias import regularizers
 from keras_debias.evaluation import evaluate
 from keras_debias.training import DebiasedModel
 from keras_debias.version import __version__
@@ -32,4 +33,5 @@ __all__ = [
     "metrics",
     "presets",
     "projections",
+    "regularizers",
 ]
