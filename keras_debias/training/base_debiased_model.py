@@ -14,6 +14,8 @@ from keras_debias.losses.objective import map_objective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.network_wrapper import NetworkWrapper
+from keras_debias.training.regularization import REGULARIZERS
+from keras_debias.training.regularization import Regularization
 
 
 class BaseDebiasedModel(NetworkWrapper):
@@ -24,7 +26,14 @@ class BaseDebiasedModel(NetworkWrapper):
     optimizer.
     """
 
-    def __init__(self, model, projection=None, seed=None, name=None):
+    def __init__(
+        self,
+        model,
+        projection=None,
+        regularizers=None,
+        seed=None,
+        name=None,
+    ):
         if not isinstance(model, keras.Model):
             raise TypeError(
                 "Expected `model` to be a `keras.Model`. "
@@ -46,9 +55,12 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `projection` to be a projection such as `EDGE()`, "
                 f"or a list of them. Received: projection={projection!r}"
             )
+        regularization = Regularization(regularizers, model)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
+        self.regularization = regularization
+        self.regularizer_trackers = regularization.trackers
         self.label_names = None
         self.alignment = None
         self.alignment_objective = None
@@ -70,6 +82,11 @@ class BaseDebiasedModel(NetworkWrapper):
             trainable=False,
         )
         self.built = True
+
+    @property
+    def regularizers(self) -> list:
+        """The regularizers, in the order given."""
+        return self.regularization.members
 
     # The objectives.
 
@@ -130,7 +147,11 @@ class BaseDebiasedModel(NetworkWrapper):
             self.optimizer.build(self.trainable_variables)
 
     def objectives(self) -> list:
-        """All objectives of the step, the task's first, each once."""
+        """All objectives of the step, the task's first, each once.
+
+        The last is `REGULARIZERS` where their gradient must stay apart from
+        what the projections see; else they join the task's.
+        """
         found = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
@@ -139,6 +160,9 @@ class BaseDebiasedModel(NetworkWrapper):
         extra = self.alignment_objective
         if self.alignment is not None and extra not in found:
             found.append(extra)
+        plain = all(type(p) is TaskOnly for p in self.projections)
+        if self.regularizers and not (plain and self.alignment is None):
+            found.append(REGULARIZERS)
         return found
 
     def objective_loss(self, objective):
@@ -158,12 +182,22 @@ class BaseDebiasedModel(NetworkWrapper):
             )
         return self._objective_losses[objective]
 
-    def other_values(self, y, y_pred, sample_weight) -> list:
-        """The values of all objectives but the task's."""
-        return [
-            self.objective_loss(objective)(y, y_pred, sample_weight)
-            for objective in self.objectives()[1:]
-        ]
+    def values(self, loss, penalty, y, y_pred, sample_weight) -> list:
+        """The values of all objectives, in their order."""
+        objectives = self.objectives()
+        joined = REGULARIZERS not in objectives
+        values = [self.total(loss, penalty) if joined else loss]
+        for objective in objectives[1:]:
+            if objective is REGULARIZERS:
+                value = ops.cast(penalty, loss.dtype)
+            else:
+                value = self.objective_loss(objective)(y, y_pred, sample_weight)
+            values.append(value)
+        return values
+
+    def total(self, loss, penalty):
+        """The loss and the penalty, if there is one."""
+        return loss if penalty is None else loss + ops.cast(penalty, loss.dtype)
 
     # From gradients to the update.
 
@@ -177,6 +211,8 @@ class BaseDebiasedModel(NetworkWrapper):
                 for name, objective in projection.objectives.items()
             }
             update = projection.project({"task": update, **named}, variables)
+        if REGULARIZERS in gradients:
+            update = [u + g for u, g in zip(update, gradients[REGULARIZERS])]
         return update
 
     def _track_alignment(self, gradients):
@@ -208,8 +244,8 @@ class BaseDebiasedModel(NetworkWrapper):
 
     def get_metrics_result(self):
         result = super().get_metrics_result()
-        if self.alignment is not None and self.evaluating:
-            for metric in self.alignment:
+        if self.evaluating:
+            for metric in (*(self.alignment or ()), *self.regularizer_trackers):
                 result.pop(metric.name, None)
         return result
 
@@ -243,6 +279,10 @@ class BaseDebiasedModel(NetworkWrapper):
             "model_compiled": self.model.compiled,
             "adapters": store.describe(self.model),
             "projection": projections,
+            "regularizers": [
+                keras.saving.serialize_keras_object(r)
+                for r in self.regularizers
+            ],
             "label_names": self.label_names,
         }
 
@@ -263,6 +303,9 @@ class BaseDebiasedModel(NetworkWrapper):
         result = cls(
             model,
             projection=[deserialize(p) for p in config["projection"]],
+            regularizers=[
+                deserialize(r) for r in config.get("regularizers", ())
+            ],
             seed=0,
             name=config["name"],
         )
@@ -277,6 +320,12 @@ class BaseDebiasedModel(NetworkWrapper):
         own = {v.name: v for v in self.weights if id(v) not in network}
         seeds = [v for v in self.variables if id(v) not in weights]
         own.update({f"seed_{i}": seed for i, seed in enumerate(seeds)})
+        for regularizer in self.regularizers:
+            teacher = getattr(regularizer, "teacher", None)
+            if teacher is not None:
+                name = f"{regularizer.name}_teacher"
+                weights = enumerate(teacher.weights)
+                own.update({f"{name}_{i}": weight for i, weight in weights})
         return own
 
     def save_own_variables(self, store):

@@ -92,6 +92,10 @@ class NetworkWrapper(keras.Model):
             steps=steps_per_epoch,
             with_index=True,
         )
+        if train.batches is not None:
+            self.regularization.warn_if_idle(
+                min(train.batches.rows, train.batches.batch_size)
+            )
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)):
                 validation_data = (validation_data,)
@@ -203,6 +207,10 @@ class NetworkWrapper(keras.Model):
                 "than before. Call `compile` again after changing what "
                 "trains."
             )
+        self.regularization.check_teachers()
+        self.regularization.check_logits(
+            _keras_internals.compiled_loss_arguments(self)[0]
+        )
 
     # Adapters that come or go make traced functions stale.
 
