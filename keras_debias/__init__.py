@@ -18,12 +18,14 @@ from keras_debias import projections
 from keras_debias import regularizers
 from keras_debias.evaluation import evaluate
 from keras_debias.training import DebiasedModel
+from keras_debias.training import calibrate
 from keras_debias.version import __version__
 
 __all__ = [
     "DebiasedModel",
     "__version__",
     "adapters",
+    "calibrate",
     "callbacks",
     "data",
     "evaluate",
