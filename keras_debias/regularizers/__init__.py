@@ -8,6 +8,7 @@ from keras_debias.regularizers.spectral_concentration import (
     SpectralConcentration,
 )
 from keras_debias.regularizers.spectral_norm import SpectralNorm
+from keras_debias.regularizers.teacher_cache import TeacherCache
 from keras_debias.regularizers.top_k_entropy import TopKEntropy
 from keras_debias.regularizers.two_phase import TwoPhase
 
@@ -17,6 +18,7 @@ __all__ = [
     "Regularizer",
     "SpectralConcentration",
     "SpectralNorm",
+    "TeacherCache",
     "TopKEntropy",
     "TwoPhase",
     "ba_lora",

@@ -7,6 +7,7 @@ from keras_debias.regularizers.spectral_concentration import (
     SpectralConcentration,
 )
 from keras_debias.regularizers.spectral_norm import SpectralNorm
+from keras_debias.regularizers.teacher_cache import TeacherCache
 from keras_debias.regularizers.top_k_entropy import TopKEntropy
 from keras_debias.regularizers.two_phase import TwoPhase
 
@@ -20,6 +21,7 @@ def ba_lora(
     candidates: int = 20,
     temperature: float = 2.0,
     teacher: keras.Model | None = None,
+    cache: TeacherCache | None = None,
 ) -> list[Regularizer]:
     """The three regularizers of BA-LoRA with the paper's weights.
 
@@ -42,6 +44,7 @@ def ba_lora(
             `20`.
         temperature: float above 0, of `Consistency`. Defaults to `2.0`.
         teacher: see `Consistency`. Defaults to `None`.
+        cache: see `Consistency`. Defaults to `None`.
 
     Returns:
         A list of three regularizers.
@@ -84,14 +87,14 @@ def ba_lora(
         falling = keras.optimizers.schedules.CosineDecay(0.025 * scale, steps)
         late = TwoPhase(0.005 * scale, steps)
         return [
-            Consistency(falling, temperature, teacher),
+            Consistency(falling, temperature, teacher, cache),
             TopKEntropy(late, candidates),
             SpectralConcentration(
                 late, 10 if k is None else k, SpectralNorm.FROBENIUS
             ),
         ]
     return [
-        Consistency(0.15 * scale, temperature, teacher),
+        Consistency(0.15 * scale, temperature, teacher, cache),
         Diversity(0.03 * scale),
         SpectralConcentration(0.03 * scale, 5 if k is None else k),
     ]

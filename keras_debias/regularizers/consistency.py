@@ -9,6 +9,7 @@ from keras_debias.regularizers.rows import map_rows
 from keras_debias.regularizers.rows import row_weights
 from keras_debias.regularizers.rows import sum_rows
 from keras_debias.regularizers.rows import with_gradient
+from keras_debias.regularizers.teacher_cache import TeacherCache
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -31,6 +32,10 @@ class Consistency(Regularizer):
         teacher: `keras.Model` that takes the same inputs and returns logits
             of the same shape, for a model without adapters. It is saved with
             the `DebiasedModel`. Defaults to `None`.
+        cache: a `TeacherCache`, for a classifier whose encoder is frozen but
+            for its adapters: the teacher's features are computed once for
+            each training set. Defaults to `None`: one forward pass of the
+            teacher in each step.
         name: string. Name in the logs. Defaults to `"consistency"`.
 
     Raises:
@@ -51,7 +56,14 @@ class Consistency(Regularizer):
 
     needs_teacher = True
 
-    def __init__(self, weight=0.15, temperature=2.0, teacher=None, name=None):
+    def __init__(
+        self,
+        weight=0.15,
+        temperature=2.0,
+        teacher=None,
+        cache=None,
+        name=None,
+    ):
         super().__init__(weight, name)
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(
@@ -64,8 +76,19 @@ class Consistency(Regularizer):
                 "model itself without its adapters. "
                 f"Received: teacher={teacher!r}"
             )
+        if cache is not None and not isinstance(cache, TeacherCache):
+            raise ValueError(
+                "Expected `cache` to be a `TeacherCache`, or `None`. "
+                f"Received: cache={cache!r}"
+            )
+        if cache is not None and teacher is not None:
+            raise ValueError(
+                "Expected `cache` or `teacher`, not both: a cache is for a "
+                "model that is its own teacher. Received: both"
+            )
         self.temperature = temperature
         self.teacher = teacher
+        self.cache = cache
 
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):
         if teacher_pred is None:
@@ -116,17 +139,22 @@ class Consistency(Regularizer):
         teacher = self.teacher
         if teacher is not None:
             teacher = keras.saving.serialize_keras_object(teacher)
+        cache = self.cache
+        if cache is not None:
+            cache = keras.saving.serialize_keras_object(cache)
         return {
             **super().get_config(),
             "temperature": self.temperature,
             "teacher": teacher,
+            "cache": cache,
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        if config.get("teacher") is not None:
-            config["teacher"] = keras.saving.deserialize_keras_object(
-                config["teacher"]
-            )
+        for name in ("teacher", "cache"):
+            if config.get(name) is not None:
+                config[name] = keras.saving.deserialize_keras_object(
+                    config[name]
+                )
         return super().from_config(config)

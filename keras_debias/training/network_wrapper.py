@@ -92,6 +92,7 @@ class NetworkWrapper(keras.Model):
             steps=steps_per_epoch,
             with_index=True,
         )
+        self.regularization.prepare_cache(train.batches)
         if train.batches is not None:
             self.regularization.warn_if_idle(
                 min(train.batches.rows, train.batches.batch_size)

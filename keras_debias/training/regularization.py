@@ -6,6 +6,8 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.merge import disabled_values
 from keras_debias.regularizers.regularizer import Regularizer
+from keras_debias.training.frozen_features import cached_features
+from keras_debias.training.frozen_features import split_at_head
 from keras_debias.training.inputs import network_inputs
 
 # The key of the regularizers among the gradients of a step.
@@ -49,6 +51,7 @@ class Regularization:
                 "`name=`."
             )
         self.network = network
+        self.head = None
         self.members = list(regularizers)
         self.trackers = [keras.metrics.Mean(name=name) for name in names]
         self.check_teachers()
@@ -98,6 +101,23 @@ class Regularization:
             for regularizer in self.members:
                 regularizer.warn_if_idle((rows, *shape[1:]))
 
+    def prepare_cache(self, batches) -> None:
+        """Hands the batches the teacher's features, if there is a cache."""
+        caches = [getattr(r, "cache", None) for r in self.members]
+        caches = [c for c in caches if c is not None]
+        if not caches:
+            return
+        if batches is None:
+            raise ValueError(
+                "Expected rows with `cache=`, arrays or a `Split`: the "
+                "batches of a dataset do not say which rows they hold. "
+                "Received: a dataset. Leave `cache` out."
+            )
+        encoder, self.head = split_at_head(self.network)
+        batches.features = cached_features(
+            self.network, encoder, caches[0], batches
+        )
+
     # In the step.
 
     def teacher_outputs(self, inputs, mapping=()) -> dict:
@@ -112,14 +132,20 @@ class Regularization:
                 are not in the variables.
         """
         found = {}
-        inputs = network_inputs(inputs)
+        features = None
+        if network_inputs(inputs) is not inputs:
+            features = inputs.get("features")
+            inputs = network_inputs(inputs)
         for regularizer in self.members:
             if not regularizer.needs_teacher:
                 continue
             teacher = getattr(regularizer, "teacher", None)
             if id(teacher) in found:
                 continue
-            if teacher is None:
+            if teacher is None and features is not None:
+                with keras.StatelessScope(mapping):
+                    outputs = self.head(features, training=False)
+            elif teacher is None:
                 changes = [*mapping, *disabled_values(self.network)]
                 with keras.StatelessScope(changes):
                     outputs = self.network(inputs, training=False)
