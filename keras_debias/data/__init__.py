@@ -6,6 +6,7 @@ from keras_debias.data.class_imbalance import subsample_classes
 from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
+from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
 
@@ -16,6 +17,7 @@ __all__ = [
     "generated_overlap",
     "inject_token",
     "load",
+    "prompt_response",
     "sources",
     "subsample_classes",
 ]

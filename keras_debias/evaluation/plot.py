@@ -24,7 +24,7 @@ OVERALL, WORST = COLORS[0], COLORS[5]
 INK, GRID = "#333333", "#DDDDDD"
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
     try:
         # no pyplot: a figure of its own changes no global state
         from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def _figure(width: float, height: float):
     return figure
 
 
-def _save(figure, path: str | os.PathLike | None) -> None:
+def save_figure(figure, path: str | os.PathLike | None) -> None:
     if path is not None:
         with written_whole(path) as temporary:
             figure.savefig(temporary, facecolor="white")
@@ -121,7 +121,7 @@ def plot_scores(scores, path: str | os.PathLike | None = None):
     lines = sum(len(split.groups) + 1 for split in grouped)
     left = 1.4 + 1.3 * len(splits)
     width = max(left, 4.5) + (5.5 if grouped else 0)
-    figure = _figure(width, max(4.2, 1.2 + 0.24 * lines))
+    figure = new_figure(width, max(4.2, 1.2 + 0.24 * lines))
     if grouped:
         axes, detail = figure.subplots(1, 2, width_ratios=[max(left, 4.5), 5.5])
     else:
@@ -163,7 +163,7 @@ def plot_scores(scores, path: str | os.PathLike | None = None):
         frameon=False,
         fontsize=9,
     )
-    _save(figure, path)
+    save_figure(figure, path)
     return figure
 
 
@@ -248,7 +248,7 @@ def plot_comparison(
         )
     bar = 0.8 / len(named_scores)
     panel_width = max(3.6, 0.8 + len(names) * (0.5 + 0.42 * len(named_scores)))
-    figure = _figure(1.0 + panel_width * len(panels), 4.4)
+    figure = new_figure(1.0 + panel_width * len(panels), 4.4)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, value, interval) in zip(all_axes, panels, strict=True):
         for i, (method, scores) in enumerate(named_scores.items()):
@@ -280,5 +280,5 @@ def plot_comparison(
         frameon=False,
         fontsize=9,
     )
-    _save(figure, path)
+    save_figure(figure, path)
     return figure
