@@ -16,8 +16,10 @@ from keras_debias import losses
 from keras_debias import metrics
 from keras_debias import presets
 from keras_debias import projections
+from keras_debias import regularizers
 from keras_debias.evaluation import evaluate
 from keras_debias.training import DebiasedModel
+from keras_debias.training import calibrate
 from keras_debias.version import __version__
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "__version__",
     "adapters",
     "analysis",
+    "calibrate",
     "callbacks",
     "data",
     "evaluate",
@@ -34,4 +37,5 @@ __all__ = [
     "metrics",
     "presets",
     "projections",
+    "regularizers",
 ]

@@ -151,6 +151,17 @@ def expand_loss(model: keras.Model, x, y, y_pred, sample_weight):
     )
 
 
+def carried_mask(tensor):
+    """The mask that a layer attached to its output, or `None`.
+
+    `get_keras_mask`: embeddings with `mask_zero` hand their mask on as an
+    attribute of the outputs, which no public function reads.
+    """
+    from keras.src.backend import get_keras_mask
+
+    return get_keras_mask(tensor)
+
+
 def hub_import_map(model: keras.Model) -> list[tuple] | None:
     """How KerasHub would fill a model from a Hugging Face checkpoint.
 

@@ -2,6 +2,7 @@ import keras
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
+from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import train_base
@@ -123,6 +124,9 @@ class AllBiases(ProjectionBias):
     def check_merge(self, path, layer, layers):
         if not self.in_place(layer):
             super().check_merge(path, layer, {})
+
+    def __repr__(self):
+        return Adapter.__repr__(self)
 
     def get_config(self):
         config = super().get_config()

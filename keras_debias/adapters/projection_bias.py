@@ -223,6 +223,10 @@ class ProjectionBias(Adapter):
         own = output.__dict__["bias"]
         own.assign(as_array(own) + shift.reshape(tuple(own.shape)))
 
+    def __repr__(self):
+        targets = Adapter.get_config(self)["targets"]
+        return f"{type(self).__name__}(form={self.form!r}, targets={targets})"
+
     def get_config(self):
         return {
             "form": keras.saving.serialize_keras_object(self.form),

@@ -7,6 +7,7 @@ from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
 from keras_debias.data.low_data import low_data
+from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
 
@@ -18,6 +19,7 @@ __all__ = [
     "inject_token",
     "load",
     "low_data",
+    "prompt_response",
     "sources",
     "subsample_classes",
 ]

@@ -79,6 +79,10 @@ class Batches(keras.utils.PyDataset):
         with_index: bool. Whether inputs come as
             `{"inputs": x, "index": i}`, and `"groups"` where there are some.
             Defaults to `False`.
+
+    Attributes:
+        features: array with `n` rows, or `None`. What a teacher computed for
+            each row, to travel as `"features"` beside the index.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Batches(keras.utils.PyDataset):
         if not self.rows:
             raise ValueError("Expected at least one row. Received: none")
         self.groups = groups
+        self.features = None
         self.batch_size = batch_size or 32
         self.shuffle = shuffle
         self.seed = seed
@@ -153,6 +158,8 @@ class Batches(keras.utils.PyDataset):
             x = {"inputs": x, "index": rows.astype("int32")}
             if self.groups is not None:
                 x["groups"] = self.groups[rows]
+            if self.features is not None:
+                x["features"] = self.features[rows]
         return _pack(x, y, sample_weight)
 
 

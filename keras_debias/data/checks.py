@@ -222,14 +222,16 @@ def _check_named(y: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return y.astype("int32")
 
 
-def check_sample_weight(sample_weight, n: int) -> np.ndarray | None:
-    """Returns checked float32 sample weights."""
+def check_sample_weight(sample_weight, n: int, y=None) -> np.ndarray | None:
+    """Returns checked float32 sample weights, of rows or of tokens."""
     if sample_weight is None:
         return None
     weight = np.array(sample_weight)
-    if weight.shape != (n,):
+    of_tokens = y is not None and y.ndim > 1 and weight.shape == y.shape
+    if weight.shape != (n,) and not of_tokens:
         raise ValueError(
-            f"`sample_weight` must have one value a row of `x` ({n}). "
+            f"`sample_weight` must have one value a row of `x` ({n}), or the "
+            "shape of labels of tokens. "
             f"Received: shape {weight.shape}"
         )
     if weight.dtype.kind not in "biuf":

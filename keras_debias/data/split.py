@@ -37,7 +37,8 @@ class Split:
             `keras_debias.data.Groups`.
         label_names: Sequence of strings, the name of each label. Defaults
             to the sorted unique labels where `y` holds strings, else None.
-        sample_weight: Float array of shape `(n,)` or None.
+        sample_weight: Float array of shape `(n,)`, or of the shape of `y`
+            for labels of tokens, or None.
         name: String or None, shown in tables.
 
     Raises:
@@ -73,7 +74,7 @@ class Split:
             )
         x, n = check_inputs(x)
         y, label_names = check_labels(y, label_names, n)
-        sample_weight = check_sample_weight(sample_weight, n)
+        sample_weight = check_sample_weight(sample_weight, n, y)
         if isinstance(groups, Mapping):
             groups = Groups.from_columns(groups)
         elif groups is not None and not isinstance(groups, Groups):

@@ -1,7 +1,13 @@
 """Evaluation: predict once, report overall, per group and worst group."""
 
+from keras_debias.evaluation.answers import answer_accuracy
+from keras_debias.evaluation.answers import answer_nll
 from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
+from keras_debias.evaluation.representation import Representation
+from keras_debias.evaluation.representation import plot_features
+from keras_debias.evaluation.representation import representation
 from keras_debias.evaluation.scores import GroupScore
 from keras_debias.evaluation.scores import Scores
 from keras_debias.evaluation.scores import SplitScore
@@ -9,9 +15,15 @@ from keras_debias.evaluation.table import comparison_table
 
 __all__ = [
     "GroupScore",
+    "Representation",
     "Scores",
     "SplitScore",
+    "answer_accuracy",
+    "answer_nll",
     "comparison_table",
     "evaluate",
+    "perplexity",
     "plot_comparison",
+    "plot_features",
+    "representation",
 ]

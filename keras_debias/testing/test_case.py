@@ -1,3 +1,4 @@
+import functools
 import os
 import random
 import tempfile
@@ -15,6 +16,7 @@ from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.projections import EDGE
 from keras_debias.projections import Projection
+from keras_debias.testing.gradients import value_and_gradient
 from keras_debias.training import DebiasedModel
 
 
@@ -363,6 +365,56 @@ class TestCase(unittest.TestCase):
                 self.assert_close(
                     ops.convert_to_numpy(b), ops.convert_to_numpy(a)
                 )
+
+    def run_regularizer_test(self, regularizer) -> None:
+        """What every regularizer must keep.
+
+        Args:
+            regularizer: one that accepts 4 outputs and more.
+        """
+        config = keras.saving.serialize_keras_object(regularizer)
+        again = keras.saving.deserialize_keras_object(config)
+        self.assertEqual(again.get_config(), regularizer.get_config())
+        self.assertTrue(config["registered_name"].startswith("keras_debias>"))
+        self.assertGreaterEqual(float(regularizer.weight_at(0)), 0.0)
+        generator = np.random.default_rng(0)
+        for shape in ((6, 4), (3, 5, 4)):
+            z = generator.standard_normal((2, *shape)).astype("float32")
+            mask = np.ones(shape[:-1], bool)
+            mask.reshape(-1)[-2:] = False
+            self._check_rows(regularizer, *z, mask)
+
+    def _check_rows(self, regularizer, z, teacher, mask):
+        def run(z, mask, dtype="float32"):
+            given = regularizer.needs_teacher or None
+            function = functools.partial(
+                regularizer.call,
+                None,
+                teacher_pred=given and ops.cast(teacher, dtype),
+                mask=None if mask is None else ops.convert_to_tensor(mask),
+            )
+            return value_and_gradient(function, ops.cast(z, dtype))
+
+        # A float32 scalar, repeatable, and not constant.
+        value, gradient = run(z, None)
+        self.assertEqual(value.shape, ())
+        self.assertEqual(gradient.shape, z.shape)
+        self.assertTrue(np.isfinite(gradient).all())
+        self.assertGreater(np.abs(gradient).max(), 0.0)
+        np.testing.assert_array_equal(run(z, None)[1], gradient)
+        self.assert_close(run(z, np.ones_like(mask))[0], value)
+        # What the mask leaves out neither counts nor learns.
+        value, gradient = run(z, mask)
+        elsewhere = np.where(mask[..., None], z, 7.0)
+        self.assert_close(run(elsewhere, mask)[0], value)
+        self.assertEqual(np.abs(gradient[~mask]).max(), 0.0)
+        # Half precision outside, float32 inside.
+        coarse = run(z, mask, "bfloat16")
+        self.assert_close(coarse[0], value, 0.05)
+        self.assert_close(coarse[1], gradient, 0.05)
+        # Small and large logits.
+        for scale in (0.0, 1e-4, 1e4):
+            self._assert_finite(run(scale * z, mask))
 
     def _assert_finite(self, tensors):
         for tensor in tensors:

@@ -7,8 +7,6 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters import store
 from keras_debias.adapters.apply import adapted_layers
-from keras_debias.callbacks.ood_evaluation import check_callback_order
-from keras_debias.data.split import Split
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.linalg import dot
 from keras_debias.linalg import norm
@@ -16,13 +14,12 @@ from keras_debias.losses.identity import identity
 from keras_debias.losses.objective import map_objective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
-from keras_debias.training.inputs import Inputs
-from keras_debias.training.inputs import network_inputs
-from keras_debias.training.run_callbacks import EpochOrder
-from keras_debias.training.run_callbacks import StopAtNonFinite
+from keras_debias.training.network_wrapper import NetworkWrapper
+from keras_debias.training.regularization import REGULARIZERS
+from keras_debias.training.regularization import Regularization
 
 
-class BaseDebiasedModel(keras.Model):
+class BaseDebiasedModel(NetworkWrapper):
     """The readable definition of the step; see README.md in this folder.
 
     What is here is the same on every backend. A backend adds `train_step`
@@ -30,7 +27,14 @@ class BaseDebiasedModel(keras.Model):
     optimizer.
     """
 
-    def __init__(self, model, projection=None, seed=None, name=None):
+    def __init__(
+        self,
+        model,
+        projection=None,
+        regularizers=None,
+        seed=None,
+        name=None,
+    ):
         if not isinstance(model, keras.Model):
             raise TypeError(
                 "Expected `model` to be a `keras.Model`. "
@@ -52,9 +56,12 @@ class BaseDebiasedModel(keras.Model):
                 "Expected `projection` to be a projection such as `EDGE()`, "
                 f"or a list of them. Received: projection={projection!r}"
             )
+        regularization = Regularization(regularizers, model)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
+        self.regularization = regularization
+        self.regularizer_trackers = regularization.trackers
         self.label_names = None
         self.alignment = None
         self.alignment_objective = None
@@ -77,28 +84,10 @@ class BaseDebiasedModel(keras.Model):
         )
         self.built = True
 
-    # The network.
-
-    def call(self, inputs, training=None):
-        # Passed on by hand: on jax no call context reaches the network.
-        return self.model(network_inputs(inputs), training=training)
-
-    def build(self, input_shape=None):
-        self.built = True
-
     @property
-    def backbone(self):
-        """The backbone of the network, if it is a KerasHub task."""
-        return getattr(self.model, "backbone", None)
-
-    @property
-    def preprocessor(self):
-        """The preprocessor of the network, if it is a KerasHub task."""
-        return getattr(self.model, "preprocessor", None)
-
-    def generate(self, *args, **kwargs):
-        """Generates text with the network, a KerasHub causal LM."""
-        return self.model.generate(*args, **kwargs)
+    def regularizers(self) -> list:
+        """The regularizers, in the order given."""
+        return self.regularization.members
 
     # The objectives.
 
@@ -159,7 +148,11 @@ class BaseDebiasedModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def objectives(self) -> list:
-        """All objectives of the step, the task's first, each once."""
+        """All objectives of the step, the task's first, each once.
+
+        The last is `REGULARIZERS` where their gradient must stay apart from
+        what the projections see; else they join the task's.
+        """
         found = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
@@ -168,6 +161,9 @@ class BaseDebiasedModel(keras.Model):
         extra = self.alignment_objective
         if self.alignment is not None and extra not in found:
             found.append(extra)
+        plain = all(type(p) is TaskOnly for p in self.projections)
+        if self.regularizers and not (plain and self.alignment is None):
+            found.append(REGULARIZERS)
         return found
 
     def objective_loss(self, objective):
@@ -187,12 +183,22 @@ class BaseDebiasedModel(keras.Model):
             )
         return self._objective_losses[objective]
 
-    def other_values(self, y, y_pred, sample_weight) -> list:
-        """The values of all objectives but the task's."""
-        return [
-            self.objective_loss(objective)(y, y_pred, sample_weight)
-            for objective in self.objectives()[1:]
-        ]
+    def values(self, loss, penalty, y, y_pred, sample_weight) -> list:
+        """The values of all objectives, in their order."""
+        objectives = self.objectives()
+        joined = REGULARIZERS not in objectives
+        values = [self.total(loss, penalty) if joined else loss]
+        for objective in objectives[1:]:
+            if objective is REGULARIZERS:
+                value = ops.cast(penalty, loss.dtype)
+            else:
+                value = self.objective_loss(objective)(y, y_pred, sample_weight)
+            values.append(value)
+        return values
+
+    def total(self, loss, penalty):
+        """The loss and the penalty, if there is one."""
+        return loss if penalty is None else loss + ops.cast(penalty, loss.dtype)
 
     # From gradients to the update.
 
@@ -206,6 +212,8 @@ class BaseDebiasedModel(keras.Model):
                 for name, objective in projection.objectives.items()
             }
             update = projection.project({"task": update, **named}, variables)
+        if REGULARIZERS in gradients:
+            update = [u + g for u, g in zip(update, gradients[REGULARIZERS])]
         return update
 
     def _track_alignment(self, gradients):
@@ -237,8 +245,8 @@ class BaseDebiasedModel(keras.Model):
 
     def get_metrics_result(self):
         result = super().get_metrics_result()
-        if self.alignment is not None and self.evaluating:
-            for metric in self.alignment:
+        if self.evaluating:
+            for metric in (*(self.alignment or ()), *self.regularizer_trackers):
                 result.pop(metric.name, None)
         return result
 
@@ -260,190 +268,6 @@ class BaseDebiasedModel(keras.Model):
             for variable in _keras_internals.created_state(layer)
         ]
 
-    # Keras' own methods, with our inputs.
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
-        """Trains the network; takes what `keras.Model.fit` takes, and a Split.
-
-        Raw strings go through the preprocessor of a KerasHub task. Arrays
-        and Splits are shuffled, as a function of the seed and the epoch.
-
-        Raises:
-            ValueError: If nothing trains, labels do not fit the network, an
-                `OODEvaluation` comes too late among the callbacks, or the
-                loss or the logits of a batch are not finite (the weights are
-                then those before the batch).
-        """
-        self._assert_compile_called("fit")
-        self._check_trainable()
-        callbacks = list(callbacks or [])
-        check_callback_order(callbacks)
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = Inputs.cut(
-                x, y, sample_weight, validation_split
-            )
-        if isinstance(x, Split) and self.label_names is None:
-            self.label_names = x.label_names
-        train = Inputs(
-            self,
-            x,
-            y,
-            sample_weight,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            steps=steps_per_epoch,
-            with_index=True,
-        )
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)):
-                validation_data = (validation_data,)
-            validation = Inputs(
-                self,
-                *validation_data,
-                batch_size=validation_batch_size or batch_size,
-                steps=validation_steps,
-            )
-            validation_data = validation.dataset
-            validation_steps = validation.steps
-        if train.batches is not None:
-            callbacks.insert(0, EpochOrder(train.batches))
-        callbacks.append(StopAtNonFinite())
-        history = super().fit(
-            train.dataset,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            shuffle=False,
-            class_weight=train.class_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=train.steps,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-        )
-        self._built_for = self._trainable_ids()
-        return history
-
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
-        """Loss and metrics; takes what `keras.Model.evaluate` takes."""
-        self.evaluating = True
-        try:
-            if not kwargs.get("_use_cached_eval_dataset"):
-                inputs = Inputs(
-                    self,
-                    x,
-                    y,
-                    sample_weight,
-                    batch_size=batch_size,
-                    steps=steps,
-                )
-                x, steps = inputs.dataset, inputs.steps
-            return super().evaluate(
-                x,
-                verbose=verbose,
-                steps=steps,
-                callbacks=callbacks,
-                return_dict=return_dict,
-                **kwargs,
-            )
-        finally:
-            self.evaluating = False
-
-    def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
-        """Outputs of the network; takes what `keras.Model.predict` takes."""
-        if isinstance(x, Split):
-            x = x.x
-        inputs = Inputs(self, x, batch_size=batch_size, steps=steps)
-        return super().predict(
-            inputs.dataset,
-            verbose=verbose,
-            steps=inputs.steps,
-            callbacks=callbacks,
-        )
-
-    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        self._check_trainable()
-        x, y, sample_weight = Inputs.one_batch(self, x, y, sample_weight)
-        return super().train_on_batch(x, y, sample_weight, **kwargs)
-
-    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        x, y, sample_weight = Inputs.one_batch(self, x, y, sample_weight)
-        return super().test_on_batch(x, y, sample_weight, **kwargs)
-
-    def predict_on_batch(self, x):
-        x, _, _ = Inputs.one_batch(self, x, None, None)
-        return super().predict_on_batch(x)
-
-    def _trainable_ids(self):
-        return [id(v) for v in self.trainable_variables]
-
-    def _check_trainable(self):
-        ids = self._trainable_ids()
-        if not ids:
-            raise ValueError(
-                "Expected at least one trainable weight. Received: a model "
-                "whose weights are all frozen. Apply an adapter, load one "
-                "with `trainable=True`, or unfreeze the network."
-            )
-        if self._built_for is not None and ids != self._built_for:
-            raise ValueError(
-                "Expected the trainable weights that the optimizer was made "
-                f"for ({len(self._built_for)}). Received: {len(ids)}, others "
-                "than before. Call `compile` again after changing what "
-                "trains."
-            )
-
-    # Adapters that come or go make traced functions stale.
-
-    def _is_stale(self, force):
-        seen = [(id(v), v.trainable) for v in self.weights]
-        stale = self._seen_variables not in (None, seen)
-        if stale:
-            _keras_internals.drop_compiled_functions(self)
-        self._seen_variables = seen
-        return force or stale
-
-    def make_train_function(self, force=False):
-        return super().make_train_function(self._is_stale(force))
-
-    def make_test_function(self, force=False):
-        return super().make_test_function(self._is_stale(force))
-
-    def make_predict_function(self, force=False):
-        return super().make_predict_function(self._is_stale(force))
-
     # Saving: what the network's own file cannot hold.
 
     def get_config(self):
@@ -456,6 +280,10 @@ class BaseDebiasedModel(keras.Model):
             "model_compiled": self.model.compiled,
             "adapters": store.describe(self.model),
             "projection": projections,
+            "regularizers": [
+                keras.saving.serialize_keras_object(r)
+                for r in self.regularizers
+            ],
             "label_names": self.label_names,
         }
 
@@ -476,6 +304,9 @@ class BaseDebiasedModel(keras.Model):
         result = cls(
             model,
             projection=[deserialize(p) for p in config["projection"]],
+            regularizers=[
+                deserialize(r) for r in config.get("regularizers", ())
+            ],
             seed=0,
             name=config["name"],
         )
@@ -490,6 +321,12 @@ class BaseDebiasedModel(keras.Model):
         own = {v.name: v for v in self.weights if id(v) not in network}
         seeds = [v for v in self.variables if id(v) not in weights]
         own.update({f"seed_{i}": seed for i, seed in enumerate(seeds)})
+        for regularizer in self.regularizers:
+            teacher = getattr(regularizer, "teacher", None)
+            if teacher is not None:
+                name = f"{regularizer.name}_teacher"
+                weights = enumerate(teacher.weights)
+                own.update({f"{name}_{i}": weight for i, weight in weights})
         return own
 
     def save_own_variables(self, store):

@@ -28,20 +28,27 @@ class DebiasedModel(BackendDebiasedModel):
     for the network itself: raw strings for KerasHub tasks, any Keras
     optimizer, loss, metric, callback and mixed-precision policy. Each step
     is one forward pass, a backward pass for each objective of the
-    projections, the projections, and the optimizer.
+    projections, the projections, and the optimizer. Regularizers of the
+    outputs join the update after the projections; their teacher is the
+    network itself with its adapters switched off.
 
     Args:
         model: a built `keras.Model`: a KerasHub task, or a functional,
             sequential or subclassed model; with adapters or without.
         projection: a projection or a list of them, applied in order.
             Defaults to `TaskOnly()`: plain fine-tuning.
+        regularizers: a regularizer or a list of them. Each one's value is in
+            the logs under its name. Defaults to `None`: none.
         seed: int. Seed of the order of the rows. Drawn at random by default,
             under `keras.utils.set_random_seed`.
         name: string. Name of the model.
 
     Raises:
-        TypeError: If `model` or `projection` is of another type.
-        ValueError: If the model is not built.
+        TypeError: If `model`, `projection` or `regularizers` is of another
+            type.
+        ValueError: If the model is not built, two regularizers have one
+            name, or one needs a teacher and there are no adapters to switch
+            off.
 
     Example:
 
@@ -54,5 +61,6 @@ class DebiasedModel(BackendDebiasedModel):
     ```
 
     Reference:
-        EDGE (CCL 2025) for `projections.EDGE`.
+        EDGE (CCL 2025) for `projections.EDGE`; BA-LoRA for
+        `regularizers.ba_lora`.
     """

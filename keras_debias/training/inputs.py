@@ -19,9 +19,13 @@ def network_inputs(inputs):
     return inputs
 
 
-def _preprocess(model):
-    """The preprocessing of a KerasHub task, or `None`."""
-    if model.preprocessor is None:
+def _preprocess(model, x):
+    """The preprocessing of a KerasHub task, or `None` if there is none.
+
+    A dict of token arrays has been through it.
+    """
+    is_done = isinstance(x, dict) and "token_ids" in x
+    if model.preprocessor is None or is_done:
         return None
     return model.model.preprocess_samples
 
@@ -71,7 +75,7 @@ class Inputs:
     ):
         self.batches = None
         self.steps, self.class_weight = steps, class_weight
-        preprocess = _preprocess(model)
+        preprocess = _preprocess(model, x.x if isinstance(x, Split) else x)
         if not isinstance(x, Split) and _is_dataset(x):
             if y is not None or sample_weight is not None:
                 raise ValueError(
@@ -163,7 +167,7 @@ class Inputs:
     @staticmethod
     def one_batch(model, x, y, sample_weight):
         """One batch for `train_on_batch` and its like."""
-        preprocess = _preprocess(model)
+        preprocess = _preprocess(model, x)
         if preprocess is None:
             return x, y, sample_weight
         parts = (

@@ -11,9 +11,12 @@ class JaxDebiasedModel(BaseDebiasedModel):
         trainable, rest, optimizer_state, metrics_state = state
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         scaling = list(zip(self.optimizer.variables, optimizer_state))
+        present = list(zip(self.trainable_variables, trainable))
+        present += list(zip(self.non_trainable_variables, rest))
+        teachers = self.regularization.teacher_outputs(x, present)
 
         def values_of(trainable):
-            loss, aux = self.compute_loss_and_updates(
+            _, aux = self.compute_loss_and_updates(
                 trainable,
                 rest,
                 metrics_state,
@@ -23,15 +26,21 @@ class JaxDebiasedModel(BaseDebiasedModel):
                 training=True,
                 optimizer_variables=optimizer_state,
             )
+            loss, y_pred = aux[:2]
+            terms = self.regularization.values(
+                x, y, y_pred, sample_weight, teachers
+            )
             with keras.StatelessScope(state_mapping=scaling):
-                others = [
-                    self.optimizer.scale_loss(value)
-                    for value in self.other_values(y, aux[1], sample_weight)
-                ]
-            return jnp.stack([loss, *others]), aux
+                penalty = self.regularization.penalty(
+                    terms, self.optimizer.iterations
+                )
+                values = self.values(loss, penalty, y, y_pred, sample_weight)
+                scaled = [self.optimizer.scale_loss(v) for v in values]
+            total = self.total(loss, penalty)
+            return jnp.stack(scaled), (*aux, terms, total)
 
         values, pull_back, aux = jax.vjp(values_of, trainable, has_aux=True)
-        loss, y_pred, new_rest, metrics_state = aux
+        loss, y_pred, new_rest, metrics_state, terms, total = aux
         gradients = {
             objective: pull_back(row)[0]
             for objective, row in zip(
@@ -42,11 +51,12 @@ class JaxDebiasedModel(BaseDebiasedModel):
         mapping += list(zip(self.metrics_variables, metrics_state))
         with keras.StatelessScope(state_mapping=mapping) as scope:
             update = self.combine(gradients, self.trainable_variables)
+            self.regularization.track(terms, len(keras.tree.flatten(x)[0]))
         metrics_state = [
             scope.get_current_value(v) for v in self.metrics_variables
         ]
 
-        finite = self.is_finite(loss, y_pred)
+        finite = self.is_finite(total, y_pred)
         trainable, optimizer_state = jax.lax.cond(
             finite,
             lambda: tuple(

@@ -35,9 +35,20 @@ class StopAtNonFinite(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is None or np.isfinite(float(ops.convert_to_numpy(loss))):
             return
-        raise ValueError(
+        message = (
             "Expected a finite loss and logits. Received: NaN or infinity "
             f"in batch {batch} of epoch {self.epoch} (both counted from 0). "
             "The weights are those before this batch. Check its inputs and "
             "labels, or lower the learning rate."
         )
+        names = [
+            tracker.name
+            for tracker in getattr(self.model, "regularizer_trackers", ())
+            if np.isnan(float(ops.convert_to_numpy(logs[tracker.name])))
+        ]
+        if names:
+            message += (
+                f" The regularizers {names} are NaN, as they are where sample "
+                "weights of zero or padding leave nothing to count."
+            )
+        raise ValueError(message)

@@ -12,18 +12,26 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         state = self.forward_state()
         before = [tf.identity(v.value) for v in state]
 
+        teachers = self.regularization.teacher_outputs(x)
         with tf.GradientTape(persistent=True) as tape:
             y_pred = self(x, training=True)
             loss = _keras_internals.expand_loss(
                 self, x, y, y_pred, sample_weight
             )
-            values = [loss, *self.other_values(y, y_pred, sample_weight)]
+            terms = self.regularization.values(
+                x, y, y_pred, sample_weight, teachers
+            )
+            penalty = self.regularization.penalty(
+                terms, self.optimizer.iterations
+            )
+            values = self.values(loss, penalty, y, y_pred, sample_weight)
             scaled = [self.optimizer.scale_loss(value) for value in values]
-        finite = self.is_finite(loss, y_pred)
+        finite = self.is_finite(self.total(loss, penalty), y_pred)
+        rows = tf.shape(keras.tree.flatten(x)[0])[0]
         _keras_internals.loss_tracker(self).update_state(
-            tf.where(finite, loss, float("nan")),
-            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+            tf.where(finite, loss, float("nan")), sample_weight=rows
         )
+        self.regularization.track(terms, rows)
         variables = self.trainable_variables
         gradients = {
             objective: [

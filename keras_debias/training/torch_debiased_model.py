@@ -37,14 +37,21 @@ class TorchDebiasedModel(BaseDebiasedModel):
         state = self.forward_state()
         before = [v.value.clone() for v in state]
 
+        with torch.no_grad():
+            teachers = self.regularization.teacher_outputs(x)
         y_pred = self._forward(x)
         loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
-        values = [loss, *self.other_values(y, y_pred, sample_weight)]
-        finite = bool(self.is_finite(loss, y_pred))
-        _keras_internals.loss_tracker(self).update_state(
-            loss if finite else loss * float("nan"),
-            sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
+        terms = self.regularization.values(
+            x, y, y_pred, sample_weight, teachers
         )
+        penalty = self.regularization.penalty(terms, self.optimizer.iterations)
+        values = self.values(loss, penalty, y, y_pred, sample_weight)
+        finite = bool(self.is_finite(self.total(loss, penalty), y_pred))
+        rows = ops.shape(keras.tree.flatten(x)[0])[0]
+        _keras_internals.loss_tracker(self).update_state(
+            loss if finite else loss * float("nan"), sample_weight=rows
+        )
+        self.regularization.track(terms, rows)
         with torch.no_grad():
             if not finite:
                 for variable, value in zip(state, before):

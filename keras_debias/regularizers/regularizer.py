@@ -1,0 +1,125 @@
+import math
+import numbers
+import re
+import warnings
+
+import keras
+
+
+def validate_count(name: str, value) -> None:
+    """Raises unless a count such as `k` is a positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"Expected `{name}` to be a positive integer. "
+            f"Received: {name}={value!r}"
+        )
+
+
+class Regularizer:
+    """Base class of all regularizers: a scalar function of a model's outputs.
+
+    A subclass overrides one method, `call`, in `keras.ops`. In a training
+    step its value, times the weight at that step, joins the loss; its
+    gradient is added to the update after the projections. The logs show the
+    value without the weight, under the regularizer's name.
+
+    Args:
+        weight: float of at least 0, or a
+            `keras.optimizers.schedules.LearningRateSchedule` of the number
+            of updates so far.
+        name: string. Name in the logs. Defaults to the class name in
+            snake_case.
+
+    Raises:
+        ValueError: If `weight` is neither.
+
+    Example:
+
+    ```python
+    class SmallLogits(kd.regularizers.Regularizer):
+        def call(self, y_true, y_pred, teacher_pred=None, mask=None):
+            return ops.mean(ops.square(y_pred))
+    ```
+    """
+
+    needs_teacher = False
+
+    def __init__(self, weight, name: str | None = None):
+        is_schedule = isinstance(
+            weight, keras.optimizers.schedules.LearningRateSchedule
+        )
+        is_number = isinstance(weight, numbers.Real) and not isinstance(
+            weight, bool
+        )
+        if not is_schedule and not (
+            is_number and math.isfinite(weight) and weight >= 0
+        ):
+            raise ValueError(
+                "Expected `weight` to be a finite number of at least 0, or a "
+                f"learning-rate schedule. Received: weight={weight!r}"
+            )
+        if name is None:
+            name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__)
+            name = name.lower()
+        self.weight = weight
+        self.name = name
+        self._warned = False
+
+    def call(self, y_true, y_pred, teacher_pred=None, mask=None):
+        """The value of the regularizer, before its weight.
+
+        Args:
+            y_true: the targets of the batch, as the compiled loss gets them.
+            y_pred: logits of shape `(batch, classes)` or `(batch, tokens,
+                vocabulary)`.
+            teacher_pred: logits of the teacher, of the same shape, or `None`
+                unless `needs_teacher` is set.
+            mask: bool tensor of shape `(batch,)` or `(batch, tokens)`:
+                `False` for what does not count, such as padding. `None`
+                counts everything.
+
+        Returns:
+            A float32 scalar; NaN if the mask leaves nothing to count.
+        """
+        raise NotImplementedError
+
+    def weight_at(self, step):
+        """The weight after `step` updates: a float or a scalar tensor."""
+        return self.weight(step) if callable(self.weight) else self.weight
+
+    def idle_reason(self, shape: tuple) -> str | None:
+        """Why the term cannot act on outputs of a shape, or `None`.
+
+        Args:
+            shape: tuple of ints, and `None` for sizes that are not known.
+        """
+        return None
+
+    def warn_if_idle(self, shape: tuple) -> None:
+        """Warns, once for each regularizer, of a term that cannot act."""
+        reason = None if self._warned else self.idle_reason(shape)
+        if reason is not None:
+            self._warned = True
+            warnings.warn(
+                f"The regularizer '{self.name}' cannot act: {reason}",
+                stacklevel=2,
+            )
+
+    def get_config(self) -> dict:
+        weight = self.weight
+        if callable(weight):
+            weight = keras.saving.serialize_keras_object(weight)
+        return {"weight": weight, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config["weight"], dict):
+            config["weight"] = keras.saving.deserialize_keras_object(
+                config["weight"]
+            )
+        return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({settings})"

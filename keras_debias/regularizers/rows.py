@@ -1,0 +1,123 @@
+"""Outputs as rows of logits, and sums over them with little memory.
+
+A row is a sample of a classifier or a token of a language model. With a
+large vocabulary one float32 tensor of all rows is as large as everything
+else in a step: whatever is computed from the logits is computed for some
+rows at a time, forward and, through `with_gradient`, backward.
+"""
+
+import math
+
+from keras import ops
+from keras import tree
+
+# Numbers handled at a time: 16 MiB in float32.
+CHUNK = 2**22
+
+
+def check_outputs(y_pred, mask=None, teacher_pred=None) -> tuple:
+    """The static shape of the outputs; raises where shapes do not fit."""
+    shape = tuple(y_pred.shape)
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            "Expected `y_pred` to be logits of shape (batch, classes) or "
+            f"(batch, tokens, vocabulary). Received: y_pred of shape {shape}. "
+            "Regularizers need a model with one such output."
+        )
+    if mask is not None and not _agree(tuple(mask.shape), shape[:-1]):
+        raise ValueError(
+            f"Expected `mask` of the shape {shape[:-1]}, one value for each "
+            f"row of `y_pred`. Received: mask of shape {tuple(mask.shape)}"
+        )
+    if teacher_pred is not None:
+        found = tuple(teacher_pred.shape)
+        if not _agree(found, shape):
+            raise ValueError(
+                "Expected the teacher's outputs to have the shape of the "
+                f"student's, {shape}. Received: teacher_pred of shape "
+                f"{found}. Use a teacher with the same head and tokenizer."
+            )
+    return shape
+
+
+def _agree(found, expected):
+    return len(found) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(found, expected)
+    )
+
+
+def num_rows(shape) -> int | None:
+    """How many rows outputs of a shape have; `None` if not known."""
+    return None if None in shape[:-1] else math.prod(shape[:-1])
+
+
+def row_weights(y_pred, mask):
+    """One or zero for each row, float32, with a last axis of size one."""
+    if mask is None:
+        return ops.ones_like(y_pred[..., :1], dtype="float32")
+    return ops.expand_dims(ops.cast(mask, "float32"), -1)
+
+
+def map_rows(function, *tensors):
+    """Applies a function of `(rows, width)` tensors; rows stay in order.
+
+    All tensors share their axes but the last, which may differ.
+    """
+    shape = ops.shape(tensors[0])[:-1]
+    if _is_unknown_and_large(tensors):
+        return ops.map(lambda parts: function(*parts), tensors)
+    results = [function(*parts) for parts in _chunks(tensors)]
+    joined = results[0] if len(results) == 1 else ops.concatenate(results)
+    return ops.reshape(joined, (*shape, ops.shape(joined)[-1]))
+
+
+def sum_rows(function, *tensors):
+    """Sums what a function of `(rows, width)` tensors gives for all rows."""
+    if _is_unknown_and_large(tensors):
+        results = ops.map(lambda parts: function(*parts), tensors)
+        return tree.map_structure(lambda r: ops.sum(r, axis=0), results)
+    results = [function(*parts) for parts in _chunks(tensors)]
+    return tree.map_structure(lambda *parts: sum(parts), *results)
+
+
+def _is_unknown_and_large(tensors):
+    """Whether a graph does not know the rows, and they may be too many.
+
+    Then the chunks are the samples of the batch.
+    """
+    shape = tensors[0].shape
+    if num_rows(shape) is not None or len(shape) == 2:
+        return False
+    return shape[1] is None or shape[1] * shape[2] > CHUNK // 16
+
+
+def _chunks(tensors):
+    rows = num_rows(tensors[0].shape)
+    flat = [ops.reshape(t, (-1, ops.shape(t)[-1])) for t in tensors]
+    if rows is None:
+        return [flat]
+    size = max(1, CHUNK // tensors[0].shape[-1])
+    return [[t[i : i + size] for t in flat] for i in range(0, rows, size)]
+
+
+def with_gradient(function, y_pred):
+    """The value of `function(y_pred)` with a gradient of its own.
+
+    Args:
+        function: function of the logits to `(value, gradient)`; `gradient`
+            maps the factor from above to a tensor like the logits.
+        y_pred: the logits.
+    """
+
+    @ops.custom_gradient
+    def evaluate(outputs):
+        value, gradient = function(outputs)
+
+        def backward(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            return gradient(upstream)
+
+        return value, backward
+
+    return evaluate(y_pred)

@@ -1,0 +1,68 @@
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class TeacherCache:
+    """The teacher's features of a training set, computed once.
+
+    For a classifier whose encoder is frozen but for its adapters: what the
+    teacher feeds into the head never changes, so `fit` computes it for every
+    row, in inference mode, and the batches bring it along by row. The head
+    is applied anew in each step. `fit` refuses a cache of other rows, or of
+    another encoder.
+
+    Args:
+        path: file to keep the features in, `.npz`, for later runs; read if
+            it is there. Defaults to `None`: in memory only.
+
+    Example:
+
+    ```python
+    cache = kd.regularizers.TeacherCache()
+    model = kd.DebiasedModel(
+        classifier, regularizers=kd.regularizers.Consistency(cache=cache)
+    )
+    model.fit(train, epochs=5)
+    ```
+    """
+
+    def __init__(self, path: str | os.PathLike | None = None):
+        self.path = None if path is None else os.fspath(path)
+        self.features = None
+        self.rows = None
+
+    def load(self) -> bool:
+        """Whether features are there, in memory or in the file."""
+        if self.features is None and self.path and os.path.exists(self.path):
+            with np.load(self.path) as file:
+                self.features, self.rows = file["features"], str(file["rows"])
+        return self.features is not None
+
+    def store(self, features: np.ndarray, rows: str) -> None:
+        """Keeps features of shape `(n, ...)` and the digest of their rows."""
+        self.features, self.rows = features, rows
+        if self.path:
+            # Written aside and moved: the file is whole or absent.
+            draft = pathlib.Path(f"{self.path}.{os.getpid()}.npz")
+            try:
+                np.savez(draft, features=features, rows=rows)
+                os.replace(draft, self.path)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forgets the features, and removes the file."""
+        self.features = self.rows = None
+        if self.path and os.path.exists(self.path):
+            os.remove(self.path)
+
+    def get_config(self) -> dict:
+        return {"path": self.path}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -1,0 +1,68 @@
+import keras
+from keras import ops
+
+from keras_debias.regularizers.regularizer import Regularizer
+from keras_debias.regularizers.regularizer import validate_count
+from keras_debias.regularizers.rows import check_outputs
+from keras_debias.regularizers.rows import row_weights
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class TopKEntropy(Regularizer):
+    """Keeps the most likely candidates of each token apart from a certainty.
+
+    The mean over rows of the negative entropy of the `k` most likely
+    outputs, renormalised among themselves: minimising it spreads
+    probability over the candidates that are plausible anyway, and leaves
+    the rest of the vocabulary alone.
+
+    Args:
+        weight: float of at least 0, or a learning-rate schedule. Defaults to
+            `0.005`.
+        k: int. How many candidates. Defaults to `20`.
+        name: string. Name in the logs. Defaults to `"top_k_entropy"`.
+
+    Raises:
+        ValueError: If `k` is not a positive integer, or larger than the
+            number of outputs.
+
+    Example:
+
+    >>> float(TopKEntropy(k=2).call(None, np.zeros((1, 4), "float32")))
+    -0.6931472
+
+    Reference:
+        BA-LoRA, equations (10) and (11): the negative entropy, to be
+        minimised. The circulating script uses the whole vocabulary.
+    """
+
+    def __init__(self, weight=0.005, k=20, name=None):
+        super().__init__(weight, name)
+        validate_count("k", k)
+        self.k = k
+
+    def call(self, y_true, y_pred, teacher_pred=None, mask=None):
+        shape = check_outputs(y_pred, mask)
+        if self.k > shape[-1]:
+            raise ValueError(
+                "Expected `k` of at most the number of outputs, "
+                f"{shape[-1]}. Received: k={self.k}"
+            )
+        self.warn_if_idle(shape)
+        weights = row_weights(y_pred, mask)
+        # Softmax of the leading logits is the renormalised probability.
+        leading, _ = ops.top_k(y_pred, self.k)
+        logp = ops.log_softmax(ops.cast(leading, "float32"))
+        each = ops.sum(ops.exp(logp) * logp, axis=-1, keepdims=True)
+        return ops.sum(weights * each) / ops.sum(weights)
+
+    def idle_reason(self, shape):
+        if self.k == 1:
+            return (
+                "the entropy of one candidate is 0. Received: k=1. Use k of "
+                "at least 2"
+            )
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "k": self.k}

@@ -1,0 +1,224 @@
+"""The regularizers of a model within its step: masks, teachers, weights."""
+
+import keras
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.merge import disabled_values
+from keras_debias.regularizers.regularizer import Regularizer
+from keras_debias.training.frozen_features import cached_features
+from keras_debias.training.frozen_features import split_at_head
+from keras_debias.training.inputs import network_inputs
+
+# The key of the regularizers among the gradients of a step.
+REGULARIZERS = "regularizers"
+
+_PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
+_CROSS_ENTROPIES = (
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+)
+
+
+class Regularization:
+    """The regularizers of a `DebiasedModel`, ready for its step.
+
+    Args:
+        regularizers: a regularizer or a list of them, or `None`.
+        network: the network.
+
+    Attributes:
+        members: list of regularizers.
+        trackers: a `keras.metrics.Mean` for each.
+    """
+
+    def __init__(self, regularizers, network):
+        if regularizers is None:
+            regularizers = []
+        elif not isinstance(regularizers, (list, tuple)):
+            regularizers = [regularizers]
+        if not all(isinstance(r, Regularizer) for r in regularizers):
+            raise TypeError(
+                "Expected `regularizers` to be a list of regularizers such "
+                f"as `Diversity()`. Received: regularizers={regularizers!r}"
+            )
+        names = [r.name for r in regularizers]
+        if len(set(names)) < len(names) or "loss" in names:
+            raise ValueError(
+                "Expected regularizers of different names, none of them "
+                f"'loss': the logs go by them. Received: {names}. Pass "
+                "`name=`."
+            )
+        self.network = network
+        self.head = None
+        self.members = list(regularizers)
+        self.trackers = [keras.metrics.Mean(name=name) for name in names]
+        self.check_teachers()
+
+    # Before training.
+
+    def check_teachers(self) -> None:
+        """Raises if a regularizer needs a teacher and there is none."""
+        for regularizer in self.members:
+            if (
+                regularizer.needs_teacher
+                and getattr(regularizer, "teacher", None) is None
+                and not disabled_values(self.network)
+            ):
+                raise ValueError(
+                    f"Expected a teacher for '{regularizer.name}': a model "
+                    "with adapters, which is its own with them switched off, "
+                    "or `teacher=`. Received: "
+                    f"model={self.network.name!r} without adapters and "
+                    "teacher=None. Call `adapters.apply` first, or pass a "
+                    "`keras.Model`."
+                )
+
+    def check_logits(self, loss) -> None:
+        """Raises if the compiled loss takes probabilities."""
+        for each in keras.tree.flatten(loss) if self.members else ():
+            name = getattr(each, "__name__", each)
+            from_logits = name not in _CROSS_ENTROPIES
+            if isinstance(each, keras.losses.Loss):
+                from_logits = each.get_config().get("from_logits", True)
+            if not from_logits:
+                raise ValueError(
+                    "Expected a network that returns logits, as regularizers "
+                    "are functions of them, and a loss to match. Received: "
+                    f"loss={each!r}, which takes probabilities. Take the "
+                    "softmax out of the network and compile with "
+                    "`from_logits=True`."
+                )
+
+    def warn_if_idle(self, rows: int) -> None:
+        """Warns of terms that cannot act on batches of so many rows."""
+        try:
+            shape = self.network.output_shape
+        except AttributeError:
+            return
+        if isinstance(shape, tuple) and len(shape) in (2, 3):
+            for regularizer in self.members:
+                regularizer.warn_if_idle((rows, *shape[1:]))
+
+    def prepare_cache(self, batches) -> None:
+        """Hands the batches the teacher's features, if there is a cache."""
+        caches = [getattr(r, "cache", None) for r in self.members]
+        caches = [c for c in caches if c is not None]
+        if not caches:
+            return
+        if batches is None:
+            raise ValueError(
+                "Expected rows with `cache=`, arrays or a `Split`: the "
+                "batches of a dataset do not say which rows they hold. "
+                "Received: a dataset. Leave `cache` out."
+            )
+        encoder, self.head = split_at_head(self.network)
+        batches.features = cached_features(
+            self.network, encoder, caches[0], batches
+        )
+
+    # In the step.
+
+    def teacher_outputs(self, inputs, mapping=()) -> dict:
+        """The logits of each teacher, by `id`: one forward pass each.
+
+        In a stateless scope: what the network computes with other values of
+        some variables, without writing to one. The head is the present one.
+
+        Args:
+            inputs: the inputs of the step.
+            mapping: `(variable, value)` pairs, the present values where they
+                are not in the variables.
+        """
+        found = {}
+        features = None
+        if network_inputs(inputs) is not inputs:
+            features = inputs.get("features")
+            inputs = network_inputs(inputs)
+        for regularizer in self.members:
+            if not regularizer.needs_teacher:
+                continue
+            teacher = getattr(regularizer, "teacher", None)
+            if id(teacher) in found:
+                continue
+            if teacher is None and features is not None:
+                with keras.StatelessScope(mapping):
+                    outputs = self.head(features, training=False)
+            elif teacher is None:
+                changes = [*mapping, *disabled_values(self.network)]
+                with keras.StatelessScope(changes):
+                    outputs = self.network(inputs, training=False)
+            else:
+                with keras.StatelessScope():
+                    outputs = teacher(inputs, training=False)
+            found[id(teacher)] = keras.tree.map_structure(
+                ops.stop_gradient, outputs
+            )
+        return found
+
+    def values(self, x, y, y_pred, sample_weight, teachers) -> list:
+        """The values of all regularizers, before their weights."""
+        if not self.members:
+            return []
+        if not ops.is_tensor(y_pred):
+            count = len(keras.tree.flatten(y_pred))
+            raise ValueError(
+                "Expected a network with one output, logits: regularizers "
+                f"cannot tell which one is meant. Received: {count} outputs"
+            )
+        mask = row_mask(network_inputs(x), y_pred, sample_weight)
+        found = []
+        for regularizer in self.members:
+            teacher = None
+            if regularizer.needs_teacher:
+                teacher = teachers[id(getattr(regularizer, "teacher", None))]
+            found.append(regularizer.call(y, y_pred, teacher, mask))
+        return found
+
+    def penalty(self, values, step):
+        """The weighted sum of the values, or `None` if there are none."""
+        if not values:
+            return None
+        return sum(
+            ops.cast(regularizer.weight_at(step), value.dtype) * value
+            for regularizer, value in zip(self.members, values)
+        )
+
+    def track(self, values, rows) -> None:
+        """Updates what the logs show."""
+        for tracker, value in zip(self.trackers, values):
+            tracker.update_state(value, sample_weight=rows)
+
+
+def row_mask(inputs, y_pred, sample_weight):
+    """Which rows of the outputs count: a bool tensor, or `None` for all.
+
+    A row counts if its sample weight is not zero. Without weights of tokens
+    the padding mask of the inputs, or the mask that the network hands on,
+    says which tokens count.
+    """
+    rank = len(y_pred.shape)
+    mask = None
+    if sample_weight is not None:
+        mask = ops.not_equal(sample_weight, 0)
+        of_tokens = len(mask.shape) == 2 and mask.shape[1] != 1
+        if rank == 3 and of_tokens:
+            return mask
+        mask = mask if of_tokens else ops.reshape(mask, (-1,))
+    if rank == 2:
+        return mask
+    padding = None
+    if isinstance(inputs, dict):
+        for name in _PADDING_MASKS:
+            found = inputs.get(name)
+            if found is not None and found.shape[1] == y_pred.shape[1]:
+                padding = ops.cast(found, "bool")
+    if padding is None:
+        padding = _keras_internals.carried_mask(y_pred)
+    if mask is None:
+        return padding
+    of_samples = ops.reshape(mask, (-1, 1))
+    if padding is None:
+        padding = ops.ones_like(y_pred[..., 0], dtype="bool")
+    return ops.logical_and(padding, of_samples)
