@@ -88,12 +88,14 @@ NOTE = (
     "Bias rates on MiniLM: ten times those of Table 18. With the paper's 4e-4 "
     "on SST-2, the value biases of seed 0 end at the majority class, 55.7 % "
     "of the training rows; with 4e-3 at 81.2 %, and 74.8 % of 500 other "
-    "training rows."
+    "training rows. SmolLM2: within the 1e-3 to 1e-2 of Table 22; value "
+    "biases of seed 0, on 200 other training rows: 67.0 % with 5e-3, 56.5 % "
+    "with the paper's 1e-3 for SST-2."
 )
 POSITIVE = {"mrpc": "equivalent"}
 SMOLLM2 = {
     "task": "sst2",
-    "rate": 1e-3,
+    "rate": 5e-3,
     "length": 32,
     "metrics": ("accuracy",),
     "rows": 500,
