@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -203,9 +202,6 @@ def test_options_too_small_are_refused(quickstart, arguments, capsys):
     assert "expected --rows of at least" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="the quickstart runs on torch"
-)
 @pytest.mark.timeout(TIME_LIMIT + 60)
 def test_quickstart_runs_and_writes(tmp_path):
     environment = {
