@@ -7,7 +7,8 @@ from keras import ops
 
 class _TokenLosses(keras.Model):
     def __init__(self, causal_lm):
-        super().__init__()
+        # TensorFlow takes no name that starts with an underscore.
+        super().__init__(name="token_losses")
         self.causal_lm = causal_lm
 
     def call(self, inputs):

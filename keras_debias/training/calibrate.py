@@ -136,7 +136,7 @@ def _length(model, regularizer, batch) -> float:
         projection, regularizers = _Nothing(), [regularizer]
     probe = DebiasedModel(model.model, projection, regularizers, seed=0)
     loss, loss_weights, _ = _keras_internals.compiled_loss_arguments(model)
-    recorder = _Recorder(learning_rate=0.0)
+    recorder = _Recorder(learning_rate=0.0, name="recorder")
     probe.compile(
         recorder,
         loss=loss,
