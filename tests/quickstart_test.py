@@ -245,7 +245,7 @@ def test_quickstart_runs_and_writes(tmp_path):
     settings = found["settings"]
     assert (settings["alpha"], settings["seed"]) == (1.0, 3)
     assert settings["rows"]["train"] == 64
-    assert found["versions"]["backend"] == "torch"
+    assert found["versions"]["backend"] == keras.config.backend()
     assert all(s > 0 for s in found["training_seconds"].values())
     assert list(found["scores"]) == ["TaskOnly", "EDGE 1"]
     for values in found["scores"].values():
