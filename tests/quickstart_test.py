@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import matplotlib.image
 import numpy as np
 import pandas as pd
