@@ -10,6 +10,7 @@ from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
+from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.in_place import in_place_class
 from keras_debias.layers.in_place import plain_class
@@ -183,7 +184,7 @@ class LoRA(Adapter):
         }
         if self.placeholder(layer) is not None:
             shapes.update({f"{k}_start": v for k, v in shapes.items()})
-        bias = layer.__dict__.get("bias")
+        bias = own_bias(layer)
         if self.train_bias and bias is not None:
             shapes["bias"] = tuple(bias.shape)
         return shapes

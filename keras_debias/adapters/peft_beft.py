@@ -35,6 +35,7 @@ from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.value_bias import ValueBias
+from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.linalg import kernel_view
 
 _ADAPTERS = {"query": QueryBias, "key": KeyBias, "value": ValueBias}
@@ -225,7 +226,7 @@ def export_peft(
 def _change(layer, adapter) -> np.ndarray:
     """What an adapter adds to the bias of a layer, as a vector."""
     if adapter.in_place(layer):
-        bias = layer.__dict__["bias"]
+        bias = own_bias(layer)
         change = as_array(bias) - layer.starting_values[bias.name]
     else:
         change = ops.convert_to_numpy(layer.bias_delta(adapter.role))

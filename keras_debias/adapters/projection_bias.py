@@ -15,6 +15,7 @@ from keras_debias.adapters.attention import output_of
 from keras_debias.adapters.attention import third_of
 from keras_debias.adapters.bias_forms import BiasForm
 from keras_debias.adapters.bias_forms import VectorBias
+from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_name
 from keras_debias.layers.bias_update import bias_shape
@@ -64,7 +65,7 @@ class ProjectionBias(Adapter):
         """Whether the layer's own bias trains, as it is."""
         return (
             type(self.form) is VectorBias
-            and layer.__dict__.get("bias") is not None
+            and own_bias(layer) is not None
             and third_of(layer, self.role) is None
         )
 
@@ -114,7 +115,7 @@ class ProjectionBias(Adapter):
             )
 
     def _base_part(self, layer, slot):
-        bias = layer.__dict__.get("bias")
+        bias = own_bias(layer)
         if bias is None:
             return None
         return np.array(ops.convert_to_numpy(slot.take(as_array(bias))))
@@ -127,7 +128,7 @@ class ProjectionBias(Adapter):
 
     def attach(self, layer, prepared):
         if prepared is None:
-            train_base(layer, [layer.__dict__["bias"]])
+            train_base(layer, [own_bias(layer)])
             add_adapter(layer, self)
             return
         slot = self.slot(layer)
@@ -148,7 +149,7 @@ class ProjectionBias(Adapter):
 
     def state(self, layer):
         if self.in_place(layer):
-            return {"bias": layer.__dict__["bias"]}
+            return {"bias": own_bias(layer)}
         return layer.bias_state(self.role)
 
     def state_shapes(self, layer):
@@ -164,16 +165,16 @@ class ProjectionBias(Adapter):
         starts = getattr(layer, "starting_values", {})
         if "bias" in starts:
             values["bias"] = starts["bias"]
-        elif layer.__dict__.get("bias") is not None:
-            values["bias"] = as_array(layer.__dict__["bias"])
+        elif own_bias(layer) is not None:
+            values["bias"] = as_array(own_bias(layer))
         return values
 
     def check_merge(self, path, layer, layers):
-        if layer.__dict__.get("bias") is not None:
+        if own_bias(layer) is not None:
             return
         if self.role == "value" and third_of(layer, "value") is None:
             found = output_of(path, layers)
-            if found and found[1].__dict__.get("bias") is not None:
+            if found and own_bias(found[1]) is not None:
                 return
             missing = "its output projection has none either"
         else:
@@ -220,7 +221,7 @@ class ProjectionBias(Adapter):
             heads = bias.reshape(bias.shape[0], -1)
             bias = np.repeat(heads, matrix.shape[0] // bias.size, axis=0)
         shift = bias.reshape(-1) @ matrix
-        own = output.__dict__["bias"]
+        own = own_bias(output)
         own.assign(as_array(own) + shift.reshape(tuple(own.shape)))
 
     def __repr__(self):

@@ -224,9 +224,9 @@ def load(
 ) -> keras.Model:
     """Loads adapters onto a model that has none, all or nothing.
 
-    Reads what `save` wrote, and PEFT's LoRA folders (`adapter_config.json`
-    with `adapter_model.safetensors`) for architectures whose Hugging Face
-    weight names KerasHub knows.
+    Reads what `save` wrote, and folders of PEFT (`adapter_config.json` with
+    `adapter_model.safetensors`) that hold LoRA or BEFT, for architectures
+    whose Hugging Face weight names KerasHub knows.
 
     Args:
         model: a built `keras.Model` with the base weights that the adapter

@@ -16,6 +16,7 @@ from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
+from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
 
@@ -55,7 +56,7 @@ class BiasTerm:
     def base_variables(self) -> list[keras.Variable]:
         """The layer's own bias weights."""
         if is_projection(self.layer):
-            bias = self.layer.__dict__.get("bias")
+            bias = own_bias(self.layer)
             return [] if bias is None else [bias]
         return bias_terms(self.layer)
 

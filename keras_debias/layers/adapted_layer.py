@@ -4,6 +4,11 @@ import numpy as np
 from keras import ops
 
 
+def own_bias(layer):
+    """The bias weight of a layer, or `None`: `bias` may be more than that."""
+    return layer.__dict__.get("bias")
+
+
 class AdaptedLayer:
     """Saves and loads a `Dense` or `EinsumDense` layer with adapters.
 
@@ -16,8 +21,8 @@ class AdaptedLayer:
 
     @property
     def base_bias(self):
-        """The layer's own bias, or `None`: `bias` may be more than that."""
-        return self.__dict__.get("bias")
+        """The layer's own bias, or `None`."""
+        return own_bias(self)
 
     def adapter_state(self) -> dict:
         """The adapter weights that a file must hold, by name."""

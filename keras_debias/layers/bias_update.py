@@ -10,6 +10,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
+from keras_debias.layers.adapted_layer import own_bias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
 
     One entry for each output of the kernel, broadcast over the others.
     """
-    bias = layer.__dict__.get("bias")
+    bias = own_bias(layer)
     if bias is not None:
         return tuple(int(s) for s in bias.shape)
     if isinstance(layer, keras.layers.EinsumDense):
