@@ -28,7 +28,7 @@ MORE_LIBRARIES = {
     "_keras_internals.py": {"keras_hub"},
     "linalg.py": {"sklearn"},
     "adapters/store.py": {"keras_hub", "safetensors"},
-    "adapters/peft_beft.py": {"safetensors"},
+    "adapters/adapter_folder.py": {"safetensors"},
     "adapters/peft_names.py": {"safetensors"},
     "adapters/summary.py": {"rich"},
 }

@@ -5,6 +5,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
+from keras_debias.layers.in_place import plain_class
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -48,6 +49,30 @@ class Adapter:
 
     def check(self, path, layer) -> None:
         """Raises if the layer cannot take this adapter."""
+
+    def check_layer(self, path, layer) -> None:
+        """Raises unless the layer is a built, plain `Dense` or its like."""
+        if plain_class(layer) is None:
+            raise ValueError(
+                "Expected a `Dense` or `EinsumDense` layer. Received: "
+                f"'{path}' of the subclass `{type(layer).__name__}`, whose "
+                "`call` an adapter cannot know. Leave it out of `targets`."
+            )
+        if not layer.built:
+            raise ValueError(
+                "Expected a built model. Received: the layer "
+                f"'{path}' has no weights yet. Call the model on a batch "
+                "before `adapters.apply`."
+            )
+
+    def check_free(self, path, layer, way_out) -> None:
+        """Raises if another adapter trains the same bias."""
+        taken = set().union(*(a.claims(layer) for a in adapters_of(layer)))
+        if taken & self.claims(layer):
+            raise ValueError(
+                "Expected a layer whose bias does not train yet. Received: "
+                f"'{path}' with {adapters_of(layer)}. {way_out}"
+            )
 
     # On and off.
 

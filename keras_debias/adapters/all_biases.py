@@ -7,6 +7,7 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.projection_bias import FREE
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
@@ -94,7 +95,7 @@ class AllBiases(ProjectionBias):
         return bool(bias_terms(layer))
 
     def check(self, path, layer):
-        self.check_free(path, layer)
+        self.check_free(path, layer, FREE)
 
     def attach(self, layer, prepared):
         if prepared is not None:

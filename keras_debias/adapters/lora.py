@@ -4,7 +4,6 @@ import numpy as np
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
-from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import remove_adapter
@@ -91,25 +90,8 @@ class LoRA(Adapter):
                 f"'{path}', which has one of rank {layer.rank}. Merge the "
                 "first one with `adapters.merge`, or choose other `targets`."
             )
-        taken = set().union(*(a.claims(layer) for a in adapters_of(layer)))
-        if taken & self.claims(layer):
-            raise ValueError(
-                "Expected a layer whose bias does not train yet. Received: "
-                f"'{path}' with {adapters_of(layer)}. Leave out "
-                "`train_bias=True`."
-            )
-        if plain_class(layer) is None:
-            raise ValueError(
-                "Expected a `Dense` or `EinsumDense` layer. Received: "
-                f"'{path}' of the subclass `{type(layer).__name__}`, whose "
-                "`call` an adapter cannot know. Leave it out of `targets`."
-            )
-        if not layer.built:
-            raise ValueError(
-                "Expected a built model. Received: the layer "
-                f"'{path}' has no weights yet. Call the model on a batch "
-                "before `adapters.apply`."
-            )
+        self.check_free(path, layer, "Leave out `train_bias=True`.")
+        self.check_layer(path, layer)
         if layer.quantization_mode is not None or layer.lora_enabled:
             state = layer.quantization_mode or "enable_lora"
             raise ValueError(

@@ -1,18 +1,16 @@
 """Reads and writes BEFT folders of the PEFT library."""
 
-import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import keras
 import numpy as np
-import safetensors.numpy
 from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter_folder import require_new
+from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
@@ -156,12 +154,7 @@ def export_peft(
     """
     layers = require_adapters(model, "Call `adapters.apply` first.")
     model, folder = unwrap(model), pathlib.Path(folder)
-    if folder.exists() and not overwrite:
-        raise ValueError(
-            "Expected `folder` not to exist yet. "
-            f"Received: folder={str(folder)!r}. Pass `overwrite=True` to "
-            "replace it."
-        )
+    require_new(folder, overwrite)
     modules = {
         id(variable): (module, hook)
         for module, parts in weights_by_module(import_map(model)).items()
@@ -207,20 +200,7 @@ def export_peft(
         "target_modules": targets,
         "task_type": None,
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
-    )
-    try:
-        temporary.chmod(0o755)
-        safetensors.numpy.save_file(tensors, temporary / WEIGHTS_NAME)
-        text = json.dumps(config, indent=2) + "\n"
-        (temporary / CONFIG_NAME).write_text(text)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
 def _change(layer, adapter) -> np.ndarray:

@@ -24,6 +24,8 @@ from keras_debias.layers.in_place import plain_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
+FREE = "Merge the first one with `adapters.merge`, or choose other `targets`."
+
 
 class ProjectionBias(Adapter):
     """What `ValueBias`, `QueryBias` and `KeyBias` share.
@@ -70,19 +72,8 @@ class ProjectionBias(Adapter):
         )
 
     def check(self, path, layer):
-        if plain_class(layer) is None:
-            raise ValueError(
-                "Expected a `Dense` or `EinsumDense` layer. Received: "
-                f"'{path}' of the subclass `{type(layer).__name__}`, whose "
-                "`call` an adapter cannot know. Leave it out of `targets`."
-            )
-        if not layer.built:
-            raise ValueError(
-                "Expected a built model. Received: the layer "
-                f"'{path}' has no weights yet. Call the model on a batch "
-                "before `adapters.apply`."
-            )
-        self.check_free(path, layer)
+        self.check_layer(path, layer)
+        self.check_free(path, layer, FREE)
         if self.in_place(layer):
             return
         slot = self.slot(layer)
@@ -101,18 +92,6 @@ class ProjectionBias(Adapter):
                 "`VectorBias`, `LoRABias` or `VeRABias`."
             )
         self.form.check(path, slot.size)
-
-    def check_free(self, path, layer):
-        """Raises if another adapter trains this bias."""
-        taken = set().union(
-            *(each.claims(layer) for each in getattr(layer, "adapters", ()))
-        )
-        if taken & self.claims(layer):
-            raise ValueError(
-                "Expected a layer whose bias does not train yet. Received: "
-                f"'{path}' with {layer.adapters}. Merge the first one with "
-                "`adapters.merge`, or choose other `targets`."
-            )
 
     def _base_part(self, layer, slot):
         bias = own_bias(layer)

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import keras
 import numpy as np
@@ -15,6 +13,8 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter_folder import require_new
+from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
@@ -125,12 +125,7 @@ def save(
     )
     model = unwrap(model)
     folder = pathlib.Path(folder)
-    if folder.exists() and not overwrite:
-        raise ValueError(
-            "Expected `folder` not to exist yet. "
-            f"Received: folder={str(folder)!r}. Pass `overwrite=True` to "
-            "replace it."
-        )
+    require_new(folder, overwrite)
     tensors = {}
     for path, layer in layers.items():
         tensors.update(_states(path, layer))
@@ -158,24 +153,7 @@ def save(
             path: fingerprint(x, adapters_of(x)) for path, x in layers.items()
         },
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
-    )
-    try:
-        temporary.chmod(0o755)
-        safetensors.numpy.save_file(arrays, temporary / WEIGHTS_NAME)
-        text = json.dumps(config, indent=2) + "\n"
-        (temporary / CONFIG_NAME).write_text(text)
-        if folder.exists():
-            old = temporary.with_name(f"{temporary.name}-old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
 def _plain(variable):
