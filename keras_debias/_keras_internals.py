@@ -162,6 +162,16 @@ def carried_mask(tensor):
     return get_keras_mask(tensor)
 
 
+def carry_mask(tensor, mask) -> None:
+    """Attaches a mask to a tensor, as a layer does to its output.
+
+    `set_keras_mask`: see `carried_mask`.
+    """
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
+
+
 def hub_import_map(model: keras.Model) -> list[tuple] | None:
     """How KerasHub would fill a model from a Hugging Face checkpoint.
 

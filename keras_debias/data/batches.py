@@ -79,6 +79,10 @@ class Batches(keras.utils.PyDataset):
         with_index: bool. Whether inputs come as
             `{"inputs": x, "index": i}`, and `"groups"` where there are some.
             Defaults to `False`.
+        shard: pair of ints `(number, count)`. Which of how many equal parts
+            of each batch to give, for one of several processes. The last
+            parts of a small batch are smaller; one without any row gets a
+            row in place of it, with the index -1. Defaults to `(0, 1)`.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
@@ -97,6 +101,7 @@ class Batches(keras.utils.PyDataset):
         steps=None,
         preprocess=None,
         with_index=False,
+        shard=(0, 1),
     ):
         super().__init__()
         self.x, self.y = to_arrays(x), None if y is None else to_arrays(y)
@@ -116,6 +121,7 @@ class Batches(keras.utils.PyDataset):
         self.steps = steps
         self.preprocess = preprocess
         self.with_index = with_index
+        self.shard = shard
         self._order = (None, None)
 
     @property
@@ -145,6 +151,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         rows = self.rows_of(index)
+        number, count = self.shard
+        size = -(-len(rows) // count)
+        part = rows[number * size : (number + 1) * size]
+        is_empty = not len(part)
+        rows = rows[:1] if is_empty else part
         x, y = take(self.x, rows), None
         if self.y is not None:
             y = take(self.y, rows)
@@ -155,7 +166,8 @@ class Batches(keras.utils.PyDataset):
             self.preprocess, x, y, sample_weight
         )
         if self.with_index:
-            x = {"inputs": x, "index": rows.astype("int32")}
+            numbers = np.full_like(rows, -1) if is_empty else rows
+            x = {"inputs": x, "index": numbers.astype("int32")}
             if self.groups is not None:
                 x["groups"] = self.groups[rows]
             if self.features is not None:

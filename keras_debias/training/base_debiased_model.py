@@ -89,6 +89,11 @@ class BaseDebiasedModel(NetworkWrapper):
         """The regularizers, in the order given."""
         return self.regularization.members
 
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of each batch trains in this process, of how many."""
+        return 0, 1
+
     # The objectives.
 
     def compile(

@@ -32,6 +32,12 @@ class DebiasedModel(BackendDebiasedModel):
     outputs join the update after the projections; their teacher is the
     network itself with its adapters switched off.
 
+    On torch, after `torch.distributed.init_process_group()`, `fit` trains in
+    all processes as one would: `batch_size` is that of all of them together,
+    arrays and Splits are divided among them, a dataset must yield each
+    process its own batches, and all have the same weights and logs. On jax,
+    set a `keras.distribution` before the network is made.
+
     Args:
         model: a built `keras.Model`: a KerasHub task, or a functional,
             sequential or subclassed model; with adapters or without.

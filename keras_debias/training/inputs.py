@@ -115,6 +115,8 @@ class Inputs:
             steps=steps,
             preprocess=preprocess,
             with_index=with_index,
+            # Evaluation is of all rows, in every process.
+            shard=model.shard if with_index else (0, 1),
         )
         self.steps = None
 

@@ -39,6 +39,10 @@ class NetworkWrapper(keras.Model):
         """Generates text with the network, a KerasHub causal LM."""
         return self.model.generate(*args, **kwargs)
 
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """What must run before all other callbacks of `fit`."""
+        return []
+
     # Keras' own methods, with our inputs.
 
     def fit(
@@ -110,7 +114,7 @@ class NetworkWrapper(keras.Model):
             validation_steps = validation.steps
         if train.batches is not None:
             callbacks.insert(0, EpochOrder(train.batches))
-        callbacks.append(StopAtNonFinite())
+        callbacks = [*self.own_callbacks(), *callbacks, StopAtNonFinite()]
         history = super().fit(
             train.dataset,
             epochs=epochs,
