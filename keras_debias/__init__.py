@@ -17,6 +17,7 @@ from keras_debias import metrics
 from keras_debias import presets
 from keras_debias import projections
 from keras_debias import regularizers
+from keras_debias.audit import audit  # hides the room of that name
 from keras_debias.evaluation import evaluate
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "adapters",
     "analysis",
+    "audit",
     "calibrate",
     "callbacks",
     "data",

@@ -1,0 +1,149 @@
+"""All features of a split, and which rows have them."""
+
+import dataclasses
+
+import numpy as np
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+
+from keras_debias.audit import image_measures
+from keras_debias.audit import text_measures
+from keras_debias.audit.feature import Feature
+from keras_debias.audit.fields import field_values
+from keras_debias.data.checks import is_text
+
+
+@dataclasses.dataclass
+class Extraction:
+    """What was read from the inputs.
+
+    Attributes:
+        features: list of `Feature`.
+        presence: sparse matrix of shape `(n, features)` of zeros and ones.
+        partial: dict from the name of a partial input to what a probe sees
+            of it: sparse counts, or a dense array of measures.
+    """
+
+    features: list[Feature]
+    presence: sparse.csc_matrix
+    partial: dict
+
+
+def extract(split, fields: dict, min_count: int) -> Extraction:
+    """Reads all features that at least `min_count` rows have, and not all."""
+    column, name = next(iter(fields.items()))
+    if is_text(field_values(split, column)):
+        found = _text_features(split, fields, min_count)
+    else:
+        found = _image_features(field_values(split, column), name)
+    features, presence, partial = found
+    counts = np.asarray(presence.sum(axis=0)).ravel()
+    kept = np.flatnonzero((counts >= min_count) & (counts < len(split)))
+    if not len(kept):
+        raise ValueError(
+            "Expected at least one feature that `min_count` rows have and "
+            f"that not all have. Received: {len(split)} rows, "
+            f"min_count={min_count}, and the most frequent of "
+            f"{len(features)} features in {counts.max(initial=0):.0f} rows. "
+            "Audit more rows, or lower `min_count`."
+        )
+    return Extraction(
+        [features[i] for i in kept], presence.tocsc()[:, kept], partial
+    )
+
+
+def _text_features(split, fields, min_count):
+    rows = {c: text_measures.tokens(field_values(split, c)) for c in fields}
+    features, blocks, partial, simple = [], [], {}, []
+    for column, field in fields.items():
+        vectorizer = CountVectorizer(analyzer=list, binary=True, min_df=1)
+        try:
+            counts = vectorizer.fit_transform(rows[column])
+        except ValueError:
+            continue  # no token at all
+        often = np.asarray(counts.sum(axis=0)).ravel() >= min_count
+        names = vectorizer.get_feature_names_out()[often]
+        counts = counts[:, often]
+        features += [
+            Feature(field, "token", column, token=str(token)) for token in names
+        ]
+        blocks.append(counts)
+        if len(fields) > 1 and counts.shape[1]:
+            partial[f"{field} only"] = counts.astype("float64")
+        for measure in text_measures.SINGLE:
+            simple.append(
+                (
+                    Feature(field, measure, column),
+                    text_measures.single_measure(measure, rows[column]),
+                )
+            )
+    if len(fields) == 2:
+        (first, _), (second, field) = fields.items()
+        for measure in text_measures.PAIR:
+            simple.append(
+                (
+                    Feature(field, measure, second),
+                    text_measures.pair_measure(
+                        measure, rows[first], rows[second]
+                    ),
+                )
+            )
+    chosen, block = _binarized(simple, text_measures.QUARTERED)
+    partial["simple features only"] = _measured(simple)
+    presence = sparse.hstack([*blocks, block], format="csc")
+    return features + chosen, presence, partial
+
+
+def _image_features(images, field):
+    simple = [
+        (Feature(field, name), values)
+        for name, values in image_measures.measures(images).items()
+    ]
+    chosen, presence = _binarized(simple, image_measures.QUARTERED)
+    return chosen, presence, {"colour and brightness only": _measured(simple)}
+
+
+def _binarized(simple, quartered):
+    """Yes-or-no features of measures, and a sparse matrix of them."""
+    features, columns = [], []
+    for plain, values in simple:
+        for low, high in _ranges(plain.measure, values, quartered):
+            feature = dataclasses.replace(plain, low=low, high=high)
+            features.append(feature)
+            columns.append(feature.within(values))
+    return features, sparse.csc_matrix(np.stack(columns, 1).astype("float64"))
+
+
+def _ranges(measure, values, quartered):
+    """The ranges of a measure that are worth a feature."""
+    if measure.startswith("hue"):
+        width = 1 / image_measures.HUES
+        yield from (
+            (i * width, (i + 1) * width) for i in range(image_measures.HUES)
+        )
+        return
+    if measure not in quartered:
+        yield 1.0, None
+        return
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return
+    low, high = np.quantile(known, [0.25, 0.75])
+    if low < high:
+        yield None, float(low)
+        yield float(high), None
+    if measure == "overlap" and high < 1.0:
+        yield 1.0, None
+
+
+def _measured(simple) -> np.ndarray:
+    """Measures as columns; an angle as a point on the circle."""
+    columns = []
+    for feature, values in simple:
+        if feature.measure.startswith("hue"):
+            angle = 2 * np.pi * values
+            parts = [np.cos(angle), np.sin(angle)]
+        else:
+            parts = [values]
+        columns += [np.nan_to_num(part) for part in parts]
+    return np.stack(columns, axis=1)
