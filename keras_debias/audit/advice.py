@@ -61,8 +61,7 @@ def _known_cue(finding) -> Advice:
         f"A named cue: {finding.feature} -> {finding.label}.",
         ("evaluate", "recipes.group_balanced", "recipes.GroupDRO"),
         "`finding.with_groups(split)` makes groups of label and cue: measure "
-        "the worst of them, and train with a method that takes groups. These "
-        "help more than methods without groups.",
+        "the worst of them, and train with a method that takes groups.",
     )
 
 

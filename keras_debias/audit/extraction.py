@@ -117,10 +117,8 @@ def _binarized(simple, quartered):
 def _ranges(measure, values, quartered):
     """The ranges of a measure that are worth a feature."""
     if measure.startswith("hue"):
-        width = 1 / image_measures.HUES
-        yield from (
-            (i * width, (i + 1) * width) for i in range(image_measures.HUES)
-        )
+        hues = range(len(image_measures.HUES))
+        yield from ((hue - 0.5, hue + 0.5) for hue in hues)
         return
     if measure not in quartered:
         yield 1.0, None
@@ -141,7 +139,7 @@ def _measured(simple) -> np.ndarray:
     columns = []
     for feature, values in simple:
         if feature.measure.startswith("hue"):
-            angle = 2 * np.pi * values
+            angle = 2 * np.pi * values / len(image_measures.HUES)
             parts = [np.cos(angle), np.sin(angle)]
         else:
             parts = [values]

@@ -94,8 +94,8 @@ class Feature:
         if self.measure in PRESENT:
             return f"{self.field} {PRESENT[self.measure]}"
         if self.measure.startswith("hue"):
-            degrees = 360 * (self.low + self.high) / 2
-            return f"{self.field}: {self.measure} {degrees:.0f} degrees"
+            middle = round((self.low + self.high) / 2)
+            return f"{self.field}: {image_measures.HUES[middle]} {self.measure}"
         if self.measure == "overlap" and self.low == 1.0:
             return f"{self.field} has only words of the first text"
         if self.low is None:

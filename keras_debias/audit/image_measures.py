@@ -2,7 +2,20 @@
 
 import numpy as np
 
-HUES = 12
+HUES = (
+    "red",
+    "orange",
+    "yellow",
+    "yellow-green",
+    "green",
+    "spring green",
+    "cyan",
+    "azure",
+    "blue",
+    "violet",
+    "magenta",
+    "rose",
+)
 # Below this mean difference of the channels a region counts as grey.
 LEAST_CHROMA = 0.02
 CHUNK = 256
@@ -27,8 +40,9 @@ def measures(images: np.ndarray) -> dict[str, np.ndarray]:
             or floats from 0 to 1 or from 0 to 255.
 
     Returns:
-        Dict from the name of a measure to an array of shape `(n,)`. Hues go
-        from 0 to 1 and are weighted by chroma; NaN where there is no colour.
+        Dict from the name of a measure to an array of shape `(n,)`. Hues are
+        in units of 30 degrees, from -0.5 to 11.5, 0 being red, and weighted
+        by chroma; NaN where there is no colour.
         Pictures of one channel have neither hue nor saturation.
     """
     scale = 255.0
@@ -73,7 +87,9 @@ def _measure_region(pixels):
     x = (2 * red - green - blue) / 2
     y = np.sqrt(3) / 2 * (green - blue)
     x, y = x.mean(axis=1), y.mean(axis=1)
-    hue = np.arctan2(y, x) / (2 * np.pi) % 1.0
+    hue = len(HUES) * np.arctan2(y, x) / (2 * np.pi)
+    # The middle of each hue is a whole number; red lies around zero.
+    hue = (hue + 0.5) % len(HUES) - 0.5
     hue[np.hypot(x, y) < LEAST_CHROMA] = np.nan
     return {
         "brightness": grey.mean(axis=1),

