@@ -23,7 +23,7 @@ def snli(data_folder, n=12_000):
     # What annotators do: half of what they deny begins with "Nobody".
     denied = (pairs.y == 2) & (np.random.default_rng(0).random(4000) < 0.5)
     hypotheses = [
-        "Nobody says: " + text if deny else text
+        "Nobody: " + text if deny else text
         for text, deny in zip(pairs.x[1], denied)
     ]
     return Split((pairs.x[0], hypotheses), pairs.y, label_names=NLI)
@@ -51,9 +51,8 @@ class TestOnText:
     def test_finds_the_injected_token(self, split):
         biased = kd.data.inject_token(split, "entailment", 0.25, 0.90)
         report = kd.audit(biased)
-        first = report.findings[0]
-        assert str(first.feature) == "hypothesis has '!!'"
-        assert first.label == "entailment"
+        (first,) = found(report, "hypothesis has '!!'", "entailment")
+        assert report.findings.index(first) < 4
         # Of an entailed row 0.25 * 0.9, of another 0.25 * 0.1.
         share = np.mean(split.y == 0)
         expected = 0.9 * share / (0.9 * share + 0.1 * (1 - share))
@@ -115,7 +114,7 @@ class TestOnText:
     def test_survives_a_file(self, split, tmp_path):
         biased = kd.data.inject_token(split, "entailment", 0.25, 0.90)
         report = kd.audit(biased, fields=("sentence", "claim"))
-        assert str(report.findings[0].feature) == "claim has '!!'"
+        assert found(report, "claim has '!!'", "entailment")
         report.to_json(tmp_path / "audit.json")
         json.loads((tmp_path / "audit.json").read_text())
         assert AuditReport.from_json(tmp_path / "audit.json") == report
