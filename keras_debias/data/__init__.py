@@ -1,6 +1,7 @@
 """Data: splits with groups, named sets, shortcuts put in on purpose."""
 
 from keras_debias.data import sources
+from keras_debias.data.balanced_sampler import BalancedSampler
 from keras_debias.data.bias_injection import inject_token
 from keras_debias.data.class_imbalance import subsample_classes
 from keras_debias.data.colored_digits import colored_digits
@@ -12,11 +13,14 @@ from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
 from keras_debias.data.waterbirds import waterbirds
+from keras_debias.data.weighted_sampler import WeightedSampler
 
 __all__ = [
+    "BalancedSampler",
     "Groups",
     "Split",
     "colored_digits",
+    "WeightedSampler",
     "generated_nli",
     "generated_overlap",
     "inject_token",

@@ -79,6 +79,9 @@ class Batches(keras.utils.PyDataset):
         with_index: bool. Whether inputs come as
             `{"inputs": x, "index": i}`, and `"groups"` where there are some.
             Defaults to `False`.
+        sampler: function of a `numpy.random.Generator` to an int array
+            `(n,)`, the rows of one pass in their order, such as a
+            `BalancedSampler`; or `None`. Takes the place of `shuffle`.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
@@ -97,6 +100,7 @@ class Batches(keras.utils.PyDataset):
         steps=None,
         preprocess=None,
         with_index=False,
+        sampler=None,
     ):
         super().__init__()
         self.x, self.y = to_arrays(x), None if y is None else to_arrays(y)
@@ -116,6 +120,7 @@ class Batches(keras.utils.PyDataset):
         self.steps = steps
         self.preprocess = preprocess
         self.with_index = with_index
+        self.sampler = sampler
         self._order = (None, None)
 
     @property
@@ -124,13 +129,31 @@ class Batches(keras.utils.PyDataset):
 
     def order(self, number: int) -> np.ndarray:
         """The order of the rows in one pass over them."""
-        if not self.shuffle:
+        if not self.shuffle and self.sampler is None:
             return np.arange(self.rows)
         key, order = self._order
         if key != (self.seed, number):
             generator = np.random.default_rng([self.seed, number])
-            order = generator.permutation(self.rows)
+            if self.sampler is None:
+                order = generator.permutation(self.rows)
+            else:
+                order = self._check_order(self.sampler(generator))
             self._order = ((self.seed, number), order)
+        return order
+
+    def _check_order(self, order) -> np.ndarray:
+        order = np.asarray(order)
+        if order.shape != (self.rows,) or order.dtype.kind not in "iu":
+            raise ValueError(
+                f"Expected `sampler` to return {self.rows} row indices, as "
+                f"many as there are rows. Received: shape {order.shape}, "
+                f"dtype {order.dtype}. Was it made for other data?"
+            )
+        if order.min() < 0 or order.max() >= self.rows:
+            raise ValueError(
+                f"Expected `sampler` to return rows from 0 to {self.rows - 1}."
+                f" Received: rows from {order.min()} to {order.max()}"
+            )
         return order
 
     def rows_of(self, index: int) -> np.ndarray:

@@ -54,6 +54,7 @@ class Inputs:
         class_weight: dict from class to weight, or `None`.
         steps: int or `None`. Batches an epoch.
         with_index: bool. Whether batches carry sample indices and groups.
+        sampler: see `Batches`, or `None`.
 
     Attributes:
         dataset: what to hand to Keras as `x`.
@@ -72,6 +73,7 @@ class Inputs:
         class_weight=None,
         steps=None,
         with_index=False,
+        sampler=None,
     ):
         self.batches = None
         self.steps, self.class_weight = steps, class_weight
@@ -82,6 +84,11 @@ class Inputs:
                     "Expected `y` and `sample_weight` inside the batches of a "
                     f"dataset. Received: x={type(x).__name__} and "
                     f"y={type(y).__name__}"
+                )
+            if sampler is not None:
+                raise ValueError(
+                    "Expected rows (a `Split` or arrays) with `sampler`. "
+                    f"Received: x={type(x).__name__}, which yields batches"
                 )
             self.dataset = self._wrap(x, preprocess)
             return
@@ -115,6 +122,7 @@ class Inputs:
             steps=steps,
             preprocess=preprocess,
             with_index=with_index,
+            sampler=sampler,
         )
         self.steps = None
 
