@@ -1,5 +1,6 @@
 """Recipes: methods as one call, from training data to a trained model."""
 
+from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.cross_mistakes import CrossMistakes
@@ -14,6 +15,7 @@ from keras_debias.recipes.token_cue import TokenCue
 from keras_debias.recipes.trainer import Trainer
 
 __all__ = [
+    "AuditCue",
     "BalancedSampling",
     "Budget",
     "CrossMistakes",
