@@ -59,9 +59,10 @@ def advise(report) -> tuple[Advice, ...]:
 def _known_cue(finding) -> Advice:
     return Advice(
         f"A named cue: {finding.feature} -> {finding.label}.",
-        ("evaluate", "recipes.group_balanced", "recipes.GroupDRO"),
+        ("evaluate", "recipes.BalancedSampling", "recipes.AuditCue"),
         "`finding.with_groups(split)` makes groups of label and cue: measure "
-        "the worst of them, and train with a method that takes groups.",
+        "the worst of them, and train on them in equal parts; "
+        "`BalancedSampling(groups=AuditCue())` does both steps.",
     )
 
 
@@ -69,7 +70,7 @@ def _partial_input(probe) -> Advice:
     return Advice(
         f"{probe.name}: {100 * probe.accuracy:.1f} % instead of "
         f"{100 * probe.majority:.1f} %.",
-        ("recipes.Reweighting", "recipes.LearnedMixin"),
+        ("recipes.JTT", "callbacks.OODEvaluation"),
         "A model of this part of the input can say which rows are easy "
         "without the rest; these methods give them less weight.",
     )

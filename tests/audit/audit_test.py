@@ -1,6 +1,8 @@
+import dataclasses
 import importlib
 import json
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import scipy.stats
 import keras_debias as kd
 from keras_debias.audit import AuditReport
 from keras_debias.audit import Feature
+from keras_debias.audit.advice import advise
 from keras_debias.audit.association import associations
 from keras_debias.data import Split
 
@@ -308,3 +311,22 @@ def test_other_inputs():
     assert report.findings[0].feature.present(Split(texts, [1, 0] * 50)).any()
     with pytest.raises(ValueError, match="no field"):
         report.findings[0].feature.present(Split({"name": ["a"]}, [0]))
+
+
+def test_the_advice_names_what_there_is(split):
+    """Every piece of advice that can be given, by reports made for it."""
+    few = {"label=a, cue=yes": 3, "label=a, cue=no": 97}
+    report = kd.audit(kd.data.inject_token(split, "entailment", 0.25, 0.90))
+    reports = [
+        report,
+        dataclasses.replace(report, findings=(), probes=()),
+        dataclasses.replace(report, groups=few),
+        dataclasses.replace(
+            report, label_counts={"a": 1, "b": report.n - 1}, findings=()
+        ),
+    ]
+    given = [advice for r in reports for advice in advise(r)]
+    assert len({advice.finding.split(":")[0] for advice in given}) == 5
+    for advice in given:
+        for method in advice.methods:
+            assert callable(operator.attrgetter(method)(kd)), method
