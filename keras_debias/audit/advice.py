@@ -71,8 +71,9 @@ def _partial_input(probe) -> Advice:
         f"{probe.name}: {100 * probe.accuracy:.1f} % instead of "
         f"{100 * probe.majority:.1f} %.",
         ("recipes.JTT", "callbacks.OODEvaluation"),
-        "A model of this part of the input can say which rows are easy "
-        "without the rest; these methods give them less weight.",
+        "A model can go this far without the rest of the input. JTT weighs up "
+        "the rows that a first model gets wrong; test sets in which the part "
+        "says nothing show whether it helped.",
     )
 
 
