@@ -189,7 +189,7 @@ def compare(
         list(methods),
         runs,
         errors,
-        {**configuration, "methods": settings, "environment": environment()},
+        configuration,
     )
 
 
@@ -240,6 +240,7 @@ def _run(
         seconds=seconds,
         seconds_per_update=trainer.seconds / max(trainer.updates, 1),
         peak_memory=memory.bytes,
+        environment=environment(),
     )
 
 

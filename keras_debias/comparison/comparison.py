@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -56,14 +57,26 @@ class Comparison:
         self.configuration = dict(configuration or {})
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> "Comparison":
+    def load(
+        cls,
+        folder: str | os.PathLike,
+        methods: Iterable[str] | None = None,
+    ) -> "Comparison":
         """Reads the finished runs that `compare` kept in a folder.
+
+        Args:
+            folder: path of the folder.
+            methods: names in the order wanted, those that have no run left
+                out. Defaults to `None`: all, in the order they came.
 
         Raises:
             ValueError: If `folder` is none of `compare`.
         """
         store = RunFolder(folder)
-        methods = store.methods()
+        known = store.methods()
+        if methods is None:
+            methods = known
+        methods = [name for name in methods if name in known]
         runs = [
             run
             for seed in store.seeds(methods)

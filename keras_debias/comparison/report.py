@@ -70,6 +70,11 @@ def page(comparison) -> str:
     if notes:
         parts += ["<h2>Notes of the methods</h2>", _json(notes)]
     settings = {run.method: run.settings for run in comparison.runs}
+    environments = []
+    for run in comparison.runs:
+        if run.environment not in environments:
+            environments.append(run.environment)
+    parts += ["<h2>Versions and machine</h2>", _json(environments)]
     parts += [
         "<h2>Configuration</h2>",
         _json({"methods": settings, **comparison.configuration}),

@@ -20,6 +20,7 @@ class Run:
         seconds_per_update: float.
         peak_memory: int, bytes: the highest resident memory of the process
             during the run (host memory; a device's is not included).
+        environment: dict of versions, backend and machine.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Run:
     seconds: float
     seconds_per_update: float
     peak_memory: int
+    environment: dict
 
     def to_dict(self) -> dict:
         """Returns the run as JSON would hold it, without predictions."""

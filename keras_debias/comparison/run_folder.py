@@ -40,7 +40,7 @@ class RunFolder:
                     f", or an empty one. Received: folder={str(self.path)!r}, "
                     "which holds other JSON files. Name another folder."
                 )
-            known = {}
+            known = []
         else:
             kept = json.loads(file.read_text(encoding="utf-8"))
             old, known = kept["configuration"], kept["methods"]
@@ -56,21 +56,19 @@ class RunFolder:
                     f"whose comparison differs in {differing}. Name another "
                     "folder, or remove this one."
                 )
-            changed = [
-                name
-                for name, settings in methods.items()
-                if known.get(name, settings) != settings
-            ]
-            if changed:
+        for values in self._finished():
+            name = values["method"]
+            if methods.get(name, values["settings"]) != values["settings"]:
                 raise ValueError(
-                    f"Expected the settings of the methods {changed} that the "
+                    f"Expected the settings of the method {name!r} that the "
                     f"folder's results were made with. Received: folder="
                     f"{str(self.path)!r} and others. Give the method another "
                     "name, or remove its results."
                 )
         content = {
             "configuration": configuration,
-            "methods": {**known, **methods},
+            # In order; another process may be at work on other methods.
+            "methods": list(dict.fromkeys([*known, *methods])),
         }
         self._write(file, content)
 
@@ -82,7 +80,13 @@ class RunFolder:
                 f"Expected a folder that `kd.compare` made, with a file "
                 f"{CONFIGURATION}. Received: folder={str(self.path)!r}"
             )
-        return list(json.loads(file.read_text(encoding="utf-8"))["methods"])
+        names = json.loads(file.read_text(encoding="utf-8"))["methods"]
+        finished = [values["method"] for values in self._finished()]
+        return list(dict.fromkeys([*names, *finished]))
+
+    def _finished(self) -> list[dict]:
+        files = sorted(self.path.glob("*-seed*.json"))
+        return [json.loads(f.read_text(encoding="utf-8")) for f in files]
 
     def configuration(self) -> dict:
         file = self.path / CONFIGURATION

@@ -42,7 +42,9 @@ class BalancedSampler:
         self.rows = len(ids)
         self.cells = cells
 
-    def __call__(self, generator: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, generator: np.random.Generator, number: int = 0
+    ) -> np.ndarray:
         chosen = generator.integers(0, len(self.cells), self.rows)
         order = np.empty(self.rows, dtype="int64")
         for number, cell in enumerate(self.cells):

@@ -79,9 +79,10 @@ class Batches(keras.utils.PyDataset):
         with_index: bool. Whether inputs come as
             `{"inputs": x, "index": i}`, and `"groups"` where there are some.
             Defaults to `False`.
-        sampler: function of a `numpy.random.Generator` to an int array
-            `(n,)`, the rows of one pass in their order, such as a
-            `BalancedSampler`; or `None`. Takes the place of `shuffle`.
+        sampler: function of a `numpy.random.Generator` and the number of the
+            pass to an int array `(n,)`, the rows of that pass in their order,
+            such as a `BalancedSampler`; or `None`. Takes the place of
+            `shuffle`.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
@@ -137,7 +138,7 @@ class Batches(keras.utils.PyDataset):
             if self.sampler is None:
                 order = generator.permutation(self.rows)
             else:
-                order = self._check_order(self.sampler(generator))
+                order = self._check_order(self.sampler(generator, number))
             self._order = ((self.seed, number), order)
         return order
 

@@ -33,6 +33,8 @@ class WeightedSampler:
             )
         self.probabilities = weights / weights.sum()
 
-    def __call__(self, generator: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self, generator: np.random.Generator, number: int = 0
+    ) -> np.ndarray:
         rows = len(self.probabilities)
         return generator.choice(rows, rows, p=self.probabilities)

@@ -46,3 +46,15 @@ def check_table(values, name, ndim) -> np.ndarray:
             f"{int((~np.isfinite(table)).sum())} of {table.size} values"
         )
     return table
+
+
+def table_weight(objective, name, table):
+    """Keeps values of all training rows as a weight that does not train."""
+    return objective.add_weight(
+        name=name,
+        shape=table.shape,
+        initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+            table, dtype=dtype
+        ),
+        trainable=False,
+    )

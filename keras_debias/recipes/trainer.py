@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_debias.adapters import apply
+from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.evaluation.outputs import check_outputs
 from keras_debias.evaluation.outputs import probabilities
@@ -200,3 +201,41 @@ class Trainer:
             split.x, batch_size=self.budget.batch_size, verbose=0
         )
         return probabilities(check_outputs(outputs, len(split), "training"))
+
+    def features(self, model, split: Split) -> tuple:
+        """The last layer of a model's network, and what goes into it.
+
+        Returns:
+            `(head, features)`: a `keras.layers.Dense`, and a float array of
+            shape `(n, width)`.
+
+        Raises:
+            ValueError: If the network is not functional or sequential, or
+                does not end in a `Dense` layer without activation.
+        """
+        network = model.model
+        head = network.layers[-1] if network.layers else None
+        linear = (
+            isinstance(head, keras.layers.Dense)
+            and head.use_bias
+            and head.activation is keras.activations.linear
+        )
+        try:
+            encoder = keras.Model(network.inputs, head.input)
+        except (AttributeError, ValueError, TypeError):
+            linear = False
+        if not linear:
+            raise ValueError(
+                "Expected a functional or sequential network that ends in a "
+                "`Dense` layer with a bias and without activation. Received: "
+                f"{network.name!r}, which ends in {head!r}"
+            )
+        data = Batches(
+            split.x,
+            batch_size=self.budget.batch_size,
+            preprocess=None
+            if model.preprocessor is None
+            else network.preprocess_samples,
+        )
+        found = np.asarray(encoder.predict(data, verbose=0), "float32")
+        return head, found.reshape(len(split), -1)

@@ -66,7 +66,7 @@ class NetworkWrapper(keras.Model):
         Raw strings go through the preprocessor of a KerasHub task. Arrays
         and Splits are shuffled, as a function of the seed and the epoch, or
         drawn by a `sampler` such as `kd.data.BalancedSampler`, a function of
-        a random generator to the rows of one pass.
+        a random generator and the number of the pass to its rows.
 
         Raises:
             ValueError: If nothing trains, labels do not fit the network, an
