@@ -50,6 +50,9 @@ METHODS = {
     # Without group labels.
     "JTT_6": kd.recipes.JTT(upweight=6.0),
     "JTT_20": kd.recipes.JTT(upweight=20.0),
+    "LfF": kd.recipes.LearningFromFailure(),
+    "REW_color": kd.recipes.Reweighting(kd.recipes.SimpleFeatures()),
+    "LM_color": kd.recipes.LearnedMixin(kd.recipes.SimpleFeatures()),
     "balanced_cross_mistakes": kd.recipes.BalancedSampling(
         groups=kd.recipes.CrossMistakes()
     ),

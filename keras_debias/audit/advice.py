@@ -70,10 +70,10 @@ def _partial_input(probe) -> Advice:
     return Advice(
         f"{probe.name}: {100 * probe.accuracy:.1f} % instead of "
         f"{100 * probe.majority:.1f} %.",
-        ("recipes.JTT", "callbacks.OODEvaluation"),
-        "A model can go this far without the rest of the input. JTT weighs up "
-        "the rows that a first model gets wrong; test sets in which the part "
-        "says nothing show whether it helped.",
+        ("recipes.Reweighting", "recipes.LearnedMixin"),
+        "A model can go this far without the rest of the input. These take "
+        "such a model, `BagOfWords()` or `SimpleFeatures()`, as `bias_only` "
+        "and give the rows that it knows less weight.",
     )
 
 

@@ -31,11 +31,10 @@ class Extraction:
 
 def extract(split, fields: dict, min_count: int) -> Extraction:
     """Reads all features that at least `min_count` rows have, and not all."""
-    column, name = next(iter(fields.items()))
-    if is_text(field_values(split, column)):
+    if is_text(field_values(split, next(iter(fields)))):
         found = _text_features(split, fields, min_count)
     else:
-        found = _image_features(field_values(split, column), name)
+        found = _image_features(split, fields)
     features, presence, partial = found
     counts = np.asarray(presence.sum(axis=0)).ravel()
     kept = np.flatnonzero((counts >= min_count) & (counts < len(split)))
@@ -52,11 +51,59 @@ def extract(split, fields: dict, min_count: int) -> Extraction:
     )
 
 
+def measured(split, fields: dict) -> np.ndarray:
+    """All simple features of a split as numbers, without any word.
+
+    Args:
+        split: `Split` of texts or pictures.
+        fields: dict from column to name, see `fields_of`.
+
+    Returns:
+        Array of shape `(n, measures)`.
+    """
+    return _as_columns(_simple(split, fields))
+
+
+def _simple(split, fields, rows=None):
+    """Pairs of a feature without range, and its values."""
+    column, name = next(iter(fields.items()))
+    values = field_values(split, column)
+    if not is_text(values):
+        return [
+            (Feature(name, measure), found)
+            for measure, found in image_measures.measures(values).items()
+        ]
+    if rows is None:
+        rows = _tokens(split, fields)
+    simple = [
+        (
+            Feature(field, measure, column),
+            text_measures.single_measure(measure, rows[column]),
+        )
+        for column, field in fields.items()
+        for measure in text_measures.SINGLE
+    ]
+    if len(fields) == 2:
+        (first, _), (second, field) = fields.items()
+        simple += [
+            (
+                Feature(field, measure, second),
+                text_measures.pair_measure(measure, rows[first], rows[second]),
+            )
+            for measure in text_measures.PAIR
+        ]
+    return simple
+
+
+def _tokens(split, fields):
+    return {c: text_measures.tokens(field_values(split, c)) for c in fields}
+
+
 def _text_features(split, fields, min_count):
-    rows = {c: text_measures.tokens(field_values(split, c)) for c in fields}
-    features, blocks, partial, simple = [], [], {}, []
+    rows = _tokens(split, fields)
+    features, blocks, partial = [], [], {}
     for column, field in fields.items():
-        vectorizer = CountVectorizer(analyzer=list, binary=True, min_df=1)
+        vectorizer = CountVectorizer(analyzer=list, binary=True)
         try:
             counts = vectorizer.fit_transform(rows[column])
         except ValueError:
@@ -70,37 +117,18 @@ def _text_features(split, fields, min_count):
         blocks.append(counts)
         if len(fields) > 1 and counts.shape[1]:
             partial[f"{field} only"] = counts.astype("float64")
-        for measure in text_measures.SINGLE:
-            simple.append(
-                (
-                    Feature(field, measure, column),
-                    text_measures.single_measure(measure, rows[column]),
-                )
-            )
-    if len(fields) == 2:
-        (first, _), (second, field) = fields.items()
-        for measure in text_measures.PAIR:
-            simple.append(
-                (
-                    Feature(field, measure, second),
-                    text_measures.pair_measure(
-                        measure, rows[first], rows[second]
-                    ),
-                )
-            )
+    simple = _simple(split, fields, rows)
     chosen, block = _binarized(simple, text_measures.QUARTERED)
-    partial["simple features only"] = _measured(simple)
+    partial["simple features only"] = _as_columns(simple)
     presence = sparse.hstack([*blocks, block], format="csc")
     return features + chosen, presence, partial
 
 
-def _image_features(images, field):
-    simple = [
-        (Feature(field, name), values)
-        for name, values in image_measures.measures(images).items()
-    ]
+def _image_features(split, fields):
+    simple = _simple(split, fields)
     chosen, presence = _binarized(simple, image_measures.QUARTERED)
-    return chosen, presence, {"colour and brightness only": _measured(simple)}
+    partial = {"colour and brightness only": _as_columns(simple)}
+    return chosen, presence, partial
 
 
 def _binarized(simple, quartered):
@@ -134,7 +162,7 @@ def _ranges(measure, values, quartered):
         yield 1.0, None
 
 
-def _measured(simple) -> np.ndarray:
+def _as_columns(simple) -> np.ndarray:
     """Measures as columns; an angle as a point on the circle."""
     columns = []
     for feature, values in simple:

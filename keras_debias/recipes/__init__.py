@@ -21,6 +21,7 @@ from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.reweighting import Reweighting
+from keras_debias.recipes.simple_features import SimpleFeatures
 from keras_debias.recipes.token_cue import TokenCue
 from keras_debias.recipes.trainer import Trainer
 
@@ -43,6 +44,7 @@ __all__ = [
     "LearningFromFailure",
     "Recipe",
     "Reweighting",
+    "SimpleFeatures",
     "TokenCue",
     "Trainer",
     "agreement",
