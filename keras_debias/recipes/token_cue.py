@@ -79,6 +79,7 @@ class TokenCue(GroupInference):
         best = int(statistic.argmax())
         freedom = len(np.unique(train.y)) - 1
         p = chi2_distribution.sf(statistic[best], freedom) * len(names)
+        p = min(p, 1.0)
         if p > self.level:
             raise ValueError(
                 "Expected a token that says more about the label than "
