@@ -19,6 +19,7 @@ from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias.audit import audit  # hides the room of that name
 from keras_debias.comparison import compare
 from keras_debias.evaluation import evaluate
 from keras_debias.training import DebiasedModel
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "adapters",
     "analysis",
+    "audit",
     "calibrate",
     "callbacks",
     "compare",

@@ -1,5 +1,6 @@
 """Recipes: methods as one call, from training data to a trained model."""
 
+from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.budget import Budget
@@ -20,10 +21,12 @@ from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.reweighting import Reweighting
+from keras_debias.recipes.simple_features import SimpleFeatures
 from keras_debias.recipes.token_cue import TokenCue
 from keras_debias.recipes.trainer import Trainer
 
 __all__ = [
+    "AuditCue",
     "BagOfWords",
     "BalancedSampling",
     "Budget",
@@ -41,6 +44,7 @@ __all__ = [
     "LearningFromFailure",
     "Recipe",
     "Reweighting",
+    "SimpleFeatures",
     "TokenCue",
     "Trainer",
     "agreement",
