@@ -68,8 +68,8 @@ METHODS = {
     "balanced, cross mistakes": kd.recipes.BalancedSampling(
         groups=kd.recipes.CrossMistakes()
     ),
-    "balanced, token cue": kd.recipes.BalancedSampling(
-        groups=kd.recipes.TokenCue()
+    "balanced, audit cue": kd.recipes.BalancedSampling(
+        groups=kd.recipes.AuditCue()
     ),
 }
 

@@ -28,7 +28,7 @@ OF_TEXTS = {
     "LM": R.LearnedMixin(),
     "curriculum": R.Curriculum(),
     "CORSAIR": R.CounterfactualInference(),
-    "balanced, token": R.BalancedSampling(groups=R.TokenCue(least=5)),
+    "balanced, audit": R.BalancedSampling(groups=R.AuditCue(min_count=5)),
 }
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 

@@ -199,33 +199,18 @@ def test_cross_mistakes_find_a_planted_shortcut_and_nothing_without_one():
     assert null["matches"]["label=no, cue=1"]["precision"] < 0.6
 
 
-def test_token_cue_finds_the_token_and_nothing_in_shuffled_labels():
+def test_recommended_balances_the_cue_and_leaves_shuffled_labels_alone():
     train = toy.texts(400)
+    recipe = kd.recommended(train.with_groups(None))
+    assert recipe == R.BalancedSampling(groups=R.AuditCue())
     spy = Spy()
-    groups = R.TokenCue().infer(spy, train.with_groups(None))
-    assert spy.notes["cue"] == "slept"
-    assert R.agreement(groups, train.groups)["adjusted_rand"] == 1.0
-    for seed in range(5):
-        y = np.random.default_rng(seed).permutation(train.y)
-        with pytest.raises(ValueError, match="none of 16"):
-            R.TokenCue().infer(spy, train._replace(y=y, groups=None))
-    with pytest.raises(TypeError, match="needs texts"):
-        R.TokenCue().infer(spy, toy.numbers(40))
-
-
-def test_token_cue_statistic_is_pearsons():
-    from scipy.stats import chi2_contingency
-
-    train = toy.texts(300)
-    spy = Spy()
-    R.TokenCue().infer(spy, train)
-    has = np.array(["slept" in text for text in train.x[1]])
-    table = [
-        [(has & (train.y == c)).sum(), (~has & (train.y == c)).sum()]
-        for c in range(3)
-    ]
-    expected = chi2_contingency(table, correction=False).statistic
-    assert spy.notes["cue_chi_squared"] == pytest.approx(expected, rel=1e-6)
+    recipe.fit(spy, train)
+    assert spy.notes["agreement"]["adjusted_rand"] == 1.0
+    assert "slept" in spy.notes["cue"][0]
+    y = np.random.default_rng(0).permutation(train.y)
+    assert kd.recommended(train._replace(y=y)) == R.FineTuning()
+    with pytest.raises(TypeError):
+        kd.recommended(toy.numbers(40))
 
 
 def test_bag_of_words_predicts_rows_it_has_not_seen():
@@ -341,7 +326,6 @@ def test_robust_recipes_help_where_the_shortcut_is_planted():
         (lambda: R.CrossMistakes(rounds=0), "rounds=0"),
         (lambda: R.LearningFromFailure(q=2), "q=2"),
         (lambda: R.DFR(draws=0), "draws=0"),
-        (lambda: R.TokenCue(level=0), "level=0"),
         (lambda: R.BagOfWords(folds=1), "folds=1"),
         (lambda: R.Curriculum(start=0), "start=0"),
         (lambda: R.CounterfactualInference(scale=np.nan), "scale=nan"),
