@@ -22,6 +22,7 @@ from keras_debias import regularizers
 from keras_debias.audit import audit  # hides the room of that name
 from keras_debias.comparison import compare
 from keras_debias.evaluation import evaluate
+from keras_debias.recipes import recommended
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
 from keras_debias.version import __version__
@@ -45,5 +46,6 @@ __all__ = [
     "presets",
     "projections",
     "recipes",
+    "recommended",
     "regularizers",
 ]

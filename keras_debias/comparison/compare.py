@@ -2,7 +2,6 @@
 
 import gc
 import os
-import platform
 import time
 import traceback
 import warnings
@@ -17,6 +16,7 @@ from keras_debias.comparison import fingerprint
 from keras_debias.comparison.average import Average
 from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.environment import environment
 from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
@@ -30,7 +30,6 @@ from keras_debias.recipes import Budget
 from keras_debias.recipes import FineTuning
 from keras_debias.recipes import Recipe
 from keras_debias.recipes import Trainer
-from keras_debias.version import __version__
 
 
 def compare(
@@ -133,7 +132,7 @@ def compare(
         "validation": fingerprint.of_split(validation),
         "selection": fingerprint.of_value(selection),
         "bootstrap": bootstrap,
-        "backend": keras.config.backend(),
+        "backend": environment()["backend"],
     }
     del network
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
@@ -263,20 +262,6 @@ def _criteria(model, trainer, train, batch_size) -> dict:
         criteria.append(chosen)
     return {
         type(c).__name__: c.score(scores.predictions, split) for c in criteria
-    }
-
-
-def environment() -> dict:
-    """Versions and machine, for the record."""
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_debias": __version__,
-        "numpy": np.__version__,
-        "backend": keras.config.backend(),
-        "dtype_policy": keras.config.dtype_policy().name,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
     }
 
 

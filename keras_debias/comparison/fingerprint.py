@@ -59,12 +59,20 @@ def of_split(split) -> str | None:
 def of_model(model) -> str:
     """The hash of a network's weights' shapes and of how it is compiled.
 
-    Names are left out: Keras numbers layers through a process.
+    Names are left out: Keras numbers layers and losses through a process.
     """
     weights = [
         [list(v.shape), v.dtype, bool(v.trainable)] for v in model.variables
     ]
-    return digest([weights, model.get_compile_config()])
+    return digest([weights, _nameless(plain(model.get_compile_config()))])
+
+
+def _nameless(value):
+    if isinstance(value, dict):
+        return {k: _nameless(v) for k, v in value.items() if k != "name"}
+    if isinstance(value, list):
+        return [_nameless(v) for v in value]
+    return value
 
 
 def of_value(value):

@@ -20,9 +20,9 @@ from keras_debias.recipes.jtt import JTT
 from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommended import recommended
 from keras_debias.recipes.reweighting import Reweighting
 from keras_debias.recipes.simple_features import SimpleFeatures
-from keras_debias.recipes.token_cue import TokenCue
 from keras_debias.recipes.trainer import Trainer
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "Recipe",
     "Reweighting",
     "SimpleFeatures",
-    "TokenCue",
     "Trainer",
     "agreement",
+    "recommended",
 ]

@@ -11,8 +11,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.pipeline import make_pipeline
 
 from keras_debias.recipes.checks import check_class_labels
-from keras_debias.recipes.token_cue import TOKENS
-from keras_debias.recipes.token_cue import last_texts
+
+# Words and runs of punctuation: a cue such as " !!" is no word.
+TOKENS = r"\w+|[^\w\s]+"
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -72,7 +73,7 @@ class BagOfWords:
             train: `kd.data.Split` of texts with one class a row.
         """
         check_class_labels(train, self)
-        texts = last_texts(train, self)
+        texts = _last_texts(train)
         classes = _num_classes(train)
         found = np.zeros((len(train), classes), dtype="float64")
         smallest = np.bincount(train.y)[np.unique(train.y)].min()
@@ -96,8 +97,8 @@ class BagOfWords:
             split: `kd.data.Split` to predict.
         """
         check_class_labels(train, self)
-        model = self._fitted(last_texts(train, self), train.y)
-        classes = model.predict(last_texts(split, self))
+        model = self._fitted(_last_texts(train), train.y)
+        classes = model.predict(_last_texts(split))
         if train.label_names is None:
             return classes
         return np.asarray(train.label_names, dtype=object)[classes]
@@ -132,3 +133,14 @@ def _num_classes(train) -> int:
     if train.label_names is not None:
         return len(train.label_names)
     return int(train.y.max()) + 1
+
+
+def _last_texts(split) -> np.ndarray:
+    """The texts, of pairs the last ones, or raises."""
+    x = split.x[-1] if isinstance(split.x, tuple) else split.x
+    if not isinstance(x, np.ndarray) or x.dtype != object:
+        raise TypeError(
+            f"`BagOfWords` needs texts, or pairs of texts. Received: {split!r}"
+            ". For pictures there is `SimpleFeatures`."
+        )
+    return x
