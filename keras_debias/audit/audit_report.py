@@ -14,7 +14,7 @@ from keras_debias.audit.partial_input_probe import PartialInputProbe
 from keras_debias.evaluation.files import written_whole
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AuditReport:
     """What an audit found; printing it shows tables.
 
@@ -125,6 +125,12 @@ class AuditReport:
             A `matplotlib.figure.Figure`.
         """
         return plot.plot_report(self, path, top)
+
+    def __repr__(self) -> str:
+        return (
+            f"AuditReport(name={self.name!r}, n={self.n}, "
+            f"findings={len(self.findings)}, probes={len(self.probes)})"
+        )
 
     def __str__(self) -> str:
         return table.report_table(self)

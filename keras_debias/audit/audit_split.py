@@ -35,7 +35,8 @@ def audit(
     A finding is not proof of a shortcut: "no" may mark a contradiction
     because it denies something. It is what a model can use without reading
     the rest. The tests take rows as independent: where many rows share a
-    premise, findings on premises are to be read with care.
+    premise, findings on premises are to be read with care. Sample weights
+    are not looked at.
 
     Args:
         split: `Split` of texts, tuples of texts or pictures, with one class

@@ -3,6 +3,7 @@ import importlib
 import json
 import math
 import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -269,7 +270,13 @@ def test_one_name_for_the_function_and_the_room():
     room = importlib.import_module("keras_debias.audit")
     assert kd.audit is room.audit
     assert callable(kd.audit)
-    assert isinstance(kd.audit(shuffled(snli(None), 0), folds=0), AuditReport)
+    report = kd.audit(shuffled(snli(None), 0), folds=0)
+    assert isinstance(report, AuditReport)
+    assert repr(report) == (
+        "AuditReport(name=None, n=4000, findings=0, probes=0)"
+    )
+    # Pickle looks classes up by the room's name.
+    assert pickle.loads(pickle.dumps(report)) == report
 
 
 @pytest.mark.parametrize(
