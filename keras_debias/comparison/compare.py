@@ -152,7 +152,9 @@ def compare(
             _say(verbose, f"{say}kept")
             runs.append(run)
             continue
-        trainer = Trainer(model_fn, budget, seed, validation, selection)
+        trainer = Trainer(
+            model_fn, budget, seed, validation, selection, len(rows)
+        )
         try:
             run = _run(
                 name,

@@ -31,6 +31,8 @@ class Trainer:
         selection: a `kd.comparison.Criterion` or `None`. It picks the
             weights among the budget's checks, on `validation`. Defaults to
             `None`: those after the last update.
+        rows: int. The training rows that a budget in epochs counts by.
+            Defaults to `None`: those of the first stage.
 
     Attributes:
         notes: dict. What a recipe found on its way, kept with the result.
@@ -48,7 +50,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model_fn, budget, seed=0, validation=None, selection=None
+        self,
+        model_fn,
+        budget,
+        seed=0,
+        validation=None,
+        selection=None,
+        rows=None,
     ):
         if not callable(model_fn):
             raise TypeError(
@@ -74,7 +82,7 @@ class Trainer:
         self.updates = 0
         self.seconds = 0.0
         self._spent = 0.0
-        self._rows = None
+        self._rows = rows
 
     def fit(
         self,

@@ -118,21 +118,16 @@ def test_same_table_after_a_kill(tmp_path):
     script = textwrap.dedent(
         """
         import os, signal, sys
-        import keras
         import keras_debias as kd
         from tests.comparison import compare_test
         from tests.recipes import toy
 
         calls = []
 
-        class Killer(keras.callbacks.Callback):
-            pass
-
         def build(updates):
             calls.append(updates)
             network = toy.build(updates)
             if len(calls) == 4:
-                step = kd.DebiasedModel.train_step
                 def killed(self, *data):
                     os.kill(os.getpid(), signal.SIGKILL)
                 kd.DebiasedModel.train_step = killed
@@ -143,7 +138,6 @@ def test_same_table_after_a_kill(tmp_path):
         )
         """
     )
-    script = script.replace("        class Killer", "class Killer")
     result = subprocess.run(
         [sys.executable, "-c", script, str(folder)],
         cwd=ROOT,
@@ -196,6 +190,23 @@ def test_training_data_may_depend_on_the_seed(tmp_path):
                 folder=folder,
             )
         )
+
+
+def test_all_methods_get_the_same_updates():
+    """Also those that hold rows out, or train on parts of them."""
+    found = kd.compare(
+        **arguments(
+            seeds=[0],
+            train=toy.numbers(200, 0.8),
+            methods={
+                "plain": R.FineTuning(),
+                "DFR": R.DFR(held_out=0.5),
+                "XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=1)),
+                "JTT": R.JTT(),
+            },
+        )
+    )
+    assert [run.updates for run in found.runs] == [20] * 4
 
 
 def test_all_methods_start_alike():
