@@ -62,7 +62,7 @@ class TestOnText:
         expected = 0.9 * share / (0.9 * share + 0.1 * (1 - share))
         assert abs(first.share - expected) < 0.04
         assert first.n == sum("!!" in text for text in biased.x[1])
-        assert first.adjusted_p_value < 1e-100
+        assert first.adjusted_p_value < 1e-50
         # The same rows as the groups that the injection made.
         regrouped = first.with_groups(biased)
         assert sorted(regrouped.groups.counts().values()) == sorted(
