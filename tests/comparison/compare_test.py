@@ -268,7 +268,7 @@ def test_refused_before_anything_is_trained(changes, message, tmp_path):
         ({"methods": {}}, "non-empty dict"),
         ({"methods": {"plain": "ERM"}}, "kd.recipes.Recipe"),
         ({"budget": 3}, "kd.recipes.Budget"),
-        ({"selection": "worst"}, "criterion"),
+        ({"selection": "worst"}, "must be criteria"),
         ({"train": np.zeros(3)}, "kd.data.Split"),
         ({"model_fn": lambda updates: 3}, "compiled"),
     ],
@@ -337,16 +337,21 @@ def test_the_criterion_picks_the_weights(number):
 
 def test_criteria_are_part_of_the_result():
     validation = toy.numbers(80, seed=3)
+    # A biased model that follows the cue alone.
+    wrong = np.where(validation.x[:, 0] > 0, "yes", "no")
     found = kd.compare(
         **arguments(
             validation=validation,
             selection=kd.comparison.WorstClass(),
             budget=R.Budget(updates=20, batch_size=20, checks=2),
+            criteria=[kd.comparison.BiasedDisagreement(wrong)],
         )
     )
     for run in found.runs:
         assert run.selection == "WorstClass"
-        assert set(run.validation) == {"Average", "WorstClass", "WorstGroup"}
+        assert set(run.validation) == {
+            *("Average", "WorstClass", "WorstGroup", "BiasedDisagreement")
+        }
         assert run.notes["selected_update"] in (10, 20)
     assert found.choose("WorstGroup") in found.methods
     with pytest.raises(ValueError, match="Received: criterion='Luck'"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 from sklearn.linear_model import LogisticRegression
 
 import keras_debias as kd
@@ -273,6 +274,19 @@ def test_corsair_takes_off_the_blind_answer():
     # (4, 2, 0) - 0.5 * (0, 2, 0), then shifted.
     np.testing.assert_allclose(model.predict(x), [[0, -3, -4]])
     assert model.label_names == ("a", "b", "c")
+
+
+def test_the_state_of_an_objective_is_not_carried_to_the_next_run():
+    recipe = R.FineTuning(objective=kd.losses.GroupDRO(4, step_size=1.0))
+    train = toy.numbers(120)
+    first, second = (recipe.fit(toy.trainer(6), train) for _ in range(2))
+    weights = [
+        ops.convert_to_numpy(m.objective.group_weights) for m in (first, second)
+    ]
+    np.testing.assert_array_equal(*weights)
+    assert abs(weights[0] - 0.25).max() > 0.01
+    kept = ops.convert_to_numpy(recipe.objective.group_weights)
+    np.testing.assert_allclose(kept, 0.25)
 
 
 def test_agreement():
