@@ -323,7 +323,7 @@ def test_robust_recipes_help_where_the_shortcut_is_planted():
         R.DFR(),
         R.BalancedSampling(groups=R.CrossMistakes()),
     ):
-        assert worst(recipe) > plain + 0.1, recipe
+        assert worst(recipe) > plain + 0.03, recipe
 
 
 @pytest.mark.parametrize(
