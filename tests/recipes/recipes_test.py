@@ -169,6 +169,18 @@ def test_cross_mistakes_follow_the_paper():
         R.CrossMistakes(rounds=1).infer(Spy(said(y), said(y)), split_of(y))
 
 
+def test_confident_mistakes_are_made_with_more_than_average_confidence():
+    y = np.array([0, 0, 0, 1, 1, 1])
+    table = said([0, 0, 0, 0, 0, 1], confidence=0.8)
+    table[3] = [0.95, 0.05]
+    table[4] = [0.6, 0.4]
+    # Right: 0.8 on average. Wrong: row 3 with more, row 4 with less.
+    for confident, mistakes in ((False, 2), (True, 1)):
+        recipe = R.CrossMistakes(rounds=1, confident=confident)
+        groups = recipe.infer(Spy(table, table), split_of(y))
+        assert groups.counts()["label=1, mistake=yes"] == mistakes
+
+
 def test_labels_flip_with_the_confidence_of_the_other_twin():
     table = said([0] * 9000, confidence=0.7, number=3)
     flip, other = R.CrossMistakes._flips(table, np.random.default_rng(0))
