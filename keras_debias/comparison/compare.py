@@ -42,6 +42,7 @@ def compare(
     *,
     validation: Split | None = None,
     selection: Criterion | None = None,
+    criteria: Sequence[Criterion] = (),
     folder: str | os.PathLike | None = None,
     batch_size: int | None = None,
     bootstrap: int = 1000,
@@ -66,11 +67,14 @@ def compare(
         model_fn: function of the number of updates to a built and compiled
             `keras.Model`; see `kd.recipes.Trainer`.
         budget: `kd.recipes.Budget`, the same for every method.
-        validation: `kd.data.Split` or `None`. The criteria are computed on
-            it for every run.
+        validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
+            where it has groups, `WorstGroup` are computed on it for every
+            run: see `Comparison.choose`.
         selection: criterion such as `kd.comparison.WorstClass()`: picks the
             weights among the budget's checks. Defaults to `None`: those
             after the last update.
+        criteria: sequence of further criteria to compute, such as
+            `kd.comparison.BiasedDisagreement(...)`.
         folder: path, made if need be. Defaults to `None`: nothing is kept.
         batch_size: int, for predictions.
         bootstrap: int. Resamples of the rows for the intervals.
@@ -115,7 +119,8 @@ def compare(
             "`budget` must be a `kd.recipes.Budget`. Received: "
             f"budget={budget!r}"
         )
-    _check_selection(selection, validation)
+    for criterion in (selection, *criteria):
+        _check_criterion(criterion, validation)
     trains = _check_train(train, seeds, methods)
     keras.utils.set_random_seed(seeds[0])
     updates = budget.updates_for(len(trains[seeds[0]]))
@@ -131,6 +136,7 @@ def compare(
         "budget": fingerprint.plain(vars(budget)),
         "validation": fingerprint.of_split(validation),
         "selection": fingerprint.of_value(selection),
+        "criteria": [fingerprint.of_value(c) for c in criteria],
         "bootstrap": bootstrap,
         "backend": environment()["backend"],
     }
@@ -166,6 +172,7 @@ def compare(
                 batch_size,
                 bootstrap,
                 prepare_evaluation,
+                criteria,
             )
         # Whatever a method raises is its own failure, not the comparison's.
         except Exception as error:
@@ -209,6 +216,7 @@ def _run(
     batch_size,
     bootstrap,
     prepare_evaluation,
+    criteria,
 ) -> Run:
     gc.collect()
     with PeakMemory() as memory:
@@ -224,7 +232,7 @@ def _run(
             batch_size=batch_size,
             bootstrap=bootstrap,
         )
-        validation = _criteria(model, trainer, train, batch_size)
+        validation = _criteria(model, trainer, train, batch_size, criteria)
     return Run(
         method=name,
         seed=trainer.seed,
@@ -245,7 +253,7 @@ def _run(
     )
 
 
-def _criteria(model, trainer, train, batch_size) -> dict:
+def _criteria(model, trainer, train, batch_size, further) -> dict:
     split = trainer.validation
     if split is None:
         return {}
@@ -259,9 +267,8 @@ def _criteria(model, trainer, train, batch_size) -> dict:
     criteria = [Average(), WorstClass()]
     if split.groups is not None:
         criteria.append(WorstGroup())
-    chosen = trainer.selection
-    if chosen is not None and type(chosen) not in map(type, criteria):
-        criteria.append(chosen)
+    # The later ones of a kind replace the earlier.
+    criteria += [c for c in (trainer.selection, *further) if c is not None]
     return {
         type(c).__name__: c.score(scores.predictions, split) for c in criteria
     }
@@ -310,24 +317,23 @@ def _check_seeds(seeds) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def _check_selection(selection, validation) -> None:
+def _check_criterion(criterion, validation) -> None:
     if validation is not None:
         check_splits({"validation": validation})
-    if selection is None:
+    if criterion is None:
         return
-    if not isinstance(selection, Criterion):
+    if not isinstance(criterion, Criterion):
         raise TypeError(
-            "`selection` must be a criterion such as "
-            f"`kd.comparison.WorstClass()`. Received: {selection!r}"
+            "`selection` and `criteria` must be criteria such as "
+            f"`kd.comparison.WorstClass()`. Received: {criterion!r}"
         )
     if validation is None:
         raise ValueError(
-            f"`selection={selection}` needs `validation` data. Received: "
-            "validation=None"
+            f"`{criterion}` needs `validation` data. Received: validation=None"
         )
-    if selection.needs_groups and validation.groups is None:
+    if criterion.needs_groups and validation.groups is None:
         raise ValueError(
-            f"`selection={selection}` needs `validation` data with groups. "
+            f"`{criterion}` needs `validation` data with groups. "
             "Received: a split without. Without groups, use "
             "`kd.comparison.WorstClass()`."
         )

@@ -40,11 +40,15 @@ class FineTuning(Recipe):
     adapters: Any = None
 
     def fit(self, trainer, train):
+        objective = self.objective
+        if objective is not None:
+            # It may have state, and this recipe is used for many runs.
+            objective = type(objective).from_config(objective.get_config())
         return trainer.fit(
             train,
             projection=self.projection,
             regularizers=self.regularizers,
-            objective=self.objective,
+            objective=objective,
             loss=self.loss,
             adapters=self.adapters,
         )

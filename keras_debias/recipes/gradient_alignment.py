@@ -8,7 +8,10 @@ from keras_debias.data.quota_sampler import QuotaSampler
 from keras_debias.recipes.group_recipe import GroupRecipe
 
 
-@keras.saving.register_keras_serializable(package="keras_debias")
+# Another class of this name is in `losses`.
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="recipes.GradientAlignment"
+)
 @dataclasses.dataclass(frozen=True)
 class GradientAlignment(GroupRecipe):
     """Makes rows with and against the shortcut pull equally hard (GA).

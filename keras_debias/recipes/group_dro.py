@@ -7,7 +7,10 @@ from keras_debias.data.balanced_sampler import BalancedSampler
 from keras_debias.recipes.group_recipe import GroupRecipe
 
 
-@keras.saving.register_keras_serializable(package="keras_debias")
+# Another class of this name is in `losses`.
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="recipes.GroupDRO"
+)
 @dataclasses.dataclass(frozen=True)
 class GroupDRO(GroupRecipe):
     """Minimises the loss of the worst group.

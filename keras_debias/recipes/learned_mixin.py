@@ -8,7 +8,10 @@ from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.recipe import Recipe
 
 
-@keras.saving.register_keras_serializable(package="keras_debias")
+# Another class of this name is in `losses`.
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="recipes.LearnedMixin"
+)
 @dataclasses.dataclass(frozen=True)
 class LearnedMixin(Recipe):
     """Trains the network in an ensemble with a bias-only model.

@@ -9,6 +9,7 @@ import pytest
 
 from keras_debias.comparison import Comparison
 from keras_debias.comparison import Run
+from keras_debias.comparison import tables
 from keras_debias.evaluation import GroupScore
 from keras_debias.evaluation import Scores
 from keras_debias.evaluation import SplitScore
@@ -112,6 +113,17 @@ def test_text(comparison):
     assert "plain, seed 2: ValueError: no" in broken
     assert comparison.choose("WorstClass") == "other_&_<b>"
     assert comparison.choose("Average") == "plain"
+
+
+def test_a_wide_table_is_cut_into_blocks():
+    header = ["method", *(f"column {i}" for i in range(20))]
+    text = tables._blocks(header, [["plain", *map(str, range(20))]])
+    assert max(map(len, text.splitlines())) <= 100
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    assert len(blocks) == 3
+    values = [v for b in blocks for v in b[2].split()[1:]]
+    assert values == [str(i) for i in range(20)]
+    assert all(b[2].startswith("plain") for b in blocks)
 
 
 def test_files(comparison, tmp_path):

@@ -98,3 +98,22 @@ def test_groups_are_asked_for(name):
     one = train.with_groups(["all"] * 60)
     with pytest.raises(ValueError, match="at least two groups"):
         run(name, one)
+
+
+def test_no_two_classes_share_a_registered_name():
+    from keras_debias import callbacks
+    from keras_debias import comparison
+    from keras_debias import data
+    from keras_debias import losses
+    from keras_debias import projections
+    from keras_debias import regularizers
+
+    found = {}
+    rooms = (
+        *(R, callbacks, comparison, data, losses, projections, regularizers),
+    )
+    for room in rooms:
+        for value in vars(room).values():
+            if isinstance(value, type):
+                name = keras.saving.get_registered_name(value)
+                assert found.setdefault(name, value) is value, name

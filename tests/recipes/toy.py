@@ -1,5 +1,7 @@
 """Data with a planted shortcut, and networks small enough to hold."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -70,3 +72,36 @@ def trainer(updates=12, model_fn=build, **kwargs):
     return kd.recipes.Trainer(
         model_fn, kd.recipes.Budget(updates=updates, batch_size=32), **kwargs
     )
+
+
+class Reader:
+    """Reads the task's column, and adds noise."""
+
+    label_names = ("no", "yes")
+
+    def __init__(self, noise, seed):
+        self.noise, self.seed = noise, seed
+
+    def predict(self, x, batch_size=None, verbose=0):
+        generator = np.random.default_rng(self.seed)
+        yes = x[:, 1] + self.noise * generator.standard_normal(len(x))
+        return np.stack([-yes, yes], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instant(kd.recipes.Recipe):
+    """Builds a network and trains nothing: for what goes on around it."""
+
+    noise: float = 1.0
+    broken_seed: int | None = None
+
+    def fit(self, trainer, train):
+        trainer.updates += trainer.take(None, train)
+        trainer.model_fn(trainer.updates)
+        if trainer.seed == self.broken_seed:
+            raise RuntimeError("out of luck")
+        return Reader(self.noise + train.x[0, 0] / 100, trainer.seed)
+
+
+class NeedsGroups(Instant):
+    needs_groups = True
