@@ -151,6 +151,14 @@ def expand_loss(model: keras.Model, x, y, y_pred, sample_weight):
     )
 
 
+def additional_loss(model: keras.Model, loss):
+    """One of `model.losses`, as `Model.compute_loss` adds it.
+
+    `_aggregate_additional_loss`: backends scale it for distribution.
+    """
+    return model._aggregate_additional_loss(loss)
+
+
 def carried_mask(tensor):
     """The mask that a layer attached to its output, or `None`.
 

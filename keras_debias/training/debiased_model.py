@@ -45,13 +45,17 @@ class DebiasedModel(BackendDebiasedModel):
             Defaults to `TaskOnly()`: plain fine-tuning.
         regularizers: a regularizer or a list of them. Each one's value is in
             the logs under its name. Defaults to `None`: none.
+        objective: a `losses.TaskObjective` that turns the losses of the rows
+            into the task's loss, such as `losses.GroupDRO`. Other objectives
+            of projections are computed from the losses as they are. Defaults
+            to `None`: the compiled loss.
         seed: int. Seed of the order of the rows. Drawn at random by default,
             under `keras.utils.set_random_seed`.
         name: string. Name of the model.
 
     Raises:
-        TypeError: If `model`, `projection` or `regularizers` is of another
-            type.
+        TypeError: If `model`, `projection`, `regularizers` or `objective` is
+            of another type.
         ValueError: If the model is not built, two regularizers have one
             name, or one needs a teacher and there are no adapters to switch
             off.

@@ -63,11 +63,14 @@ class NetworkWrapper(keras.Model):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        sampler=None,
     ):
         """Trains the network; takes what `keras.Model.fit` takes, and a Split.
 
         Raw strings go through the preprocessor of a KerasHub task. Arrays
-        and Splits are shuffled, as a function of the seed and the epoch.
+        and Splits are shuffled, as a function of the seed and the epoch, or
+        drawn by a `sampler` such as `kd.data.BalancedSampler`, a function of
+        a random generator and the number of the pass to its rows.
 
         Raises:
             ValueError: If nothing trains, labels do not fit the network, an
@@ -95,6 +98,7 @@ class NetworkWrapper(keras.Model):
             class_weight=class_weight,
             steps=steps_per_epoch,
             with_index=True,
+            sampler=sampler,
         )
         self.regularization.prepare_cache(train.batches)
         if train.batches is not None:

@@ -5,6 +5,7 @@ from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.inputs import without_inputs
 from keras_debias.training.run_callbacks import SameReplicas
 from keras_debias.training.torch_replicas import Replicas
 
@@ -54,12 +55,13 @@ class TorchDebiasedModel(BaseDebiasedModel):
         y_pred = self._forward(x)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is that of all processes.
-        y, y_pred, sample_weight, mask, outputs = self.replicas.gather(
+        y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
             y,
             y_pred,
             sample_weight,
             mask,
             list(teachers.values()),
+            without_inputs(x),
             inputs=x,
         )
         teachers = dict(zip(teachers, outputs))

@@ -47,12 +47,19 @@ def language_model():
     return model, x, y, x["padding_mask"].astype("float32")
 
 
-CASES = {"classifier": classifier, "language_model": language_model}
+CASES = {
+    "classifier": classifier,
+    "groups": classifier,
+    "language_model": language_model,
+}
 
 
 def train(case):
     regularizers = kd.regularizers
     model, x, y, weights = CASES[case]()
+    split = kd.data.Split(x, y, sample_weight=weights)
+    if case == "groups":
+        split = split.with_groups({"parity": np.arange(ROWS) % 2})
     debiased = kd.DebiasedModel(
         model,
         projection=kd.projections.EDGE(alpha=1.0),
@@ -63,15 +70,16 @@ def train(case):
             else regularizers.TopKEntropy(0.5, k=3),
             regularizers.SpectralConcentration(0.5, k=1),
         ],
+        objective=kd.losses.GroupDRO(len(split.groups.names), 0.1)
+        if case == "groups"
+        else None,
         seed=5,
     )
     debiased.compile(
         keras.optimizers.Adam(0.02), loss=logits_loss(), metrics=["accuracy"]
     )
     history = debiased.fit(
-        x,
-        y,
-        sample_weight=weights,
+        split,
         batch_size=BATCH_SIZE,
         epochs=2,
         verbose=0,
