@@ -226,6 +226,26 @@ def test_recommended_balances_the_cue_and_leaves_shuffled_labels_alone():
         kd.recommended(toy.numbers(40))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_audit_gives_the_groups_of_biased_snli(seed, data_folder):
+    """So that balanced sampling over them is that over the true groups."""
+    if data_folder is None:
+        rows = kd.data.generated_nli(4000, seed=seed)
+        # Its word overlap is a stronger cue than the token: cut that.
+        y = np.random.default_rng(seed).permutation(rows.y)
+        rows = rows._replace(y=y)
+    else:
+        snli = kd.data.load("snli", "train", data_folder)
+        rows = snli.sample(4000, seed=seed, balance_labels=True)
+    train = kd.data.inject_token(rows, "entailment", 0.25, 0.90, seed=seed)
+    spy = Spy()
+    found = R.AuditCue().infer(spy, train.with_groups(None))
+    assert spy.notes["cue"] == ["hypothesis has '!!' -> entailment"]
+    assert R.agreement(found, train.groups)["adjusted_rand"] == 1.0
+    # The same groups in the same order: the same rows are drawn.
+    np.testing.assert_array_equal(found.ids, train.groups.ids)
+
+
 def test_bag_of_words_predicts_rows_it_has_not_seen():
     train = toy.texts(300)
     table = R.BagOfWords().out_of_fold(train)
