@@ -56,6 +56,9 @@ class LoRA(Adapter):
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
 
+    # Whether the lengths of the kernels' columns train, as in `DoRA`.
+    has_magnitude = False
+
     def __init__(
         self,
         rank=8,
@@ -128,7 +131,11 @@ class LoRA(Adapter):
 
     def attach(self, layer, prepared):
         def change():
-            layer.add_low_rank(start=prepared, **self.settings)
+            layer.add_low_rank(
+                start=prepared,
+                has_magnitude=self.has_magnitude,
+                **self.settings,
+            )
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -166,6 +173,8 @@ class LoRA(Adapter):
         }
         if self.placeholder(layer) is not None:
             shapes.update({f"{k}_start": v for k, v in shapes.items()})
+        if self.has_magnitude:
+            shapes["lora_magnitude"] = (view.outputs,)
         bias = own_bias(layer)
         if self.train_bias and bias is not None:
             shapes["bias"] = tuple(bias.shape)
