@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
+
 
 @dataclasses.dataclass(frozen=True)
 class KernelView:
@@ -158,7 +160,7 @@ def kernel_view(layer: keras.Layer) -> KernelView:
         equation = layer.equation.replace(" ", "")
     else:
         equation = "...a,ab->...b"
-    return KernelView(equation, tuple(int(s) for s in layer.kernel.shape))
+    return KernelView(equation, _keras_internals.kernel_shape(layer))
 
 
 def truncated_svd(

@@ -38,7 +38,14 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
     """
 
     def call(self, inputs, training=None):
-        x = ops.add(self._product(inputs), self._update(inputs, training))
+        return self._adapt(self._product(inputs), inputs, training)
+
+    def quantized_call(self, inputs, training=None):
+        product = _keras_internals.quantized_product(self, inputs)
+        return self._adapt(product, inputs, training)
+
+    def _adapt(self, product, inputs, training):
+        x = ops.add(product, self._update(inputs, training))
         if self.has_magnitude:
             x = ops.add(x, self._lengthening(x))
         if self.bias is not None:
@@ -127,7 +134,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         self.lora_b.trainable = True
         if has_magnitude:
             self._add_magnitude()
-        self.kernel.trainable = False
+        _keras_internals.base_variables(self)["kernel"].trainable = False
         if self.base_bias is not None and train_bias:
             self.base_bias.trainable = True
 
@@ -216,8 +223,20 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
             matrix = matrix + whole * self._relative_lengthening()
         return kernel_view(self).from_matrix(matrix)
 
+    def check_merge(self):
+        """Raises if the update cannot be added to the kernel."""
+        if self.quantization_mode is not None:
+            raise ValueError(
+                "Expected a kernel of floats to merge into. Received: "
+                f"'{self.path}', quantised to {self.quantization_mode}: "
+                "rounding the sum again would change the outputs. Keep the "
+                "adapter beside its base: `adapters.save` the adapter, or "
+                "save the `DebiasedModel` around the network."
+            )
+
     def merged_kernel(self):
         """The kernel with the update added, in the kernel's dtype."""
+        self.check_merge()
         merged = ops.cast(self.kernel.value, "float32") + self.delta()
         return ops.cast(merged, self.kernel.dtype)
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import initial
 from keras_debias.linalg import kernel_view
 
@@ -40,18 +41,15 @@ class Magnitude:
 
     def _base_matrix(self):
         """The frozen kernel as inputs x outputs, float32."""
-        matrix = kernel_view(self).to_matrix(self.kernel)
-        return ops.cast(matrix, "float32")
+        kernel = _keras_internals.dequantized_kernel(self)
+        return ops.cast(kernel_view(self).to_matrix(kernel), "float32")
 
     def _lengths(self):
         """`|V_j|` of each column, float32, a constant to the gradient."""
-        matrix = self._base_matrix()
-        a, b = (
-            ops.stop_gradient(ops.cast(factor, "float32"))
-            for factor in self._factors()
-        )
-        gate = ops.cast(self.lora_gate, "float32")
-        b = b * (gate * self.scaling)
+        with _keras_internals.without_autocast():
+            matrix = self._base_matrix()
+            a, b = map(ops.stop_gradient, self._factors())
+            b = b * (self.lora_gate * self.scaling)
         # |W_j + A b_j|^2 = |W_j|^2 + (2 A'W_j + A'A b_j)' b_j
         inner = 2.0 * ops.matmul(ops.transpose(a), matrix)
         inner = inner + ops.matmul(ops.matmul(ops.transpose(a), a), b)
@@ -63,8 +61,8 @@ class Magnitude:
         """`m_j / |V_j| - 1`, zero where the adapter is off."""
         lengths = self._lengths()
         safe = ops.where(lengths > 0, lengths, ops.ones_like(lengths))
-        gate = ops.cast(self.lora_gate, "float32")
-        return gate * (self.lora_magnitude / safe - 1.0)
+        with _keras_internals.without_autocast():
+            return self.lora_gate * (self.lora_magnitude / safe - 1.0)
 
     def _lengthening(self, y):
         """What scaling adds to the outputs `y = x V`.
