@@ -130,7 +130,7 @@ def model_of(name, mode):
     # Keras brings an int4 embedding back from a file with another rounding.
     model.backbone.quantize(
         mode,
-        filters=lambda layer: mode != "int4" or "embedding" not in layer.path,
+        filters=lambda layer: mode != "int4" or "embedding" not in layer.name,
     )
     return model
 
