@@ -136,18 +136,21 @@ def model_of(name, mode):
 
 
 def predict(model, x):
-    return np.asarray(model.predict(x, verbose=0))
+    """Without compiling, which takes most of the time."""
+    return array(model(x, training=False))
 
 
 CASES = {
     "bert_int8_pissa": ("bert", "int8", kd.adapters.PiSSA(rank=2)),
     "llama_int4_dora": ("llama", "int4", kd.adapters.DoRA(rank=2)),
-    "llama_int8_lora": (
+}
+if keras.config.backend() == "torch":
+    # The same code paths again, in other company.
+    CASES["llama_int8_lora"] = (
         *("llama", "int8"),
         [kd.adapters.LoRA(rank=2), kd.adapters.ValueBias()],
-    ),
-    "bert_int8_bias": ("bert", "int8", kd.adapters.AllBiases()),
-}
+    )
+    CASES["bert_int8_bias"] = ("bert", "int8", kd.adapters.AllBiases())
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -171,7 +174,7 @@ def test_trains_saves_and_comes_back(case, tmp_path):
     )
     debiased.compile(keras.optimizers.Adam(0.02), loss=architecture.loss())
     debiased.fit(x, y, batch_size=len(y) // 2, epochs=2, verbose=0)
-    trained = predict(debiased, x)
+    trained = predict(model, x)
     assert np.abs(trained - start).max() > 1e-3
     for variable in model.backbone.weights:
         if variable.path in integers:
@@ -191,7 +194,9 @@ def test_trains_saves_and_comes_back(case, tmp_path):
 
     debiased.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(predict(again, x), trained, atol=1e-5)
+    # Compiled once.
+    found = np.asarray(again.predict(x, verbose=0))
+    np.testing.assert_allclose(found, trained, atol=1e-5)
 
     if not isinstance(adapter, kd.adapters.AllBiases):
         before = [array(v) for v in model.weights]
@@ -209,21 +214,21 @@ def test_a_head_of_integers_is_refused():
     assert not adapted_layers(model)
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="the network is the same"
-)
 def test_minilm_over_int8():
     classifier = keras_hub.models.TextClassifier.from_preset(
         kd.presets.minilm(), num_classes=3
     )
     texts = ["a man sleeps", "two dogs run", "nobody is here", "rain"]
-    plain = predict(classifier, texts)
+    tokens = classifier.preprocess_samples(texts)
+    plain = predict(classifier, tokens)
     classifier.backbone.quantize("int8")
-    start = predict(classifier, texts)
+    start = predict(classifier, tokens)
     assert 0 < np.abs(start - plain).max() < 0.5
     kd.adapters.apply(classifier, kd.adapters.PiSSA(rank=8))
     assert kd.adapters.summary(classifier).trainable == 73_728 + 1_155
-    np.testing.assert_allclose(predict(classifier, texts), start, atol=1e-5)
+    np.testing.assert_allclose(predict(classifier, tokens), start, atol=1e-5)
+    if keras.config.backend() != "torch":
+        return  # compiling takes long; the small models have trained as well
     model = kd.DebiasedModel(
         classifier, regularizers=kd.regularizers.ba_lora(k=1)
     )
