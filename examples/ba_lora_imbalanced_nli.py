@@ -53,6 +53,7 @@ METHODS = {
     "BA-LoRA k=5": (kd.adapters.PiSSA, 5),
     "BA-LoRA k=1": (kd.adapters.PiSSA, 1),
 }
+PLAIN = ("LoRA", "PiSSA")
 # Table 12 of the paper: RoBERTa-base on MNLI at the same ratio. Silhouette of
 # all classes and of the rare one, and its recall in percent.
 PAPER = {
@@ -261,9 +262,6 @@ def table(seeds):
     }
     text = json.dumps(result, indent=1) + "\n"
     write(FOLDER.with_suffix(".json"), lambda path: path.write_text(text))
-
-
-PLAIN = ("LoRA", "PiSSA")
 
 
 def cell(measured, percent=False, sign=""):
