@@ -264,6 +264,32 @@ print("BA-LoRA:", distance(debiased))
 assert distance(debiased) < distance(plain)
 
 """
+## A base of integers
+
+Any adapter will do in place of PiSSA, and the base may be quantised. Here
+Keras keeps the encoder's kernels as integers, and `DoRA` trains the lengths of
+their columns apart from their directions. The updates stay in floats beside the
+integers; `adapters.merge()` refuses to round the two into one.
+"""
+
+quantized = network(len(NAMES))
+for layer in quantized.layers[1:3]:
+    layer.set_weights(pretrained.get_layer(layer.name).get_weights())
+quantized.quantize("int8", filters="hidden_.*")
+kd.adapters.apply(
+    quantized,
+    kd.adapters.DoRA(rank=RANK, targets=("hidden_*",)),
+    also_train=("logits",),
+)
+model = kd.DebiasedModel(
+    quantized, regularizers=kd.regularizers.ba_lora(k=1), seed=SEED
+)
+model.compile(keras.optimizers.Adam(LEARNING_RATE), cross_entropy())
+model.fit(train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+print("kernel:", quantized.layers[1].kernel.dtype, measure(model))
+assert quantized.layers[1].kernel.dtype == "int8"
+
+"""
 ## A language model
 
 For generation the terms work on tokens: `Consistency` in each place,

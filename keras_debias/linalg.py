@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
+
 
 @dataclasses.dataclass(frozen=True)
 class KernelView:
@@ -137,6 +139,15 @@ class KernelView:
             b,
         )
 
+    def scale(self, y, factors):
+        """Outputs of the layer times one factor for each output."""
+        factors = ops.reshape(factors, self._sizes(self._kept))
+        if self._is_trailing:
+            return ops.multiply(y, factors)
+        return ops.einsum(
+            f"{self._output},{self._kept}->{self._output}", y, factors
+        )
+
     @property
     def _free_letter(self) -> str:
         letters = "abcdefghijklmnopqrstuvwxyz"
@@ -149,7 +160,7 @@ def kernel_view(layer: keras.Layer) -> KernelView:
         equation = layer.equation.replace(" ", "")
     else:
         equation = "...a,ab->...b"
-    return KernelView(equation, tuple(int(s) for s in layer.kernel.shape))
+    return KernelView(equation, _keras_internals.kernel_shape(layer))
 
 
 def truncated_svd(

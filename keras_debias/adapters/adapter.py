@@ -141,13 +141,32 @@ def train_base(layer: keras.Layer, variables: list) -> None:
     Those of its state too, such as moving means: training moves them.
     """
     values = dict(getattr(layer, "starting_values", {}))
-    if not isinstance(layer, AdaptedLayer):
-        for variable in _keras_internals.created_state(layer):
-            values[variable.name] = as_array(variable)
+    for variable in moving_state(layer):
+        values[variable.name] = as_array(variable)
     for variable in variables:
         values[variable.name] = as_array(variable)
         variable.trainable = True
     layer.starting_values = values
+
+
+def moving_state(layer: keras.Layer) -> list[keras.Variable]:
+    """The state of a layer that training moves, such as moving means.
+
+    Not that of an adapted or a quantised layer, which is frozen for good.
+    """
+    quantized = getattr(layer, "quantization_mode", None) is not None
+    if quantized or isinstance(layer, AdaptedLayer):
+        return []
+    return _keras_internals.created_state(layer)
+
+
+def frozen_kernel(layer: keras.Layer) -> dict[str, np.ndarray]:
+    """The kernel by name, with the scales of a quantised one."""
+    return {
+        name: as_array(variable)
+        for name, variable in _keras_internals.base_variables(layer).items()
+        if name != "bias"
+    }
 
 
 def starting_pairs(layer: keras.Layer) -> list[tuple]:

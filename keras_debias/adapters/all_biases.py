@@ -5,6 +5,7 @@ from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.projection_bias import FREE
@@ -119,7 +120,7 @@ class AllBiases(ProjectionBias):
         starts = getattr(layer, "starting_values", {})
         values.update({k: starts[k] for k in values if k in starts})
         if is_projection(layer):
-            values["kernel"] = as_array(layer.kernel)
+            values.update(frozen_kernel(layer))
         return values
 
     def check_merge(self, path, layer, layers):

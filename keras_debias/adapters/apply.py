@@ -165,4 +165,18 @@ def _trainable_rest(model, also_train, needed):
             f"shows where its head is. Received: also_train=None. The model "
             f"has these layers:\n{layers}"
         )
+    ids = {id(v) for v in variables}
+    frozen = [
+        path
+        for path, layer in layer_paths(model).items()
+        if getattr(layer, "quantization_mode", None) is not None
+        and any(id(v) in ids for v in _keras_internals.created_state(layer))
+    ]
+    if frozen:
+        raise ValueError(
+            "Expected the head, and what `also_train` names, in floats: "
+            f"integers do not train. Received: {frozen}, quantised. Quantise "
+            'the rest only: `model.backbone.quantize("int8")`, or '
+            "`model.quantize(..., filters=...)`."
+        )
     return [v for v in variables if id(v) not in state]

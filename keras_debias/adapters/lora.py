@@ -5,7 +5,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
@@ -16,6 +16,9 @@ from keras_debias.layers.in_place import plain_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
 from keras_debias.linalg import kernel_view
+
+# What the kernel of a base may be kept as; `None` is as floats.
+QUANTIZATIONS = (None, "int8", "int4")
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -38,7 +41,9 @@ class LoRA(Adapter):
         rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
             `False`.
         targets: name, glob, several of them, or a function of a layer that
-            returns a bool. `Dense` and `EinsumDense` layers to adapt.
+            returns a bool. `Dense` and `EinsumDense` layers to adapt, in
+            floats or quantised by `model.quantize("int8")` or `"int4"`
+            (QLoRA): the update stays in floats, and is not merged.
             Defaults to `("query", "value")`.
         train_bias: bool. Whether the biases of the adapted layers train.
             Defaults to `False`.
@@ -55,6 +60,9 @@ class LoRA(Adapter):
     Reference:
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
+
+    # Whether the lengths of the kernels' columns train, as in `DoRA`.
+    has_magnitude = False
 
     def __init__(
         self,
@@ -92,12 +100,12 @@ class LoRA(Adapter):
             )
         self.check_free(path, layer, "Leave out `train_bias=True`.")
         self.check_layer(path, layer)
-        if layer.quantization_mode is not None or layer.lora_enabled:
+        if layer.lora_enabled or layer.quantization_mode not in QUANTIZATIONS:
             state = layer.quantization_mode or "enable_lora"
             raise ValueError(
-                "Expected a layer in its original form. Received: "
-                f"'{path}', changed by Keras ({state}). Apply the adapter to "
-                "a fresh model."
+                "Expected a layer in its original form, or quantised to int8 "
+                f"or int4. Received: '{path}', changed by Keras ({state}). "
+                "Apply the adapter to a fresh model."
             )
         view = kernel_view(layer)
         smaller = min(view.inputs, view.outputs)
@@ -128,7 +136,11 @@ class LoRA(Adapter):
 
     def attach(self, layer, prepared):
         def change():
-            layer.add_low_rank(start=prepared, **self.settings)
+            layer.add_low_rank(
+                start=prepared,
+                has_magnitude=self.has_magnitude,
+                **self.settings,
+            )
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -141,6 +153,9 @@ class LoRA(Adapter):
     def disabled_values(self, layer):
         pairs = starting_pairs(layer) if self.train_bias else []
         return [(layer.lora_gate, 0.0), *pairs]
+
+    def check_merge(self, path, layer, layers):
+        layer.check_merge()
 
     def merge(self, path, layer, layers):
         layer.kernel.assign(layer.merged_kernel())
@@ -166,13 +181,15 @@ class LoRA(Adapter):
         }
         if self.placeholder(layer) is not None:
             shapes.update({f"{k}_start": v for k, v in shapes.items()})
+        if self.has_magnitude:
+            shapes["lora_magnitude"] = (view.outputs,)
         bias = own_bias(layer)
         if self.train_bias and bias is not None:
             shapes["bias"] = tuple(bias.shape)
         return shapes
 
     def base(self, layer):
-        return {"kernel": as_array(layer.kernel)}
+        return frozen_kernel(layer)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

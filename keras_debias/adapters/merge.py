@@ -32,9 +32,10 @@ def merge(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: If the model has no adapters (it may have been merged
-            already), if they are disabled, if an update is not finite, or
-            if merging would change the architecture (a bias that was
-            injected and has nowhere to go). The model is unchanged then.
+            already), if they are disabled, if an update is not finite, if
+            merging would change the architecture (a bias that was injected
+            and has nowhere to go), or if a kernel is quantised (its sum with
+            the update would be rounded anew). The model is unchanged then.
 
     Example:
 

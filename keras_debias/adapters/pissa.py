@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
 from keras_debias.adapters.lora import LoRA
 from keras_debias.linalg import kernel_view
 from keras_debias.linalg import truncated_svd
@@ -79,7 +80,10 @@ class PiSSA(LoRA):
     def start(self, path, layer):
         view = kernel_view(layer)
         matrix = ops.convert_to_numpy(
-            ops.cast(view.to_matrix(layer.kernel.value), "float32")
+            ops.cast(
+                view.to_matrix(_keras_internals.dequantized_kernel(layer)),
+                "float32",
+            )
         )
         if not np.isfinite(matrix).all():
             raise ValueError(

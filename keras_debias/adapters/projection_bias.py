@@ -6,6 +6,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
@@ -140,7 +141,7 @@ class ProjectionBias(Adapter):
         }
 
     def base(self, layer):
-        values = {"kernel": as_array(layer.kernel)}
+        values = frozen_kernel(layer)
         starts = getattr(layer, "starting_values", {})
         if "bias" in starts:
             values["bias"] = starts["bias"]
@@ -153,9 +154,13 @@ class ProjectionBias(Adapter):
             return
         if self.role == "value" and third_of(layer, "value") is None:
             found = output_of(path, layers)
-            if found and own_bias(found[1]) is not None:
+            there = found and own_bias(found[1]) is not None
+            if there and found[1].quantization_mode is None:
                 return
             missing = "its output projection has none either"
+            if there:
+                # Keras rounds what goes into it: no bias behind is equal.
+                missing = "its output projection is quantised"
         else:
             missing = f"a {self.role} bias has no equal elsewhere"
         raise ValueError(

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import moving_state
 from keras_debias.adapters.adapter_folder import require_new
 from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import adapted_layers
@@ -22,7 +23,6 @@ from keras_debias.adapters.peft_folder import load_peft
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
-from keras_debias.layers.adapted_layer import AdaptedLayer
 
 FORMAT = "keras_debias.adapter/1"
 CONFIG_NAME = "adapter.json"
@@ -168,10 +168,8 @@ def _rest(model) -> dict[str, keras.Variable]:
     state = set()
     for layer in _keras_internals.flatten_layers(model):
         weights = _keras_internals.created_trainable(layer)
-        if any(v.trainable for v in weights) and not isinstance(
-            layer, AdaptedLayer
-        ):
-            state |= {id(v) for v in _keras_internals.created_state(layer)}
+        if any(v.trainable for v in weights):
+            state |= {id(v) for v in moving_state(layer)}
     return {
         path: v
         for path, v in variable_paths(model).items()
@@ -203,7 +201,7 @@ def load(
     """Loads adapters onto a model that has none, all or nothing.
 
     Reads what `save` wrote, and folders of PEFT (`adapter_config.json` with
-    `adapter_model.safetensors`) that hold LoRA or BEFT, for architectures
+    `adapter_model.safetensors`) that hold LoRA, DoRA or BEFT, for architectures
     whose Hugging Face weight names KerasHub knows.
 
     Args:

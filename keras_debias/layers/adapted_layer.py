@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
+
 
 def own_bias(layer):
     """The bias weight of a layer, or `None`: `bias` may be more than that."""
@@ -30,7 +32,7 @@ class AdaptedLayer:
 
     def merged_kernel(self):
         """The kernel with all updates added, in its dtype."""
-        return self.kernel.value
+        return _keras_internals.base_variables(self)["kernel"].value
 
     def merged_bias(self):
         """The bias with all updates added, `None` where there is none."""
@@ -47,10 +49,10 @@ class AdaptedLayer:
         if not self.built:
             return
         separately, self._save_separately = self._save_separately, False
+        base = _keras_internals.base_variables(self)
         if separately:
-            store["0"] = self.kernel
-            if self.base_bias is not None:
-                store["1"] = self.base_bias
+            for index, variable in enumerate(base.values()):
+                store[str(index)] = variable
             for name, variable in self.adapter_state().items():
                 store[name] = variable
             return
@@ -62,16 +64,17 @@ class AdaptedLayer:
                 "Save the adapter with `adapters.save`, or save the "
                 "`DebiasedModel` around the network."
             )
-        store["0"] = self.merged_kernel()
+        base["kernel"] = self.merged_kernel()
         if bias is not None:
-            store["1"] = bias
+            base["bias"] = bias
+        for index, value in enumerate(base.values()):
+            store[str(index)] = value
 
     def load_own_variables(self, store):
         if not self.built:
             return
-        targets = {"0": self.kernel}
-        if self.base_bias is not None:
-            targets["1"] = self.base_bias
+        base = _keras_internals.base_variables(self).values()
+        targets = {str(index): variable for index, variable in enumerate(base)}
         state = self.adapter_state()
         separate = any(name in store for name in state)
         if separate:

@@ -66,12 +66,12 @@ def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
     if isinstance(layer, keras.layers.EinsumDense):
         inputs, kernel = layer.equation.split("->")[0].split(",")
         output = layer.equation.split("->")[1]
-        sizes = dict(zip(kernel, layer.kernel.shape))
+        sizes = dict(zip(kernel, _keras_internals.kernel_shape(layer)))
         kept = [c in kernel and c not in inputs for c in output]
         return tuple(
             int(sizes[c]) if keep else 1 for c, keep in zip(output, kept)
         )[kept.index(True) :]
-    return (int(layer.kernel.shape[-1]),)
+    return _keras_internals.kernel_shape(layer)[-1:]
 
 
 def bias_name(role: str, name: str) -> str:
