@@ -4,10 +4,12 @@ import numpy as np
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
@@ -127,8 +129,14 @@ class LoRA(Adapter):
         }
 
     def attach(self, layer, prepared):
+        kernel_trains = any(
+            "kernel" in a.claims(layer) for a in adapters_of(layer)
+        )
+
         def change():
             layer.add_low_rank(start=prepared, **self.settings)
+            # It trains beside the factors where another adapter says so.
+            layer.kernel.trainable = kernel_trains
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -147,7 +155,7 @@ class LoRA(Adapter):
         layer.remove_low_rank()
         remove_adapter(layer, self)
         if self.train_bias:
-            layer.starting_values = {}
+            drop_starting_values(layer, ["bias"])
         layer.__class__ = in_place_class(
             plain_class(layer), False, isinstance(layer, BiasUpdate)
         )
@@ -172,7 +180,7 @@ class LoRA(Adapter):
         return shapes
 
     def base(self, layer):
-        return {"kernel": as_array(layer.kernel)}
+        return {"kernel": starting_value(layer, layer.kernel)}
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
