@@ -14,6 +14,7 @@ from keras_debias import evaluation
 from keras_debias import layers
 from keras_debias import losses
 from keras_debias import metrics
+from keras_debias import models
 from keras_debias import presets
 from keras_debias import projections
 from keras_debias import regularizers
@@ -35,6 +36,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "models",
     "presets",
     "projections",
     "regularizers",
