@@ -1,5 +1,8 @@
 """Looks into models: which of their parts changed, or matter."""
 
+from keras_debias.analysis.bias_neurons import BiasNeuron
+from keras_debias.analysis.bias_neurons import find_bias_neurons
+from keras_debias.analysis.bias_neurons import prune_neurons
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
 from keras_debias.analysis.fisher_information import FisherInformation
@@ -8,10 +11,13 @@ from keras_debias.analysis.projection_change import ProjectionChange
 from keras_debias.analysis.rank_bias_terms import rank_bias_terms
 
 __all__ = [
+    "BiasNeuron",
     "BiasTermMeasure",
     "BiasTermRanking",
     "FisherInformation",
     "MagnitudeChange",
     "ProjectionChange",
+    "find_bias_neurons",
+    "prune_neurons",
     "rank_bias_terms",
 ]
