@@ -5,6 +5,8 @@ from keras_debias.analysis.bias_neurons import find_bias_neurons
 from keras_debias.analysis.bias_neurons import prune_neurons
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
+from keras_debias.analysis.find_target_layer import TargetLayerSearch
+from keras_debias.analysis.find_target_layer import find_target_layer
 from keras_debias.analysis.fisher_information import FisherInformation
 from keras_debias.analysis.magnitude_change import MagnitudeChange
 from keras_debias.analysis.projection_change import ProjectionChange
@@ -17,7 +19,9 @@ __all__ = [
     "FisherInformation",
     "MagnitudeChange",
     "ProjectionChange",
+    "TargetLayerSearch",
     "find_bias_neurons",
+    "find_target_layer",
     "prune_neurons",
     "rank_bias_terms",
 ]
