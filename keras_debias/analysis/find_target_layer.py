@@ -31,9 +31,10 @@ class TargetLayerSearch:
         """Saves the curve as a picture."""
         plot_layer_curves(
             path,
-            {"mean KL divergence": self.curve},
-            "interchanged attention output",
+            {"": self.curve},
+            "Attention output exchanged for a wrong label's",
             marked=self.layer,
+            ylabel="Mean KL divergence",
         )
 
 

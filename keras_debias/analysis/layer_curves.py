@@ -4,6 +4,11 @@ import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from keras_debias.evaluation.plot import GRID
+from keras_debias.evaluation.plot import INK
+from keras_debias.evaluation.plot import new_figure
+from keras_debias.evaluation.plot import save_figure
+
 
 def plot_layer_curves(
     path: str | os.PathLike,
@@ -25,10 +30,9 @@ def plot_layer_curves(
         ylabel: string.
     """
     import matplotlib
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
     colors = matplotlib.colormaps["tab20"].colors
     for number, (name, values) in enumerate(curves.items()):
         color = colors[(2 * number) % 20 + number // 10 % 2]
@@ -38,10 +42,10 @@ def plot_layer_curves(
                 range(len(values)), dashed[name], color=color, linestyle="--"
             )
     if marked is not None:
-        axes.axvline(marked, color="0.7", linewidth=1)
-    axes.set(title=title, xlabel="layer", ylabel=ylabel)
+        axes.axvline(marked, color=GRID, linewidth=2, zorder=0)
+    axes.set_title(title, color=INK, fontsize=10)
+    axes.set_xlabel("Layer", color=INK, fontsize=10)
+    axes.set_ylabel(ylabel, color=INK, fontsize=10)
     if len(curves) > 1:
         axes.legend(fontsize="small", ncols=2)
-    elif curves:
-        axes.set_ylabel(next(iter(curves)))
-    figure.savefig(path)
+    save_figure(figure, path)

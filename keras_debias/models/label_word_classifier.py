@@ -78,6 +78,8 @@ class LabelWordClassifier(keras.Model):
         Bias-aware PEFT, sections 3 and 4; templates in its Table 9.
     """
 
+    _had_optimizer_state = False
+
     def __init__(
         self,
         causal_lm,
@@ -115,6 +117,13 @@ class LabelWordClassifier(keras.Model):
                 lm_preprocessor.tokenizer, labels, template.tail
             )
         label_tokens = tuple(tuple(map(int, ids)) for ids in label_tokens)
+        empty = [n for n, ids in zip(labels, label_tokens) if not ids]
+        if empty or len(label_tokens) != len(labels):
+            raise ValueError(
+                f"Expected at least one token for each of {labels}. "
+                f"Received: {label_tokens}. Rename labels that the tokenizer "
+                "drops."
+            )
         scored = tuple(ids[:1] for ids in label_tokens)
         scored = scored if first_token else label_tokens
         if len(set(scored)) < len(labels):
@@ -179,6 +188,11 @@ class LabelWordClassifier(keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
         )
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self._had_optimizer_state:
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def backbone(self):
@@ -265,6 +279,7 @@ class LabelWordClassifier(keras.Model):
             index = (place * len(used) + column).reshape(-1).astype("int32")
             chosen = ops.take(chosen, index, axis=-1)
             chosen = ops.reshape(chosen, (-1, *token.shape))
+            weight = ops.convert_to_tensor(weight)
             scores = ops.sum(chosen * weight, axis=-1)
             total = 0.0
         if with_loss and self.lm_loss:
@@ -359,9 +374,12 @@ class LabelWordClassifier(keras.Model):
     # Saving.
 
     def get_config(self):
+        causal_lm = keras.saving.serialize_keras_object(self.causal_lm)
+        # It compiles itself when it is made, and cannot from a config.
+        causal_lm.pop("compile_config", None)
         return {
             "name": self.name,
-            "causal_lm": keras.saving.serialize_keras_object(self.causal_lm),
+            "causal_lm": causal_lm,
             "labels": list(self.label_names),
             "template": keras.saving.serialize_keras_object(self.template),
             "multi_label": self.multi_label,
@@ -372,16 +390,23 @@ class LabelWordClassifier(keras.Model):
             "lm_loss": self.lm_loss,
             # A tokenizer gets its vocabulary after the models are made.
             "label_tokens": [list(ids) for ids in self.label_tokens],
+            # Inside a `DebiasedModel`, the optimizer of this one stays idle.
+            "has_optimizer_state": bool(
+                self.optimizer is not None and self.optimizer.built
+            ),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
+        had_optimizer_state = config.pop("has_optimizer_state")
         for part in ("causal_lm", "template"):
             config[part] = keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )
-        return cls(**config)
+        model = cls(**config)
+        model._had_optimizer_state = had_optimizer_state
+        return model
 
 
 class _Epochs(keras.callbacks.Callback):

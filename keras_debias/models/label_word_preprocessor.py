@@ -35,10 +35,7 @@ class LabelWordPreprocessor:
         pad_to_multiple: int | None = None,
     ):
         self.tokenizer = lm_preprocessor.tokenizer
-        start = getattr(self.tokenizer, "start_token_id", None)
-        has_start = getattr(lm_preprocessor, "add_start_token", False)
-        self._before = [start] if has_start and start is not None else []
-        self._pad = getattr(self.tokenizer, "pad_token_id", None) or 0
+        self.has_start = getattr(lm_preprocessor, "add_start_token", False)
         self.labels = labels
         self.layout = layout
         self.template = template
@@ -88,7 +85,11 @@ class LabelWordPreprocessor:
             position after which the label follows.
         """
         rows = self.layout.rows
-        room = self.sequence_length - max(map(len, rows)) - len(self._before)
+        # Asked for late: a tokenizer that is loaded gets them last.
+        start = getattr(self.tokenizer, "start_token_id", None)
+        before = [start] if self.has_start and start is not None else []
+        pad = getattr(self.tokenizer, "pad_token_id", None) or 0
+        room = self.sequence_length - max(map(len, rows)) - len(before)
         tail = self.template.tail
         keep = len(token_lists(self.tokenizer, [tail])[0]) if tail else 0
         lists = token_lists(self.tokenizer, self.prompts(x))
@@ -114,13 +115,13 @@ class LabelWordPreprocessor:
             length = -(-longest // self.pad_to_multiple) * self.pad_to_multiple
             length = min(length, self.sequence_length)
         shape = (len(lists), len(rows), length)
-        token_ids = np.full(shape, self._pad, "int32")
+        token_ids = np.full(shape, pad, "int32")
         mask = np.zeros(shape, "int32")
         answer = np.zeros(len(lists), "int32")
         for index, ids in enumerate(lists):
             if len(ids) > room:
                 ids = ids[: room - keep] + ids[len(ids) - keep :]
-            ids = self._before + ids
+            ids = before + ids
             answer[index] = len(ids) - 1
             for row, path in enumerate(rows):
                 whole = ids + list(path)
