@@ -1,5 +1,7 @@
 """Looks into models: which of their parts changed, or matter."""
 
+from keras_debias.analysis.bias_accumulation import BiasAccumulation
+from keras_debias.analysis.bias_accumulation import bias_accumulation
 from keras_debias.analysis.bias_neurons import BiasNeuron
 from keras_debias.analysis.bias_neurons import find_bias_neurons
 from keras_debias.analysis.bias_neurons import prune_neurons
@@ -13,6 +15,7 @@ from keras_debias.analysis.projection_change import ProjectionChange
 from keras_debias.analysis.rank_bias_terms import rank_bias_terms
 
 __all__ = [
+    "BiasAccumulation",
     "BiasNeuron",
     "BiasTermMeasure",
     "BiasTermRanking",
@@ -20,6 +23,7 @@ __all__ = [
     "MagnitudeChange",
     "ProjectionChange",
     "TargetLayerSearch",
+    "bias_accumulation",
     "find_bias_neurons",
     "find_target_layer",
     "prune_neurons",
