@@ -78,7 +78,7 @@ class LabelWordClassifier(keras.Model):
         Bias-aware PEFT, sections 3 and 4; templates in its Table 9.
     """
 
-    _had_optimizer_state = False
+    had_optimizer_state = False
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class LabelWordClassifier(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self._had_optimizer_state:
+        if self.had_optimizer_state:
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -405,7 +405,7 @@ class LabelWordClassifier(keras.Model):
                 config[part], custom_objects=custom_objects
             )
         model = cls(**config)
-        model._had_optimizer_state = had_optimizer_state
+        model.had_optimizer_state = had_optimizer_state
         return model
 
 
