@@ -114,9 +114,12 @@ def find_target_layer(
         curve = []
         for layer in range(len(layers)):
             after = distribution(layer)
-            each = (np.exp(before) * (before - after)).sum(axis=-1)
+            # The sum of `p (log p - log q)`, without its cancellations.
+            change = after - before
+            each = np.exp(before) * (np.expm1(change) - change)
+            each = each.sum(axis=-1)
             curve.append(float(each.mean()))
-    if not np.isfinite(curve).all() or max(curve) <= 1e-9:
+    if not np.isfinite(curve).all() or max(curve) <= 1e-12:
         raise ValueError(
             "Expected label words that the model tells apart. Received: a "
             f"curve of {curve}: no layer's attention makes a difference "
