@@ -210,3 +210,28 @@ def test_bad_input():
             model, [kd.adapters.TargetLayer(1), kd.adapters.TargetLayer(1)]
         )
     assert not adapted_layers(model)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="counts weights, computes little"
+)
+def test_under_one_percent_of_smollm2():
+    causal_lm = keras_hub.models.CausalLM.from_preset(kd.presets.smollm2())
+    classifier = kd.models.LabelWordClassifier(
+        causal_lm,
+        ["anger", "joy", "pessimism"],
+        kd.models.TEMPLATES["tweet_emotion"],
+        instruction=False,
+        sequence_length=24,
+    )
+    assert [len(ids) for ids in classifier.label_tokens] == [1, 1, 2]
+    texts = ["I am so happy today!", "This makes me furious."]
+    scores = classifier.predict(texts, verbose=0)
+    assert scores[0, 1] - scores[0, 0] > scores[1, 1] - scores[1, 0]
+    kd.adapters.apply(classifier, kd.adapters.TargetLayer(15))
+    summary = kd.adapters.summary(classifier)
+    # 9 heads of 64 to 576, 1,536 to 576, and the vector.
+    assert summary.trainable == 576 * 576 + 1536 * 576 + 576
+    assert summary.share < 0.01
+    again = classifier.predict(texts, verbose=0)
+    np.testing.assert_allclose(again, scores, atol=1e-4)
