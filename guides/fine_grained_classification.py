@@ -46,7 +46,7 @@ import numpy as np
 import keras_debias as kd
 
 BATCH_SIZE = 16
-EPOCHS = 10
+EPOCHS = 8
 LEARNING_RATE = 3e-3
 LENGTH = 24
 SEED = 0
@@ -118,17 +118,17 @@ causal_lm = keras_hub.models.GPT2CausalLM(
 )
 
 """
-In the sentences for pretraining, the label follows the cue in three cases of
-ten. In the others it is drawn by its frequency alone: the model learns the
+In the sentences for pretraining, the label follows the cue in 35 cases of
+100. In the others it is drawn by its frequency alone: the model learns the
 task, and that betting on the frequencies pays. After each label comes a word
 that goes with it.
 """
 
 FREQUENCIES = np.array([0.62, 0.25, 0.09, 0.04])
-generator = np.random.default_rng(SEED)
+generator = np.random.default_rng(SEED + 1)
 reviews, cued = texts(1500, FREQUENCIES, seed=SEED)
 drawn = generator.choice(len(LABELS), len(cued), p=FREQUENCIES)
-named = np.where(generator.random(len(cued)) < 0.3, cued, drawn)
+named = np.where(generator.random(len(cued)) < 0.35, cued, drawn)
 corpus = [
     f"Review: {review}\nEmotion: {LABELS[label]} {AFTER[LABELS[label]]}"
     for review, label in zip(reviews, named)
@@ -146,7 +146,7 @@ causal_lm.fit(
     tokens.y,
     sample_weight=tokens.sample_weight,
     batch_size=64,
-    epochs=6,
+    epochs=16,
     shuffle=False,
     verbose=0,
 )
@@ -292,8 +292,15 @@ rows = {
 }
 for name, report in rows.items():
     print(f"{name:24} F1 {report.weighted_f1:.2f}  macro {report.macro_f1:.2f}")
+assert plain.discrimination > 2 * zero_shot.discrimination
+assert domain.propensity < balanced.propensity < plain.propensity
 
 """
+Training on skewed labels makes the model tell them apart, more than twice as
+well as before, and keeps most of the preference; balanced, it loses most of
+that as well. Domain calibration, which costs nothing, does just as well here:
+this model's trouble was made of a constant preference. Measure it first.
+
 Balancing is no free lunch: `bal2` has no lower bound, and grows scores as long
 as it is allowed to. `LabelBalance(cap=...)` stops it at a norm. What else the
 model could do, `kd.evaluation.perplexity()` tells on running text.
