@@ -21,12 +21,13 @@ def classifier(labels=toy_language.LABELS, lm=toy_language.gpt2, **kwargs):
 
 
 def next_token_logits(causal_lm, ids):
-    x = {
-        "token_ids": np.array([ids], "int32"),
-        "padding_mask": np.ones((1, len(ids)), "int32"),
-    }
+    # Of one length: nothing is compiled twice.
+    tokens = np.zeros((1, 40), "int32")
+    tokens[0, : len(ids)] = ids
+    mask = (np.arange(40) < len(ids)).astype("int32")[None]
+    x = {"token_ids": tokens, "padding_mask": mask}
     logits = causal_lm(x, training=False)
-    return np.asarray(ops.convert_to_numpy(logits), "float64")[0, -1]
+    return np.asarray(ops.convert_to_numpy(logits), "float64")[0, len(ids) - 1]
 
 
 def log_softmax(z):
