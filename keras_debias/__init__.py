@@ -9,6 +9,7 @@ if "keras" not in sys.modules:
 from keras_debias import adapters
 from keras_debias import analysis
 from keras_debias import callbacks
+from keras_debias import comparison
 from keras_debias import data
 from keras_debias import evaluation
 from keras_debias import layers
@@ -17,8 +18,12 @@ from keras_debias import metrics
 from keras_debias import models
 from keras_debias import presets
 from keras_debias import projections
+from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias.audit import audit  # hides the room of that name
+from keras_debias.comparison import compare
 from keras_debias.evaluation import evaluate
+from keras_debias.recipes import recommended
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
 from keras_debias.version import __version__
@@ -28,8 +33,11 @@ __all__ = [
     "__version__",
     "adapters",
     "analysis",
+    "audit",
     "calibrate",
     "callbacks",
+    "compare",
+    "comparison",
     "data",
     "evaluate",
     "evaluation",
@@ -39,5 +47,7 @@ __all__ = [
     "models",
     "presets",
     "projections",
+    "recipes",
+    "recommended",
     "regularizers",
 ]

@@ -30,10 +30,13 @@ class Refine(AdaptedLayer):
         return super().call(**kwargs)
 
     def _refined(self, hidden_states):
-        vector = ops.cast(self.refine.value, hidden_states.dtype)
-        return _keras_internals.with_mask_of(
-            hidden_states, hidden_states + vector
+        refined = hidden_states + ops.cast(
+            self.refine.value, hidden_states.dtype
         )
+        mask = _keras_internals.carried_mask(hidden_states)
+        if mask is not None:
+            _keras_internals.carry_mask(refined, mask)
+        return refined
 
     def add_refine(self, width):
         """Adds the vector to the built layer."""
