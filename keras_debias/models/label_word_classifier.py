@@ -33,7 +33,9 @@ class LabelWordClassifier(keras.Model):
     any label, comes by `add_loss`, without sample weights.
 
     `fit`, `evaluate` and `predict` take texts and a `Split`; inside a
-    `DebiasedModel`, groups, regularizers and projections as well.
+    `DebiasedModel`, groups, regularizers and projections as well. With
+    several labels to a row, `kd.evaluation.label_report` reads the scores;
+    which are above zero, as `kd.evaluate` asks, says nothing.
 
     Args:
         causal_lm: a KerasHub causal LM with a preprocessor.

@@ -203,6 +203,10 @@ def test_template_fields():
     full = TEMPLATE.format({"text": "{odd}"}, ["joy", "sad"])
     assert full == "Choices: joy, sad\nReview: {odd}\nEmotion:"
     assert len(kd.models.TEMPLATES) == 12
+    assert set(kd.models.LABELS) == set(kd.models.TEMPLATES)
+    assert len(kd.models.LABELS["tweet_emotion"]) == 11
+    assert len(kd.models.LABELS["go_emotions"]) == 28
+    assert len(kd.models.LABELS["empathetic_dialogues"]) == 32
 
 
 def test_bad_input():
