@@ -15,6 +15,7 @@ from keras_debias import evaluation
 from keras_debias import layers
 from keras_debias import losses
 from keras_debias import metrics
+from keras_debias import models
 from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
@@ -43,6 +44,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "models",
     "presets",
     "projections",
     "recipes",

@@ -163,7 +163,7 @@ def moving_state(layer: keras.Layer) -> list[keras.Variable]:
 def frozen_kernel(layer: keras.Layer) -> dict[str, np.ndarray]:
     """The kernel by name, with the scales of a quantised one."""
     return {
-        name: as_array(variable)
+        name: starting_value(layer, variable)
         for name, variable in _keras_internals.base_variables(layer).items()
         if name != "bias"
     }
@@ -175,6 +175,20 @@ def starting_pairs(layer: keras.Layer) -> list[tuple]:
     own = _keras_internals.created_trainable(layer)
     own += _keras_internals.created_state(layer)
     return [(v, values[v.name]) for v in own if v.name in values]
+
+
+def starting_value(layer: keras.Layer, variable: keras.Variable):
+    """What a base weight was before it trained, as an array."""
+    values = getattr(layer, "starting_values", {})
+    return values.get(variable.name, as_array(variable))
+
+
+def drop_starting_values(layer: keras.Layer, names: list[str]) -> None:
+    """Forgets the starting values of weights that an adapter leaves."""
+    values = getattr(layer, "starting_values", {})
+    layer.starting_values = {
+        name: value for name, value in values.items() if name not in names
+    }
 
 
 def adapters_of(layer: keras.Layer) -> tuple[Adapter, ...]:

@@ -4,8 +4,8 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import frozen_kernel
+from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.projection_bias import FREE
@@ -116,9 +116,7 @@ class AllBiases(ProjectionBias):
         return super().state_shapes(layer)
 
     def base(self, layer):
-        values = {v.name: as_array(v) for v in bias_terms(layer)}
-        starts = getattr(layer, "starting_values", {})
-        values.update({k: starts[k] for k in values if k in starts})
+        values = {v.name: starting_value(layer, v) for v in bias_terms(layer)}
         if is_projection(layer):
             values.update(frozen_kernel(layer))
         return values

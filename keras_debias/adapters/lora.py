@@ -4,7 +4,9 @@ import numpy as np
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
+from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
@@ -135,12 +137,18 @@ class LoRA(Adapter):
         }
 
     def attach(self, layer, prepared):
+        kernel_trains = any(
+            "kernel" in a.claims(layer) for a in adapters_of(layer)
+        )
+
         def change():
             layer.add_low_rank(
                 start=prepared,
                 has_magnitude=self.has_magnitude,
                 **self.settings,
             )
+            # It trains beside the factors where another adapter says so.
+            layer.kernel.trainable = kernel_trains
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -162,7 +170,7 @@ class LoRA(Adapter):
         layer.remove_low_rank()
         remove_adapter(layer, self)
         if self.train_bias:
-            layer.starting_values = {}
+            drop_starting_values(layer, ["bias"])
         layer.__class__ = in_place_class(
             plain_class(layer), False, isinstance(layer, BiasUpdate)
         )

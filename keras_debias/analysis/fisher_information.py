@@ -9,6 +9,7 @@ from keras_debias.adapters.bias_forms import VectorBias
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_terms import BiasTerm
+from keras_debias.analysis.gradients import recorded_gradients
 from keras_debias.data.batches import Batches
 from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import take
@@ -172,29 +173,12 @@ class FisherInformation(BiasTermMeasure):
                 "Expected `data` with labels: the loss needs them. Received: "
                 f"{self.data!r} without any."
             )
-        wanted = {id(v) for v in variables}
-        flags = [(v, v.trainable) for v in network.weights]
-        try:
-            for variable, _ in flags:
-                variable.trainable = id(variable) in wanted
-            recorder = _Recorder(network)
-            optimizer = _SquaredGradients()
-            # Gradients shall not be scaled, whatever the precision.
-            recorder.compile(
-                optimizer=optimizer,
-                loss=loss,
-                loss_weights=loss_weights,
-                auto_scale_loss=False,
-            )
-            optimizer.build(recorder.trainable_variables)
-            recorder.fit(batches, verbose=0, shuffle=False)
-            return {
-                id(v): np.array(ops.convert_to_numpy(s))
-                for v, s in zip(recorder.trainable_variables, optimizer.squares)
-            }
-        finally:
-            for variable, flag in flags:
-                variable.trainable = flag
+        squares = recorded_gradients(
+            network, batches, variables, loss, loss_weights, ops.square
+        )
+        return {
+            id(v): square for v, square in zip(variables, squares, strict=True)
+        }
 
 
 def _weights(term: BiasTerm) -> list[keras.Variable]:
@@ -220,41 +204,3 @@ def _entries(term: BiasTerm, array: np.ndarray) -> np.ndarray:
         if array.size == math.prod(whole):
             return term.part(array.reshape(whole))
     return array.reshape(-1)
-
-
-class _Recorder(keras.Model):
-    """A network whose `fit` gives gradients and changes nothing."""
-
-    def __init__(self, network):
-        super().__init__(dtype=network.dtype_policy, name="gradient_recorder")
-        self.network = network
-        self.built = True
-
-    def call(self, inputs, training=None):
-        return self.network(inputs, training=False)
-
-    @property
-    def losses(self):
-        # No penalties: the loss is the task's alone.
-        return []
-
-
-class _SquaredGradients(keras.optimizers.Optimizer):
-    """Adds up squared gradients, and leaves the weights alone."""
-
-    def __init__(self):
-        super().__init__(learning_rate=0.0, name="squared_gradients")
-
-    def build(self, variables):
-        super().build(variables)
-        self.squares = [
-            self.add_variable(v.shape, dtype="float32", name="squares")
-            for v in variables
-        ]
-
-    def apply(self, grads, trainable_variables=None):
-        for total, gradient in zip(self.squares, grads, strict=True):
-            # A weight that the loss does not reach has none on tensorflow.
-            if gradient is not None:
-                total.assign_add(ops.square(ops.cast(gradient, "float32")))
-        self.iterations.assign_add(1)

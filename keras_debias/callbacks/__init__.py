@@ -3,5 +3,11 @@
 from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
 from keras_debias.callbacks.gradient_alignment import GradientAlignment
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
+from keras_debias.callbacks.target_layer_freezing import TargetLayerFreezing
 
-__all__ = ["BiasTermTracking", "GradientAlignment", "OODEvaluation"]
+__all__ = [
+    "BiasTermTracking",
+    "GradientAlignment",
+    "OODEvaluation",
+    "TargetLayerFreezing",
+]

@@ -2,7 +2,13 @@
 
 from keras_debias.evaluation.answers import answer_accuracy
 from keras_debias.evaluation.answers import answer_nll
+from keras_debias.evaluation.calibration import CONTENT_FREE
+from keras_debias.evaluation.calibration import calibrated_scores
+from keras_debias.evaluation.calibration import domain_texts
 from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.evaluation.label_report import LabelReport
+from keras_debias.evaluation.label_report import label_report
+from keras_debias.evaluation.label_report import tune_threshold
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
 from keras_debias.evaluation.representation import Representation
@@ -14,16 +20,22 @@ from keras_debias.evaluation.scores import SplitScore
 from keras_debias.evaluation.table import comparison_table
 
 __all__ = [
+    "CONTENT_FREE",
     "GroupScore",
+    "LabelReport",
     "Representation",
     "Scores",
     "SplitScore",
     "answer_accuracy",
     "answer_nll",
+    "calibrated_scores",
     "comparison_table",
+    "domain_texts",
     "evaluate",
+    "label_report",
     "perplexity",
     "plot_comparison",
     "plot_features",
     "representation",
+    "tune_threshold",
 ]

@@ -11,6 +11,7 @@ from keras_debias.losses.generalized_cross_entropy import (
 from keras_debias.losses.gradient_alignment import GradientAlignment
 from keras_debias.losses.group_dro import GroupDRO
 from keras_debias.losses.identity import identity
+from keras_debias.losses.label_cross_entropy import LabelCrossEntropy
 from keras_debias.losses.learned_mixin import LearnedMixin
 from keras_debias.losses.per_row import PerRow
 from keras_debias.losses.relative_difficulty import RelativeDifficulty
@@ -21,6 +22,7 @@ __all__ = [
     "GeneralizedCrossEntropy",
     "GradientAlignment",
     "GroupDRO",
+    "LabelCrossEntropy",
     "LearnedMixin",
     "PerRow",
     "RelativeDifficulty",

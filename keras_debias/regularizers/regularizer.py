@@ -65,6 +65,11 @@ class Regularizer:
         self.name = name
         self._warned = False
 
+    @property
+    def terms(self) -> list:
+        """What the logs show apart: the regularizer itself, or its parts."""
+        return [self]
+
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):
         """The value of the regularizer, before its weight.
 

@@ -71,7 +71,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self.objective = objective
         self.regularization = regularization
         self.regularizer_trackers = regularization.trackers
-        self.label_names = None
+        self.label_names = getattr(model, "label_names", None)
         self.alignment = None
         self.alignment_objective = None
         self.evaluating = False
@@ -369,7 +369,8 @@ class BaseDebiasedModel(NetworkWrapper):
             name=config["name"],
         )
         names = config.get("label_names")
-        result.label_names = None if names is None else tuple(names)
+        if names is not None:
+            result.label_names = tuple(names)
         return result
 
     def _own_state(self) -> dict[str, keras.Variable]:

@@ -43,6 +43,7 @@ class Regularization:
                 "Expected `regularizers` to be a list of regularizers such "
                 f"as `Diversity()`. Received: regularizers={regularizers!r}"
             )
+        regularizers = [term for r in regularizers for term in r.terms]
         names = [r.name for r in regularizers]
         if len(set(names)) < len(names) or "loss" in names:
             raise ValueError(

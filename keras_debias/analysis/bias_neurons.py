@@ -1,0 +1,156 @@
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import unwrap
+from keras_debias.analysis.gradients import recorded_gradients
+from keras_debias.data.batches import Batches
+from keras_debias.data.split import Split
+from keras_debias.linalg import kernel_view
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasNeuron:
+    """A feed-forward neuron that speaks for wrong labels.
+
+    Attributes:
+        path: string. The feed-forward output layer that reads it.
+        index: int. Its row in the kernel of that layer.
+        attribution: float. By how much the margin of the best wrong label
+            falls without it, to first order.
+    """
+
+    path: str
+    index: int
+    attribution: float
+
+
+class _WrongMargin(keras.losses.Loss):
+    """Probability of the best wrong label minus that of the row's own."""
+
+    def call(self, y_true, y_pred):
+        chances = ops.softmax(ops.cast(y_pred, "float32"), axis=-1)
+        if len(y_true.shape) == 1 or y_true.shape[-1] == 1:
+            flat = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+            y_true = ops.one_hot(flat, chances.shape[-1])
+        gold = ops.cast(y_true, "float32")
+        own = ops.sum(chances * gold, axis=-1)
+        own = own / ops.maximum(ops.sum(gold, axis=-1), 1.0)
+        return ops.max(chances * (1.0 - gold), axis=-1) - own
+
+
+def find_bias_neurons(
+    model: keras.Model,
+    split: Split,
+    count: int = 10,
+    samples: int = 20,
+    seed: int = 0,
+) -> list[BiasNeuron]:
+    """The feed-forward neurons that raise wrong labels the most.
+
+    The attribution of a neuron is its activation times the gradient of the
+    margin (probability of the best wrong label minus that of the label),
+    summed over tokens and averaged over the samples: the first-order effect
+    of removing it. `prune_neurons` removes what is found.
+
+    Args:
+        model: a `LabelWordClassifier` or another classifier of transformer
+            blocks that returns logits, or a `DebiasedModel` around one.
+        split: `Split` with labels.
+        count: int. How many neurons at most. Defaults to `10`.
+        samples: int. How many rows, drawn by `seed`. Defaults to `20`.
+        seed: int. Defaults to `0`.
+
+    Returns:
+        List of `BiasNeuron`, the largest attribution first, all above zero.
+
+    Raises:
+        ValueError: If `split` has no labels or not so many rows, or the model
+            has no transformer blocks.
+
+    Example:
+
+    ```python
+    found = kd.analysis.find_bias_neurons(classifier, train)
+    kd.analysis.prune_neurons(classifier, found)
+    ```
+
+    Reference:
+        CRISPR: Yang et al., Mitigating biases for instruction-following
+        language models via bias neurons elimination, ACL 2024. The paper
+        takes the maximum over tokens where this is their sum.
+    """
+    network = unwrap(model)
+    if split.y is None or not 1 <= samples <= len(split) or count < 1:
+        raise ValueError(
+            "Expected a split with labels, `count` of at least one and "
+            f"`samples` from 1 to its {len(split)} rows. Received: "
+            f"{split!r}, count={count}, samples={samples}"
+        )
+    names = getattr(model, "label_names", None)
+    if None not in (names, split.label_names):
+        split = split.align_labels(names)
+    rows = split.sample(samples, seed=seed)
+    paths = {id(x): path for path, x in layer_paths(network).items()}
+    layers = [
+        layer
+        for block in blocks(network)
+        for layer in block.modules["feedforward_output"]
+    ]
+    has_preprocessor = getattr(network, "preprocessor", None) is not None
+    batches = Batches(
+        rows.x,
+        rows.y,
+        batch_size=1,
+        preprocess=network.preprocess_samples if has_preprocessor else None,
+    )
+    gradients = recorded_gradients(
+        network, batches, [layer.kernel for layer in layers], _WrongMargin()
+    )
+    found = []
+    for layer, gradient in zip(layers, gradients, strict=True):
+        view = kernel_view(layer)
+        kernel = ops.cast(layer.kernel.value, "float32")
+        product = view.to_matrix(kernel * ops.convert_to_tensor(gradient))
+        effects = np.array(ops.convert_to_numpy(product)).sum(axis=1) / samples
+        found += [
+            BiasNeuron(paths[id(layer)], int(i), float(effects[i]))
+            for i in np.argsort(-effects)[:count]
+        ]
+    found.sort(key=lambda neuron: -neuron.attribution)
+    return [neuron for neuron in found[:count] if neuron.attribution > 0]
+
+
+def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
+    """Removes neurons in place: sets their rows in the kernels to zero.
+
+    Args:
+        model: the model in which they were found.
+        neurons: list of `BiasNeuron`.
+
+    Raises:
+        ValueError: If a neuron is not in the model. It is unchanged then.
+    """
+    layers = layer_paths(unwrap(model))
+    chosen: dict[str, list[int]] = {}
+    for neuron in neurons:
+        layer = layers.get(neuron.path)
+        if layer is None or not 0 <= neuron.index < kernel_view(layer).inputs:
+            raise ValueError(
+                "Expected neurons of this model. Received: "
+                f"{neuron!r}, which is not in model={model.name!r}"
+            )
+        chosen.setdefault(neuron.path, []).append(neuron.index)
+    for path, indices in chosen.items():
+        kernel, view = layers[path].kernel, kernel_view(layers[path])
+        matrix = np.array(
+            ops.convert_to_numpy(
+                view.to_matrix(ops.cast(kernel.value, "float32"))
+            )
+        )
+        matrix[indices] = 0.0
+        kernel.assign(view.from_matrix(ops.convert_to_tensor(matrix)))

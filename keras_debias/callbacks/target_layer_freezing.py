@@ -1,0 +1,138 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.apply import head_variables
+from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import unwrap
+from keras_debias.analysis.find_target_layer import find_target_layer
+from keras_debias.data.split import Split
+
+
+class TargetLayerFreezing(keras.callbacks.Callback):
+    """Goes on training one layer alone after some epochs.
+
+    Before, whatever the model was set to train does: adapters, or all
+    weights. Then the target layer is found, or taken as given, and what
+    trains outside it is frozen at its present values; a head outside the
+    backbone goes on training. The optimizer keeps its number of updates, and
+    its state of what goes on.
+
+    Args:
+        after_epoch: int of at least 1. So many epochs before freezing.
+        layer: int or `None`. The layer, counted as for
+            `keras_debias.adapters.TargetLayer`. Defaults to `None`: found by
+            `keras_debias.analysis.find_target_layer`.
+        data: `Split` with labels, for the search. Required unless `layer`
+            is given.
+        samples: int. Rows of `data` for the search. Defaults to `20`.
+        seed: int. Which rows. Defaults to `0`.
+
+    Attributes:
+        layer: int or `None`. The layer, once it is known.
+        search: what the search found, or `None`.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if
+            there is no such layer; when freezing, if nothing trains in it.
+
+    Example:
+
+    ```python
+    kd.adapters.apply(classifier, kd.adapters.LoRA(targets="*_output*"))
+    model.fit(
+        train,
+        epochs=3,
+        callbacks=[kd.callbacks.TargetLayerFreezing(1, data=train)],
+    )
+    ```
+
+    Reference:
+        Bias-aware PEFT, section 4.2.
+    """
+
+    def __init__(
+        self,
+        after_epoch: int,
+        layer: int | None = None,
+        data: Split | None = None,
+        samples: int = 20,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if not isinstance(after_epoch, int) or after_epoch < 1:
+            raise ValueError(
+                "Expected `after_epoch` to be an integer of at least 1; to "
+                "train one layer from the start, apply a `TargetLayer`. "
+                f"Received: after_epoch={after_epoch!r}"
+            )
+        if (layer is None) == (data is None):
+            raise ValueError(
+                "Expected either `layer`, or `data` to find it with. "
+                f"Received: layer={layer}, data={data!r}"
+            )
+        self.after_epoch = after_epoch
+        self.layer = layer
+        self.data = data
+        self.samples = samples
+        self.seed = seed
+        self.search = None
+
+    def on_train_begin(self, logs=None):
+        found = blocks(unwrap(self.model))
+        if self.layer is not None and not 0 <= self.layer < len(found):
+            raise ValueError(
+                f"Expected `layer` from 0 to {len(found) - 1}. "
+                f"Received: layer={self.layer}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.after_epoch:
+            self._freeze()
+
+    def _freeze(self):
+        model = self.model
+        network = unwrap(model)
+        if self.layer is None:
+            self.search = find_target_layer(
+                model, self.data, self.samples, self.seed
+            )
+            self.layer = self.search.layer
+        block = blocks(network)[self.layer].layer
+        inside = {id(v) for v in block.weights}
+        kept = inside | {id(v) for v in head_variables(network)}
+        left = [v for v in model.trainable_variables if id(v) in kept]
+        if not any(id(v) in inside for v in left):
+            paths = {id(x): path for path, x in layer_paths(network).items()}
+            raise ValueError(
+                "Expected weights that train in the target layer. Received: "
+                f"layer={self.layer} ('{paths[id(block)]}'), in which none "
+                f"of the {len(model.trainable_variables)} trainable weights "
+                "lies. Adapt all layers before."
+            )
+        for variable in model.trainable_variables:
+            variable.trainable = id(variable) in kept
+        model.optimizer = _over(model.optimizer, model.trainable_variables)
+        _keras_internals.drop_compiled_functions(model)
+        model.make_train_function()
+
+
+def _over(optimizer, variables):
+    """The same optimizer, with its state, over fewer variables."""
+    state = {
+        v.path: np.array(ops.convert_to_numpy(v)) for v in optimizer.variables
+    }
+    config = keras.saving.serialize_keras_object(optimizer)
+    fewer = keras.saving.deserialize_keras_object(config)
+    fewer.build(variables)
+    missing = [v.path for v in fewer.variables if v.path not in state]
+    if missing:
+        raise ValueError(
+            "Expected an optimizer whose state is named by its variables. "
+            f"Received: {optimizer.name!r}, without a state for {missing[:3]}"
+        )
+    for variable in fewer.variables:
+        variable.assign(state[variable.path])
+    return fewer

@@ -1,0 +1,77 @@
+"""Scores of labels, corrected by what the model says about nothing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_debias.evaluation.label_report import log_softmax
+
+# What Zhao et al. put in place of a text.
+CONTENT_FREE = ("N/A", "", "[MASK]")
+
+
+def calibrated_scores(scores, prior_scores) -> np.ndarray:
+    """Label scores divided by the label prior that a model has by itself.
+
+    Contextual calibration (CC) where `prior_scores` are those of
+    `CONTENT_FREE` texts, domain-context calibration (DC) where they are
+    those of `domain_texts`. Nothing is trained.
+
+    Args:
+        scores: float array of shape `(n, labels)`.
+        prior_scores: float array of shape `(m, labels)`: scores of texts
+            without content. Their probabilities are averaged.
+
+    Returns:
+        Float array `(n, labels)`: log-probabilities among the labels minus
+        the log of the prior.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+
+    Example:
+
+    ```python
+    prior = classifier.predict(list(kd.evaluation.CONTENT_FREE))
+    scores = kd.evaluation.calibrated_scores(classifier.predict(x), prior)
+    ```
+
+    Reference:
+        CC: Zhao et al., Calibrate before use, ICML 2021 (the diagonal form).
+        DC: Fei et al., Mitigating label biases for in-context learning, ACL
+        2023.
+    """
+    scores = np.asarray(scores, "float64")
+    prior_scores = np.asarray(prior_scores, "float64")
+    fits = scores.ndim == prior_scores.ndim == 2 and len(prior_scores)
+    if not fits or scores.shape[1] != prior_scores.shape[1]:
+        raise ValueError(
+            "Expected `scores` and `prior_scores` with one column a label. "
+            f"Received: shapes {scores.shape} and {prior_scores.shape}"
+        )
+    prior = np.exp(log_softmax(prior_scores)).mean(axis=0)
+    return log_softmax(scores) - np.log(np.maximum(prior, 1e-12))
+
+
+def domain_texts(texts: Sequence[str], n: int = 20, seed: int = 0) -> list[str]:
+    """Texts of random words of a domain, as long as its texts are.
+
+    Args:
+        texts: sequence of strings, such as the training texts.
+        n: int. How many to make. Defaults to `20`, as in the paper.
+        seed: int. Defaults to `0`.
+
+    Returns:
+        A list of `n` strings: words drawn from all texts, with repetition
+        as often as they occur, as many as the average text has.
+    """
+    words = [text.split() for text in map(str, texts)]
+    pool = np.array([w for each in words for w in each], dtype=object)
+    if not len(pool) or n < 1:
+        raise ValueError(
+            "Expected texts with words, and `n` of at least one. Received: "
+            f"{len(pool)} words, n={n}"
+        )
+    length = max(1, round(len(pool) / len(words)))
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(pool, length)) for _ in range(n)]

@@ -1,0 +1,89 @@
+"""Prompts and label words for the datasets of the paper's Table 9."""
+
+from keras_debias.data.catalog import EMPATHETIC
+from keras_debias.data.catalog import GO_EMOTIONS
+from keras_debias.data.catalog import TWEET_EMOTIONS
+from keras_debias.models.prompt_template import PromptTemplate
+
+_EMOTION_WORDS = PromptTemplate(
+    "Review: {text}\nEmotion:",
+    "Instruction: Pick the emotion words among the choices that fit the "
+    "review.\nChoices: {labels}",
+)
+_QUESTION = PromptTemplate(
+    "Context: {context}\nQuestion: {question}\nOptions: (A) {ans0} (B) "
+    "{ans1} (C) {ans2}\nAnswer:",
+    "Instruction: Read the context and the question, then choose the best "
+    "answer among the options.",
+)
+
+# The fields of the templates in the paper's Table 9, in words of our own.
+TEMPLATES = {
+    "tweet_emotion": _EMOTION_WORDS,
+    "go_emotions": _EMOTION_WORDS,
+    "empathetic_dialogues": PromptTemplate(
+        "Utterance: {text}\nEmotion:",
+        "Instruction: Pick the emotion word among the choices that fits the "
+        "utterance.\nChoices: {labels}",
+    ),
+    "tweet_hate": PromptTemplate(
+        "Review: {text}\nAnswer:",
+        "Instruction: Pick the label among the choices that fits the "
+        "review.\nChoices: {labels}",
+    ),
+    "sst5": PromptTemplate(
+        "Review: {text}\nSentiment:",
+        "Instruction: Pick the sentiment among the choices that fits the "
+        "review.\nChoices: {labels}",
+    ),
+    "sst2": PromptTemplate(
+        "Review: {text}\nEmotion:",
+        "Instruction: Pick the sentiment word among the choices that fits "
+        "the review.\nChoices: {labels}",
+    ),
+    "bbq_age": _QUESTION,
+    "bbq_ses": _QUESTION,
+    "bbq_disability": _QUESTION,
+    "bbq_gender": _QUESTION,
+    "ag_news": PromptTemplate(
+        "Text: {text}\nCategory:",
+        "Instruction: Choose the category of this news article among the "
+        "choices.\nChoices: {labels}",
+    ),
+    "rte": PromptTemplate(
+        "Context: {premise}\nQuestion: {hypothesis} True or False?\nAnswer:",
+    ),
+}
+
+# The candidates of BBQ differ from row to row: its options have letters.
+_LETTERS = ("A", "B", "C")
+
+LABELS = {
+    "tweet_emotion": TWEET_EMOTIONS,
+    "go_emotions": GO_EMOTIONS,
+    "empathetic_dialogues": EMPATHETIC,
+    "tweet_hate": (
+        "hate_gender",
+        "hate_race",
+        "hate_sexuality",
+        "hate_religion",
+        "hate_origin",
+        "hate_disability",
+        "hate_age",
+        "not_hate",
+    ),
+    "sst5": (
+        "very negative",
+        "negative",
+        "neutral",
+        "positive",
+        "very positive",
+    ),
+    "sst2": ("negative", "positive"),
+    "bbq_age": _LETTERS,
+    "bbq_ses": _LETTERS,
+    "bbq_disability": _LETTERS,
+    "bbq_gender": _LETTERS,
+    "ag_news": ("world", "sports", "business", "technology"),
+    "rte": ("True", "False"),
+}

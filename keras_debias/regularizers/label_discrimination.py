@@ -1,0 +1,44 @@
+import math
+
+import keras
+from keras import ops
+
+from keras_debias.regularizers.label_means import LabelTerm
+from keras_debias.regularizers.label_means import smooth_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class LabelDiscrimination(LabelTerm):
+    """How far labels are told apart, negated: `bal2`.
+
+    `-||H^C - H^N||` over the labels that some rows of the batch have and
+    others have not; see `LabelPropensity`. The term has no lower bound; with
+    `cap`, a norm above it neither counts nor learns.
+
+    Args:
+        weight: float or schedule. `gamma`. Defaults to `1.0`.
+        cap: float above 0, or `None` for none. The largest norm that counts.
+            Defaults to `None`, as in the paper.
+        smoothing: float above 0. See `LabelPropensity`.
+        name: string. Defaults to `"label_discrimination"`.
+
+    Reference:
+        Bias-aware PEFT, equation 3.
+    """
+
+    def __init__(self, weight=1.0, cap=None, smoothing=1e-3, name=None):
+        super().__init__(weight, smoothing, name)
+        if cap is not None and not (math.isfinite(cap) and cap > 0):
+            raise ValueError(
+                "Expected `cap` to be a finite number above 0, or `None`. "
+                f"Received: cap={cap}"
+            )
+        self.cap = cap
+
+    def value(self, contain, lack, has_contain, has_lack):
+        both = has_contain * has_lack
+        norm = smooth_norm((contain - lack) * both, self.smoothing)
+        return -norm if self.cap is None else -ops.minimum(norm, self.cap)
+
+    def get_config(self):
+        return {**super().get_config(), "cap": self.cap}

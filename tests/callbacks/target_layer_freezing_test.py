@@ -1,0 +1,126 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_debias as kd
+from keras_debias.adapters.selection import variable_paths
+from tests import toy_language
+
+
+def classifier():
+    return kd.models.LabelWordClassifier(
+        toy_language.gpt2(),
+        toy_language.LABELS,
+        "Review: {text}\nEmotion:",
+        sequence_length=24,
+    )
+
+
+def values(model):
+    return {
+        path: np.array(ops.convert_to_numpy(v))
+        for path, v in variable_paths(model).items()
+    }
+
+
+class Snapshots(keras.callbacks.Callback):
+    """Weights and optimizer state at the end of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.slots = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(values(self.model.model))
+        self.slots.append(
+            {
+                v.path: np.array(ops.convert_to_numpy(v))
+                for v in self.model.optimizer.variables
+            }
+        )
+
+
+class AtBegin(Snapshots):
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_end(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_all_but_one_layer_freezes(given):
+    x, y = toy_language.texts(16)
+    split = kd.data.Split(x, y, label_names=toy_language.LABELS)
+    network = classifier()
+    targets = ("query", "value", "feedforward_*_dense")
+    kd.adapters.apply(network, kd.adapters.LoRA(2, targets=targets))
+    model = kd.DebiasedModel(network, seed=0)
+    model.compile(keras.optimizers.Adam(0.01))
+    freezing = kd.callbacks.TargetLayerFreezing(
+        1,
+        layer=0 if given else None,
+        data=None if given else split,
+        samples=8,
+    )
+    begins, ends = AtBegin(), Snapshots()
+    model.fit(
+        split,
+        batch_size=8,
+        epochs=3,
+        verbose=0,
+        callbacks=[freezing, begins, ends],
+    )
+    if not given:
+        found = kd.analysis.find_target_layer(model, split, 8)
+        assert len(found.curve) == 2
+        assert freezing.search.layer == freezing.layer
+    chosen = f"transformer_layer_{freezing.layer}/"
+
+    def changed(before, after):
+        return {p for p in before if not np.array_equal(before[p], after[p])}
+
+    first = changed(begins.weights[0], ends.weights[0])
+    later = changed(ends.weights[0], ends.weights[2])
+    assert len(first) == 16
+    assert later == {path for path in first if path.startswith(chosen)}
+    assert {p for p, v in variable_paths(network).items() if v.trainable} == (
+        later
+    )
+    # What goes on keeps its moments and the number of updates.
+    kept = begins.slots[1]
+    assert len(kept) == 2 + 2 * 8
+    for path, value in kept.items():
+        np.testing.assert_array_equal(value, ends.slots[0][path])
+    assert int(model.optimizer.iterations) == 6
+    # Training again goes on with the same set.
+    model.fit(split, batch_size=8, epochs=1, verbose=0)
+    assert int(model.optimizer.iterations) == 8
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="at least 1"):
+        kd.callbacks.TargetLayerFreezing(0, layer=1)
+    with pytest.raises(ValueError, match="either `layer`"):
+        kd.callbacks.TargetLayerFreezing(1)
+    x, y = toy_language.texts(8)
+    network = classifier()
+    kd.adapters.apply(network, kd.adapters.TargetLayer(1))
+    model = kd.DebiasedModel(network)
+    model.compile()
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        model.fit(
+            x,
+            y,
+            verbose=0,
+            callbacks=[kd.callbacks.TargetLayerFreezing(1, layer=2)],
+        )
+    with pytest.raises(ValueError, match="Adapt all layers"):
+        model.fit(
+            x,
+            y,
+            epochs=2,
+            verbose=0,
+            callbacks=[kd.callbacks.TargetLayerFreezing(1, layer=0)],
+        )
