@@ -9,6 +9,7 @@ if "keras" not in sys.modules:
 from keras_debias import adapters
 from keras_debias import analysis
 from keras_debias import callbacks
+from keras_debias import constraints
 from keras_debias import data
 from keras_debias import evaluation
 from keras_debias import layers
@@ -16,26 +17,33 @@ from keras_debias import losses
 from keras_debias import metrics
 from keras_debias import presets
 from keras_debias import projections
+from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias.directions import Directions
 from keras_debias.evaluation import evaluate
+from keras_debias.recipes.grasp import grasp
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
 from keras_debias.version import __version__
 
 __all__ = [
     "DebiasedModel",
+    "Directions",
     "__version__",
     "adapters",
     "analysis",
     "calibrate",
     "callbacks",
+    "constraints",
     "data",
     "evaluate",
     "evaluation",
+    "grasp",
     "layers",
     "losses",
     "metrics",
     "presets",
     "projections",
+    "recipes",
     "regularizers",
 ]

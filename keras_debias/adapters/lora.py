@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
@@ -9,6 +10,8 @@ from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
+from keras_debias.adapters.constrain import require_free
+from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.in_place import in_place_class
@@ -55,6 +58,8 @@ class LoRA(Adapter):
     Reference:
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
+
+    trains_kernel = True
 
     def __init__(
         self,
@@ -108,8 +113,13 @@ class LoRA(Adapter):
                 f"Received: rank={self.rank}"
             )
 
-    def start(self, path, layer) -> tuple[np.ndarray, np.ndarray] | None:
-        """Starting factors `(A0, B0)`, or `None` for random and zero."""
+    def start(
+        self, path, layer, constraint=None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Starting factors `(A0, B0)`, or `None` for random and zero.
+
+        Those of the part of the kernel that a constraint leaves, if any.
+        """
         return None
 
     def placeholder(self, layer):
@@ -137,6 +147,41 @@ class LoRA(Adapter):
             plain_class(layer), True, isinstance(layer, BiasUpdate)
         )
         _keras_internals.become(layer, target, change)
+
+    def kernel_update(self, layer):
+        p, q = layer.factors()
+        return (
+            ops.convert_to_numpy(p).astype("float64"),
+            ops.convert_to_numpy(q).astype("float64"),
+        )
+
+    def constrain(self, path, layer, vectors, side):
+        constraint = OrthogonalUpdate(vectors, side)
+        variable = layer.lora_a if side == "read" else layer.lora_b
+        require_free(path, variable)
+        learnt, leaked = layer.update_norms(constraint)
+        if leaked > 1e-5 * learnt:
+            raise ValueError(
+                "Expected an adapter that has learnt nothing along the "
+                f"directions. Received: '{path}', whose update has "
+                f"{leaked / learnt:.2g} of its length there. Apply the "
+                "adapter to a fresh model, or use `kd.recipes.grasp`."
+            )
+        # A new start leaves outputs as they are only where nothing is learnt.
+        start = None if learnt else self.start(path, layer, constraint)
+
+        def change():
+            if start is not None:
+                layer.restart(start)
+            variable.constraint = constraint
+            for each in layer.factors_of(side):
+                each.assign(constraint(each))
+            return [variable]
+
+        return change
+
+    def ablated_values(self, layer, constraint):
+        return [(v, constraint(v)) for v in layer.factors_of(constraint.side)]
 
     def disabled_values(self, layer):
         pairs = starting_pairs(layer) if self.train_bias else []

@@ -1,11 +1,17 @@
 """Looks into models: which of their parts changed, or matter."""
 
+from keras_debias.analysis.ablation import ablate
+from keras_debias.analysis.ablation import ablated
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
 from keras_debias.analysis.fisher_information import FisherInformation
+from keras_debias.analysis.kernel_updates import kernels
+from keras_debias.analysis.latent_factors import latent_factors
 from keras_debias.analysis.magnitude_change import MagnitudeChange
 from keras_debias.analysis.projection_change import ProjectionChange
 from keras_debias.analysis.rank_bias_terms import rank_bias_terms
+from keras_debias.analysis.truncate_update import truncate_update
+from keras_debias.analysis.update_spectrum import UpdateSpectrum
 
 __all__ = [
     "BiasTermMeasure",
@@ -13,5 +19,11 @@ __all__ = [
     "FisherInformation",
     "MagnitudeChange",
     "ProjectionChange",
+    "UpdateSpectrum",
+    "ablate",
+    "ablated",
+    "kernels",
+    "latent_factors",
     "rank_bias_terms",
+    "truncate_update",
 ]

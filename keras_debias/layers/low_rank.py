@@ -166,6 +166,45 @@ class LowRankUpdate(AdaptedLayer):
             ops.concatenate([self.lora_b, b_change], axis=0),
         )
 
+    def factors(self) -> tuple:
+        """`(P, Q)` with `P Q` the update, inputs x outputs, float32.
+
+        Of the rank of the update, twice that with starting factors.
+        """
+        a, b = self.lora_a, self.lora_b
+        if self.has_start:
+            a, b = self._difference()
+        return ops.convert_to_tensor(a) * self.scaling, ops.convert_to_tensor(b)
+
+    def update_norms(self, constraint) -> tuple[float, float]:
+        """Length of the update, and of the part that a constraint takes out.
+
+        Of the factors only: in the Frobenius norm, without the full matrix.
+        """
+        p, q = (
+            np.asarray(ops.convert_to_numpy(x), "float64")
+            for x in self.factors()
+        )
+        v = np.asarray(constraint.directions, "float64")
+        if constraint.side == "read":
+            leaked = (v.T @ p) @ q
+        else:
+            leaked = p @ (q @ v)
+        r = np.linalg.qr(p, mode="r")
+        return float(np.linalg.norm(r @ q)), float(np.linalg.norm(leaked))
+
+    def factors_of(self, side) -> list:
+        """The factors on the side of the inputs, or of the outputs."""
+        name = "lora_a" if side == "read" else "lora_b"
+        names = [name, f"{name}_start"] if self.has_start else [name]
+        return [getattr(self, name) for name in names]
+
+    def restart(self, start) -> None:
+        """Gives the layer other starting factors, and no update."""
+        for name, value in zip(("lora_a", "lora_b"), start):
+            for each in (name, f"{name}_start"):
+                getattr(self, each).assign(np.array(value, "float32"))
+
     def delta(self):
         """The update as a full kernel, float32: `s (A B - A0 B0)`."""
         a, b = self.lora_a, self.lora_b

@@ -7,12 +7,16 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters import store
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.constrain import constrain
+from keras_debias.adapters.constrain import release
+from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.linalg import dot
 from keras_debias.linalg import norm
 from keras_debias.losses.identity import identity
 from keras_debias.losses.objective import map_objective
 from keras_debias.projections.projection import Projection
+from keras_debias.projections.subspace import Subspace
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.regularization import REGULARIZERS
@@ -56,7 +60,20 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `projection` to be a projection such as `EDGE()`, "
                 f"or a list of them. Received: projection={projection!r}"
             )
+        subspaces = [p for p in projections if isinstance(p, Subspace)]
+        if len(subspaces) > 1:
+            raise ValueError(
+                "Expected at most one `Subspace`. Received: "
+                f"{len(subspaces)}. Put all directions into one."
+            )
         regularization = Regularization(regularizers, model)
+        constrained_for = None
+        if subspaces:
+            constrain(model, subspaces[0].directions)
+            constrained_for = [id(v) for v in model.trainable_variables]
+        else:
+            # Another `DebiasedModel` may have left its constraints.
+            release(model)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
@@ -69,6 +86,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self._objective_losses = {}
         self._built_for = None
         self._seen_variables = None
+        self._constrained_for = constrained_for
         if seed is None:
             # Drawn as Keras draws its own: `set_random_seed` decides it.
             seed = random.randint(0, 2**31 - 1)
@@ -338,14 +356,18 @@ class BaseDebiasedModel(NetworkWrapper):
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():
             store[name] = layer.starting_values[key]
+        for name, constraint in self._constraints().items():
+            store[name] = constraint.component
 
     def load_own_variables(self, store):
         own = self._own_state()
         starts = self._starts()
-        if set(store.keys()) != {*own, *starts}:
+        constraints = self._constraints()
+        expected = {*own, *starts, *constraints}
+        if set(store.keys()) != expected:
             raise ValueError(
                 "Expected the weights of a `DebiasedModel` with the state "
-                f"{sorted([*own, *starts])}. Received: a file with "
+                f"{sorted(expected)}. Received: a file with "
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
@@ -354,6 +376,18 @@ class BaseDebiasedModel(NetworkWrapper):
         for name, (layer, key) in starts.items():
             value = np.array(store[name])
             layer.starting_values = {**layer.starting_values, key: value}
+        for name, constraint in constraints.items():
+            constraint.component = np.array(store[name])
+
+    def _constraints(self) -> dict[str, OrthogonalUpdate]:
+        """Constraints of whole kernels, which keep a part of the start."""
+        found = [
+            v.constraint
+            for v in self.model.variables
+            if isinstance(v.constraint, OrthogonalUpdate)
+            and v.constraint.component is not None
+        ]
+        return {f"constraint_{i}": c for i, c in enumerate(found)}
 
     def _starts(self) -> dict[str, tuple]:
         """Where base weights that train keep their starting values."""
