@@ -5,6 +5,8 @@ from keras_debias.evaluation.answers import answer_nll
 from keras_debias.evaluation.evaluate import evaluate
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
+from keras_debias.evaluation.reliance import Reliance
+from keras_debias.evaluation.reliance import reliance
 from keras_debias.evaluation.representation import Representation
 from keras_debias.evaluation.representation import plot_features
 from keras_debias.evaluation.representation import representation
@@ -15,6 +17,7 @@ from keras_debias.evaluation.table import comparison_table
 
 __all__ = [
     "GroupScore",
+    "Reliance",
     "Representation",
     "Scores",
     "SplitScore",
@@ -25,5 +28,6 @@ __all__ = [
     "perplexity",
     "plot_comparison",
     "plot_features",
+    "reliance",
     "representation",
 ]
