@@ -137,6 +137,15 @@ class KernelView:
             b,
         )
 
+    def scale(self, y, factors):
+        """Outputs of the layer times one factor for each output."""
+        factors = ops.reshape(factors, self._sizes(self._kept))
+        if self._is_trailing:
+            return ops.multiply(y, factors)
+        return ops.einsum(
+            f"{self._output},{self._kept}->{self._output}", y, factors
+        )
+
     @property
     def _free_letter(self) -> str:
         letters = "abcdefghijklmnopqrstuvwxyz"

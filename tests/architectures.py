@@ -521,8 +521,8 @@ ARCHITECTURES = (
         create=_sequential,
         create_data=_plain_token_data,
         targets=("hidden_0", "hidden_1"),
-        target_paths=_paths("sequential/hidden_{index}"),
+        target_paths=_paths("hidden_{index}"),
         also_train=("logits",),
-        head=_dense("sequential/logits"),
+        head=_dense("logits"),
     ),
 )

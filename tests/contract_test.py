@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_debias.adapters import AllBiases
+from keras_debias.adapters import DoRA
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import PiSSA
 from keras_debias.adapters import ValueBias
@@ -37,7 +38,7 @@ def create(architecture, adapter):
         return ValueBias()
     if adapter == "AllBiases":
         return AllBiases()
-    low_rank = {"LoRA": LoRA, "PiSSA": PiSSA}[adapter]
+    low_rank = {"LoRA": LoRA, "PiSSA": PiSSA, "DoRA": DoRA}[adapter]
     return low_rank(rank=2, targets=architecture.targets)
 
 
@@ -52,10 +53,11 @@ def trained_by(architecture, adapter):
         }
     if adapter == "AllBiases":
         return all_biases(architecture)
+    names = ["lora_a", "lora_b"]
+    if adapter == "DoRA":
+        names.append("lora_magnitude")
     return {
-        f"{path}/lora_{side}"
-        for path in architecture.target_paths
-        for side in "ab"
+        f"{path}/{name}" for path in architecture.target_paths for name in names
     }
 
 

@@ -10,7 +10,7 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
-ADAPTERS = ("LoRA", "PiSSA", "ValueBias", "AllBiases", "full")
+ADAPTERS = ("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases", "full")
 INVARIANTS = 9
 
 

@@ -10,6 +10,7 @@ from keras_debias.adapters.bias_forms import PiSSABias
 from keras_debias.adapters.bias_forms import VectorBias
 from keras_debias.adapters.bias_forms import VeRABias
 from keras_debias.adapters.bias_forms import VeRAScalarBias
+from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.merge import disabled
@@ -27,6 +28,7 @@ __all__ = [
     "Adapter",
     "AllBiases",
     "BiasForm",
+    "DoRA",
     "DoRABias",
     "KeyBias",
     "LoRA",

@@ -60,6 +60,8 @@ class LoRA(Adapter):
     """
 
     trains_kernel = True
+    # Whether the lengths of the kernels' columns train, as in `DoRA`.
+    has_magnitude = False
 
     def __init__(
         self,
@@ -138,7 +140,11 @@ class LoRA(Adapter):
 
     def attach(self, layer, prepared):
         def change():
-            layer.add_low_rank(start=prepared, **self.settings)
+            layer.add_low_rank(
+                start=prepared,
+                has_magnitude=self.has_magnitude,
+                **self.settings,
+            )
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -211,6 +217,8 @@ class LoRA(Adapter):
         }
         if self.placeholder(layer) is not None:
             shapes.update({f"{k}_start": v for k, v in shapes.items()})
+        if self.has_magnitude:
+            shapes["lora_magnitude"] = (view.outputs,)
         bias = own_bias(layer)
         if self.train_bias and bias is not None:
             shapes["bias"] = tuple(bias.shape)

@@ -1,4 +1,4 @@
-"""Reads LoRA folders of the PEFT library."""
+"""Reads LoRA and DoRA folders of the PEFT library."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_debias.adapters.apply import reset_training
 from keras_debias.adapters.apply import set_trainable
+from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.peft_beft import load_beft
 from keras_debias.adapters.peft_names import CONFIG_NAME
@@ -38,18 +39,22 @@ _HARMLESS = {
     *("layers_to_transform", "layers_pattern", "modules_to_save"),
     *("init_lora_weights", "eva_config", "corda_config", "lora_ga_config"),
     *("loftq_config", "megatron_core", "qalora_group_size"),
-    "ensure_weight_tying",
+    *("ensure_weight_tying", "use_dora"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class _Update:
-    """The update of one PEFT module: `scale * B A` on an HF weight."""
+    """The update of one PEFT module: `scale * B A` on an HF weight.
+
+    DoRA has a magnitude for each output as well.
+    """
 
     module: str
     a: np.ndarray
     b: np.ndarray
     alpha: float
+    magnitude: np.ndarray | None = None
 
 
 def load_peft(
@@ -57,7 +62,7 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, and value, query and key biases (BEFT).
+    LoRA, DoRA, and value, query and key biases (BEFT).
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -77,9 +82,9 @@ def load_peft(
             the whole model is frozen.
 
     Raises:
-        ValueError: If the folder is broken, uses anything but plain LoRA on
-            an unchanged base, or does not fit the model. The model is
-            unchanged then.
+        ValueError: If the folder is broken, uses anything but plain LoRA or
+            DoRA on an unchanged base, or does not fit the model. The model
+            is unchanged then.
     """
     folder = pathlib.Path(folder)
     if _peft_type(folder) == "BEFT":
@@ -96,11 +101,12 @@ def load_peft(
     # Nothing below can fail.
     chosen = []
     for adapter, layers in plan:
-        for layer, a, b in layers:
+        for layer, state in layers:
             adapter.attach(layer, None)
-            layer.lora_a.assign(a)
-            layer.lora_b.assign(b)
-            chosen += [layer.lora_a, layer.lora_b]
+            for name, value in state.items():
+                variable = adapter.state(layer)[name]
+                variable.assign(value)
+                chosen.append(variable)
     for variable, array in head:
         variable.assign(array)
     set_trainable(model, chosen + head_weights(model) if trainable else [])
@@ -163,14 +169,8 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
             "Trained biases of the base cannot be read. Merge the adapter in "
             "PEFT and use the merged weights.",
         )
-    if config.get("use_dora"):
-        refuse(
-            "use_dora=True",
-            "Merge it in PEFT and use the merged weights, or train with "
-            "`use_dora=False`.",
-        )
     for name, value in config.items():
-        if name not in {*_HARMLESS, "bias", "use_dora"} and value:
+        if name not in {*_HARMLESS, "bias"} and value:
             refuse(
                 f"{name}={value!r}",
                 "This option cannot be read. Merge the adapter in PEFT and "
@@ -183,10 +183,16 @@ def _pair(
 ) -> tuple[list[_Update], dict[str, np.ndarray]]:
     """The updates, and the tensors that belong to none."""
     factors: dict[str, dict[str, np.ndarray]] = {}
+    magnitudes: dict[str, np.ndarray] = {}
     rest = {}
     for name, tensor in tensors.items():
         name = name.removeprefix("base_model.model.")
         # An adapter name between, as in a plain `state_dict`, is accepted.
+        if config.get("use_dora"):
+            end = r"\.lora_magnitude_vector(?:(?:\.[^.]+)?\.weight)?"
+            if match := re.fullmatch(rf"(.+){end}", name):
+                magnitudes[match.group(1)] = tensor
+                continue
         match = re.fullmatch(r"(.+)\.lora_([AB])(?:\.[^.]+)?\.weight", name)
         if match is None:
             rest[name] = tensor
@@ -232,7 +238,25 @@ def _pair(
                 "not belong together, or the adapter is not plain LoRA on a "
                 "dense layer."
             )
-        updates.append(_Update(module, pair["A"], pair["B"], alpha))
+        magnitude = magnitudes.pop(module, None)
+        if config.get("use_dora"):
+            outputs = pair["B"].shape[:1]
+            # A column, in some versions.
+            if magnitude is None or magnitude.size != outputs[0]:
+                found = None if magnitude is None else magnitude.shape
+                raise ValueError(
+                    f"Expected a lora_magnitude_vector of shape {outputs} for "
+                    f"'{module}', as use_dora=True says. Received: {found} in "
+                    f"{str(folder)!r}. Save the adapter again."
+                )
+            magnitude = magnitude.reshape(outputs)
+        updates.append(_Update(module, pair["A"], pair["B"], alpha, magnitude))
+    if magnitudes:
+        raise ValueError(
+            "Expected lora_A and lora_B beside each lora_magnitude_vector. "
+            f"Received: {str(folder)!r} with one of {sorted(magnitudes)[:3]} "
+            "alone. Save the adapter again."
+        )
     return updates, rest
 
 
@@ -248,12 +272,13 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
     """`(adapter, [(layer, A, B), ...])` for each distinct setting."""
     owned = owners(model)
     weights = weights_by_module(notes)
+    adapter_class = DoRA if config.get("use_dora") else LoRA
 
     planned: dict[tuple, list] = {}
     used: dict[str, str] = {}
     for update in updates:
         found = find_module(weights, update.module, folder)
-        adapter = LoRA(
+        adapter = adapter_class(
             rank=int(update.a.shape[0]),
             alpha=update.alpha,
             dropout=config.get("lora_dropout", 0.0),
@@ -284,8 +309,13 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
                 path, layer, hook, update.a.shape[1], update.b.shape[0]
             )
             columns_seen.append(columns)
-            a, b = update.a.T[rows], update.b.T[:, columns]
-            group.append((path, layer, a, b))
+            state = {
+                "lora_a": update.a.T[rows],
+                "lora_b": update.b.T[:, columns],
+            }
+            if update.magnitude is not None:
+                state["lora_magnitude"] = update.magnitude[columns]
+            group.append((path, layer, state))
         columns = np.sort(np.concatenate(columns_seen))
         if not np.array_equal(columns, np.arange(update.b.shape[0])):
             raise ValueError(
@@ -297,7 +327,9 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
             )
     return [
         (
-            LoRA(*settings[:4], targets=tuple(member[0] for member in group)),
+            adapter_class(
+                *settings[:4], targets=tuple(member[0] for member in group)
+            ),
             [member[1:] for member in group],
         )
         for settings, group in planned.items()

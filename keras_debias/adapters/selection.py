@@ -78,6 +78,11 @@ def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:
         for end in range(1, len(parts) + 1):
             prefix = "/".join(path.split("/")[:end])
             parts[end - 1] = lasting.get(prefix, parts[end - 1])
+        # Its own name, which Keras leaves out when it rebuilds one.
+        if isinstance(model, keras.Sequential) and path.startswith(
+            f"{model.name}/"
+        ):
+            parts = parts[1:]
         return "/".join(parts)
 
     result: dict[str, keras.Layer] = {}

@@ -203,7 +203,7 @@ def load(
     """Loads adapters onto a model that has none, all or nothing.
 
     Reads what `save` wrote, and folders of PEFT (`adapter_config.json` with
-    `adapter_model.safetensors`) that hold LoRA or BEFT, for architectures
+    `adapter_model.safetensors`) that hold LoRA, DoRA or BEFT, for architectures
     whose Hugging Face weight names KerasHub knows.
 
     Args:

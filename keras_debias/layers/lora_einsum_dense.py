@@ -27,6 +27,8 @@ class LoRAEinsumDense(LowRankUpdate, keras.layers.EinsumDense):
         train_bias: bool. Whether the bias trains. Defaults to `False`.
         has_start: bool. Whether starting factors are subtracted, as for
             PiSSA. Defaults to `False`.
+        has_magnitude: bool. Whether the lengths of the kernel's columns
+            train, as for DoRA. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.EinsumDense`.
 
     Raises:
@@ -53,25 +55,20 @@ class LoRAEinsumDense(LowRankUpdate, keras.layers.EinsumDense):
         rank_stabilized=False,
         train_bias=False,
         has_start=False,
+        has_magnitude=False,
         **kwargs,
     ):
         validate_low_rank(rank, alpha, dropout)
         super().__init__(equation, output_shape, **kwargs)
         self._low_rank_arguments = (rank, alpha, dropout, rank_stabilized)
-        self._low_rank_arguments += (train_bias, has_start)
+        self._low_rank_arguments += (*(train_bias, has_start, has_magnitude),)
 
     def build(self, input_shape):
         super().build(input_shape)
         self._build_low_rank()
 
-    def call(self, inputs, training=None):
-        x = ops.einsum(self.equation, inputs, self.kernel)
-        x = ops.add(x, self._update(inputs, training))
-        if self.bias is not None:
-            x = ops.add(x, self.bias)
-        if self.activation is not None:
-            x = self.activation(x)
-        return x
+    def _product(self, inputs):
+        return ops.einsum(self.equation, inputs, self.kernel)
 
     def get_config(self):
         return {**super().get_config(), **self.low_rank_config()}

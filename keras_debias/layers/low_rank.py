@@ -7,6 +7,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
+from keras_debias.layers.magnitude import Magnitude
 from keras_debias.linalg import kernel_view
 
 
@@ -27,17 +28,32 @@ def validate_low_rank(rank, alpha, dropout) -> None:
         )
 
 
-class LowRankUpdate(AdaptedLayer):
+class LowRankUpdate(Magnitude, AdaptedLayer):
     """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
 
     Mixed into `Dense` and `EinsumDense`. With starting factors the update
     is `s ((x A) B - (x A0) B0)`: the layer starts as it was and the kernel
-    is never written to, so that disabling is exact to the bit.
+    is never written to, so that disabling is exact to the bit. With a
+    magnitude the outputs are scaled as well, see `Magnitude`.
     """
+
+    def call(self, inputs, training=None):
+        x = ops.add(self._product(inputs), self._update(inputs, training))
+        if self.has_magnitude:
+            x = ops.add(x, self._lengthening(x))
+        if self.bias is not None:
+            x = ops.add(x, self.bias)
+        if self.activation is not None:
+            x = self.activation(x)
+        return x
+
+    def _product(self, inputs):
+        """The inputs times the frozen kernel."""
+        raise NotImplementedError
 
     def _build_low_rank(self):
         """The end of `build` of a layer that was made with a rank."""
-        *settings, train_bias, has_start = self._low_rank_arguments
+        *settings, train_bias, has_start, magnitude = self._low_rank_arguments
         start = None
         if has_start:
             # Placeholders: the real ones come with the weights.
@@ -48,7 +64,12 @@ class LowRankUpdate(AdaptedLayer):
             )
         if self.base_bias is not None:
             self.base_bias.trainable = False
-        self.add_low_rank(*settings, start=start, train_bias=train_bias)
+        self.add_low_rank(
+            *settings,
+            start=start,
+            train_bias=train_bias,
+            has_magnitude=magnitude,
+        )
 
     def add_low_rank(
         self,
@@ -58,6 +79,7 @@ class LowRankUpdate(AdaptedLayer):
         rank_stabilized=False,
         start=None,
         train_bias=False,
+        has_magnitude=False,
     ):
         """Adds the factors to the built layer and freezes its kernel.
 
@@ -71,6 +93,7 @@ class LowRankUpdate(AdaptedLayer):
         self.rank_stabilized = rank_stabilized
         self.train_bias = train_bias
         self.has_start = start is not None
+        self.has_magnitude = has_magnitude
 
         # float32 whatever the base is kept in: small updates would be lost.
         def add(name, shape, value, trainable):
@@ -102,6 +125,8 @@ class LowRankUpdate(AdaptedLayer):
             self.lora_seed = keras.random.SeedGenerator()
         self.lora_a.trainable = True
         self.lora_b.trainable = True
+        if has_magnitude:
+            self._add_magnitude()
         self.kernel.trainable = False
         if self.base_bias is not None and train_bias:
             self.base_bias.trainable = True
@@ -114,8 +139,8 @@ class LowRankUpdate(AdaptedLayer):
             _keras_internals.remove_seed_generator(self, self.lora_seed)
         for name in (
             *("lora_a", "lora_b", "lora_gate", "rank", "alpha", "dropout"),
-            *("rank_stabilized", "train_bias", "has_start"),
-            *("lora_a_start", "lora_b_start", "lora_seed"),
+            *("rank_stabilized", "train_bias", "has_start", "has_magnitude"),
+            *("lora_a_start", "lora_b_start", "lora_magnitude", "lora_seed"),
             "_low_rank_arguments",
         ):
             self.__dict__.pop(name, None)
@@ -126,6 +151,8 @@ class LowRankUpdate(AdaptedLayer):
         names = ["lora_a", "lora_b"]
         if self.has_start:
             names += ["lora_a_start", "lora_b_start"]
+        if self.has_magnitude:
+            names.append("lora_magnitude")
         return {name: getattr(self, name) for name in names}
 
     def adapter_state(self):
@@ -152,6 +179,17 @@ class LowRankUpdate(AdaptedLayer):
         return view.up(
             view.down(dropped, self.lora_a) * scale, self.lora_b
         ) - view.up(view.down(x, self.lora_a_start) * scale, self.lora_b_start)
+
+    def _factors(self):
+        """`A` and `B`, or factors of `A B - A0 B0`."""
+        return (
+            self._difference()
+            if self.has_start
+            else (
+                ops.convert_to_tensor(self.lora_a),
+                ops.convert_to_tensor(self.lora_b),
+            )
+        )
 
     def _difference(self):
         """Factors of `A B - A0 B0` of twice the rank.
@@ -206,13 +244,16 @@ class LowRankUpdate(AdaptedLayer):
                 getattr(self, each).assign(np.array(value, "float32"))
 
     def delta(self):
-        """The update as a full kernel, float32: `s (A B - A0 B0)`."""
-        a, b = self.lora_a, self.lora_b
-        if self.has_start:
-            a, b = self._difference()
-        matrix = ops.matmul(a, b)
-        scale = self.lora_gate * self.scaling
-        return kernel_view(self).from_matrix(matrix * scale)
+        """The update as a full kernel, float32: `s (A B - A0 B0)`.
+
+        With a magnitude, all that it makes of the kernel.
+        """
+        matrix = ops.matmul(*self._factors())
+        matrix = matrix * self.lora_gate * self.scaling
+        if self.has_magnitude:
+            whole = self._base_matrix() + matrix
+            matrix = matrix + whole * self._relative_lengthening()
+        return kernel_view(self).from_matrix(matrix)
 
     def merged_kernel(self):
         """The kernel with the update added, in the kernel's dtype."""
@@ -228,6 +269,8 @@ class LowRankUpdate(AdaptedLayer):
                 getattr(self, name).assign(np.array(start))
         else:
             self.lora_b.assign(np.zeros(self.lora_b.shape, "float32"))
+        if self.has_magnitude:
+            self._reset_magnitude()
 
     def low_rank_config(self) -> dict:
         return {
@@ -236,5 +279,6 @@ class LowRankUpdate(AdaptedLayer):
             "dropout": self.dropout,
             "rank_stabilized": self.rank_stabilized,
             "has_start": self.has_start,
+            "has_magnitude": self.has_magnitude,
             "train_bias": self.train_bias,
         }

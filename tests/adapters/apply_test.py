@@ -113,8 +113,8 @@ class TestWhatTrains:
         )
         names = {p for p, v in variable_paths(model).items() if v.trainable}
         assert names == {
-            "sequential/dense/lora_a",
-            "sequential/dense/lora_b",
+            "dense/lora_a",
+            "dense/lora_b",
         }
 
     def test_a_second_adapter_elsewhere_keeps_the_first(self):

@@ -1,4 +1,4 @@
-"""LoRA as PEFT computes it, and PEFT's own folders."""
+"""LoRA and DoRA as PEFT computes them, and PEFT's own folders."""
 
 import dataclasses
 import json
@@ -324,6 +324,26 @@ def test_same_outputs_with_all_linear_layers(base, request, tmp_path):
     check_same_outputs(model, folder, tmp_path / "adapter")
 
 
+@each_case("bert", "gpt2", "gemma")
+def test_same_outputs_as_dora_of_peft(base, request, tmp_path):
+    network, folder = base
+    model = adapt(
+        network,
+        target_modules=list(case_of(request).targets),
+        use_dora=True,
+        lora_dropout=0.25,
+    )
+    backbone = check_same_outputs(model, folder, tmp_path / "adapter")
+    for layer in adapted_layers(backbone).values():
+        assert type(layer.adapters[0]) is adapters.DoRA
+    adapters.save(backbone, tmp_path / "ours")
+    fresh = keras_hub.models.Backbone.from_preset(str(folder))
+    adapters.load(fresh, tmp_path / "ours")
+    np.testing.assert_allclose(
+        keras_outputs(fresh), keras_outputs(backbone), atol=1e-6
+    )
+
+
 @each_case("bert")
 @pytest.mark.parametrize("use_rslora", [False, True])
 def test_patterns_and_rank_stabilized(base, tmp_path, use_rslora):
@@ -405,8 +425,8 @@ def test_saves_and_loads_on_in_our_own_format(base, tmp_path):
 
 
 def gradients(layer, x, weight):
-    """Outputs, and gradients of `sum(weight * layer(x))` for `A` and `B`."""
-    factors = [layer.lora_a, layer.lora_b]
+    """Outputs, and gradients of `sum(weight * layer(x))` for the factors."""
+    factors = [v for v in layer.low_rank_state.values() if v.trainable]
     x, weight = ops.convert_to_tensor(x), ops.convert_to_tensor(weight)
     if keras.backend.backend() == "torch":
         y = layer(x, training=True)
@@ -440,10 +460,13 @@ def gradients(layer, x, weight):
 def peft_gradients(model, x, weight):
     y = model(torch.tensor(x))
     (y * torch.tensor(weight).reshape(y.shape)).sum().backward()
-    named = dict(model.named_parameters())
-    a = next(p for name, p in named.items() if "lora_A" in name)
-    b = next(p for name, p in named.items() if "lora_B" in name)
-    return y.detach().numpy(), a.grad.numpy().T, b.grad.numpy().T
+    found = {
+        kind: parameter.grad.numpy().T
+        for kind in ("lora_A", "lora_B", "lora_magnitude")
+        for name, parameter in model.named_parameters()
+        if kind in name
+    }
+    return y.detach().numpy(), *found.values()
 
 
 class OneLayer(torch.nn.Module):
@@ -472,6 +495,7 @@ SETTINGS = {
     "alpha": {"lora_alpha": 3},
     "rslora": {"lora_alpha": 3, "use_rslora": True},
     "pissa": {"lora_alpha": 3, "init_lora_weights": "pissa"},
+    "dora": {"lora_alpha": 3, "use_dora": True},
 }
 
 
@@ -505,7 +529,9 @@ def test_same_outputs_and_gradients_as_a_layer_of_peft(create, settings):
     view = kernel_view(layer)
     layer.kernel.assign(view.from_matrix(matrix))
     layer.bias.assign(bias.reshape(layer.bias.shape))
-    adapter = (adapters.PiSSA if pissa else adapters.LoRA)(
+    dora = settings.get("use_dora", False)
+    kind = adapters.DoRA if dora else adapters.LoRA
+    adapter = (adapters.PiSSA if pissa else kind)(
         rank=4,
         alpha=settings["lora_alpha"],
         rank_stabilized=settings.get("use_rslora", False),
@@ -527,10 +553,20 @@ def test_same_outputs_and_gradients_as_a_layer_of_peft(create, settings):
                     weight.copy_(torch.tensor(a.T))
     layer.lora_a.assign(a)
     layer.lora_b.assign(b)
+    if dora:
+        layer.lora_magnitude.assign(
+            next(
+                weight.detach().numpy()
+                for name, weight in named.items()
+                if "magnitude" in name
+            )
+        )
 
     weight = generator.normal(size=layer(x).shape).astype("float32")
     for ours, expected in zip(
-        gradients(layer, x, weight), peft_gradients(theirs, x, weight)
+        gradients(layer, x, weight),
+        peft_gradients(theirs, x, weight),
+        strict=True,
     ):
         np.testing.assert_allclose(
             ours.reshape(expected.shape),
@@ -677,7 +713,6 @@ def test_reads_other_dtypes(tmp_path, dtype):
 
 CONFIGS = {
     "peft_type": ({"peft_type": "LOHA"}, "peft_type='LOHA'"),
-    "dora": ({"use_dora": True}, "use_dora=True"),
     "bias": ({"bias": "lora_only"}, "bias='lora_only'.*Merge"),
     "pissa": (
         {"init_lora_weights": "pissa_niter_4"},
@@ -692,6 +727,10 @@ CONFIGS = {
     "lora_bias": ({"lora_bias": True}, "lora_bias=True"),
     "replication": ({"layer_replication": [[0, 2]]}, "layer_replication"),
     "of_the_future": ({"use_magic": 1}, "use_magic=1.*cannot be read"),
+    "dora_without_lengths": (
+        {"use_dora": True},
+        r"lora_magnitude_vector of shape \(8,\).*Received: None",
+    ),
     "another_rank": ({"r": 3}, r"lora_A of shape \(3, inputs\)"),
     "alpha_is_text": ({"lora_alpha": "four"}, "Expected a whole"),
     "no_dropout": ({"lora_dropout": None}, "Expected a whole"),

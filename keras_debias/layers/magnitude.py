@@ -1,0 +1,75 @@
+"""The magnitudes of weight-decomposed low-rank adaptation (DoRA)."""
+
+import numpy as np
+from keras import ops
+
+from keras_debias.layers.adapted_layer import initial
+from keras_debias.linalg import kernel_view
+
+
+class Magnitude:
+    """The length of each kernel column trains apart from its direction.
+
+    Part of `LowRankUpdate`. With `V = W + s A B` the layer computes
+    `y_j = m_j (x V)_j / |V_j|` for each column `j` of the 2-D view (inputs x
+    outputs), `m` starting at the lengths `|W_j|`. As the paper suggests and
+    PEFT does, the length `|V_j|` counts as a constant in the backward pass,
+    and it comes from `|W_j|^2` and products with the factors: neither `V`
+    nor a gradient of its size is formed.
+
+    A column of zeros has no direction. It stays zero.
+    """
+
+    def _add_magnitude(self):
+        self.lora_magnitude = self.add_weight(
+            name="lora_magnitude",
+            shape=(kernel_view(self).outputs,),
+            initializer=initial(self._start_magnitude()),
+            dtype="float32",
+            autocast=False,
+            trainable=True,
+        )
+        self.lora_magnitude.trainable = True
+
+    def _start_magnitude(self) -> np.ndarray:
+        squares = ops.sum(ops.square(self._base_matrix()), axis=0)
+        return np.array(ops.convert_to_numpy(ops.sqrt(squares)))
+
+    def _reset_magnitude(self):
+        self.lora_magnitude.assign(self._start_magnitude())
+
+    def _base_matrix(self):
+        """The frozen kernel as inputs x outputs, float32."""
+        matrix = kernel_view(self).to_matrix(self.kernel)
+        return ops.cast(matrix, "float32")
+
+    def _lengths(self):
+        """`|V_j|` of each column, float32, a constant to the gradient."""
+        matrix = self._base_matrix()
+        a, b = (
+            ops.stop_gradient(ops.cast(factor, "float32"))
+            for factor in self._factors()
+        )
+        gate = ops.cast(self.lora_gate, "float32")
+        b = b * (gate * self.scaling)
+        # |W_j + A b_j|^2 = |W_j|^2 + (2 A'W_j + A'A b_j)' b_j
+        inner = 2.0 * ops.matmul(ops.transpose(a), matrix)
+        inner = inner + ops.matmul(ops.matmul(ops.transpose(a), a), b)
+        squares = ops.sum(ops.square(matrix), axis=0)
+        squares = squares + ops.sum(inner * b, axis=0)
+        return ops.sqrt(ops.maximum(squares, 0.0))
+
+    def _relative_lengthening(self):
+        """`m_j / |V_j| - 1`, zero where the adapter is off."""
+        lengths = self._lengths()
+        safe = ops.where(lengths > 0, lengths, ops.ones_like(lengths))
+        gate = ops.cast(self.lora_gate, "float32")
+        return gate * (self.lora_magnitude / safe - 1.0)
+
+    def _lengthening(self, y):
+        """What scaling adds to the outputs `y = x V`.
+
+        A difference, so that at half precision a small one is not lost.
+        """
+        factors = ops.cast(self._relative_lengthening(), y.dtype)
+        return kernel_view(self).scale(y, factors)
