@@ -134,7 +134,7 @@ def found_in(spectrum, classifier):
     token = table[tokenizer.token_to_id("!")] - table.mean(0)
     return {
         "spectrum": spectrum.spectrum[:12].round(5).tolist(),
-        "threshold": spectrum.threshold[:12].round(5).tolist(),
+        "threshold": round(spectrum.threshold, 5),
         "detected": spectrum.detected,
         "gap": round(spectrum.gap, 4),
         "layer_shares": {
@@ -273,9 +273,8 @@ def table(seeds):
                 "mean": round(float(values.mean()), 4),
                 "std": round(float(values.std(ddof=len(values) > 1)), 4),
             }
-            cells.append(
-                f"{100 * values.mean():.1f} ± {100 * values.std(ddof=len(values) > 1):.1f}"
-            )
+            mean, std = 100 * row[key]["mean"], 100 * row[key]["std"]
+            cells.append(f"{mean:.1f} ± {std:.1f}")
         rows.append(row)
         print(f"| {method} | " + " | ".join(cells) + " |")
     naive = [runs[m, s] for m, s in runs if m == "naive"]

@@ -162,6 +162,19 @@ def carried_mask(tensor):
     return get_keras_mask(tensor)
 
 
+def with_mask_of(source, tensor):
+    """`tensor` with the mask that a layer attached to `source`, if any.
+
+    `set_keras_mask`: see `carried_mask`.
+    """
+    mask = carried_mask(source)
+    if mask is not None:
+        from keras.src.backend import set_keras_mask
+
+        set_keras_mask(tensor, mask)
+    return tensor
+
+
 def hub_import_map(model: keras.Model) -> list[tuple] | None:
     """How KerasHub would fill a model from a Hugging Face checkpoint.
 

@@ -15,6 +15,7 @@ from keras_debias.adapters import AllBiases
 from keras_debias.adapters import DoRA
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import PiSSA
+from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
 from keras_debias.adapters import apply
 from keras_debias.adapters.selection import layer_paths
@@ -26,6 +27,41 @@ REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
 # Their attention has no value bias, and no output bias either.
 BIAS_FREE = {"gemma", "gemma3", "llama", "mistral", "qwen3", "t5"}
+# What trains in the second block: the block, and the kernels in it.
+_ENCODER = (
+    "transformer_layer_1",
+    "transformer_layer_1/self_attention_layer/attention_output",
+    "transformer_layer_1/feedforward_output_dense",
+)
+_DECODER = (
+    "transformer_layer_1",
+    "transformer_layer_1/self_attention/attention_output",
+    "transformer_layer_1/feedforward_output_dense",
+)
+_GEMMA = (
+    "decoder_block_1",
+    "decoder_block_1/attention/attention_output",
+    "decoder_block_1/ffw_linear",
+)
+SECOND_BLOCK = {
+    **dict.fromkeys(("bert", "bert_text", "roberta", "distil_bert"), _ENCODER),
+    "deberta_v3": tuple(
+        path.replace("transformer", "disentangled_attention_encoder")
+        for path in _ENCODER
+    ),
+    **dict.fromkeys(("gpt2", "opt", "llama", "mistral", "qwen3"), _DECODER),
+    **dict.fromkeys(("gemma", "gemma3"), _GEMMA),
+    "t5": (
+        "transformer_encoder_layer_1",
+        "transformer_encoder_layer_1/self_attention/output_projector",
+        "transformer_encoder_layer_1/output_projector",
+    ),
+    "vit": (
+        "vit_encoder/transformer_block_2",
+        "vit_encoder/transformer_block_2/mha/attention_output",
+        "vit_encoder/transformer_block_2/mlp/dense_1",
+    ),
+}
 
 
 def reference_of(architecture, adapter):
@@ -38,6 +74,8 @@ def create(architecture, adapter):
         return ValueBias()
     if adapter == "AllBiases":
         return AllBiases()
+    if adapter == "TargetLayer":
+        return TargetLayer(1)
     low_rank = {"LoRA": LoRA, "PiSSA": PiSSA, "DoRA": DoRA}[adapter]
     return low_rank(rank=2, targets=architecture.targets)
 
@@ -53,6 +91,9 @@ def trained_by(architecture, adapter):
         }
     if adapter == "AllBiases":
         return all_biases(architecture)
+    if adapter == "TargetLayer":
+        block, *kernels = SECOND_BLOCK[architecture.name]
+        return {f"{block}/refine", *(f"{path}/kernel" for path in kernels)}
     names = ["lora_a", "lora_b"]
     if adapter == "DoRA":
         names.append("lora_magnitude")
@@ -74,11 +115,21 @@ def all_biases(architecture):
     return found - set(architecture.head)
 
 
+def can_merge(architecture, expected):
+    """Whether all that trains has a place in the plain architecture."""
+    if any(p.endswith(("value_bias", "injected_bias")) for p in expected):
+        return False
+    refined = any(path.endswith("/refine") for path in expected)
+    return not refined or architecture.name not in BIAS_FREE
+
+
 def run(architecture, adapter, reference):
     data = architecture.data(seed=0)
     fits = adapter == "AllBiases" or architecture.targets
     if adapter == "ValueBias":
         fits = any("value" in path for path in architecture.target_paths)
+    if adapter == "TargetLayer":
+        fits = architecture.name in SECOND_BLOCK
     if adapter == "full" or not fits:
         result = TestCase().run_training_test(
             architecture.build, data, architecture.loss(), reference
@@ -101,9 +152,7 @@ def run(architecture, adapter, reference):
         architecture.loss(),
         architecture.also_train,
         reference,
-        merges=not any(
-            path.endswith(("value_bias", "injected_bias")) for path in expected
-        ),
+        merges=can_merge(architecture, expected),
         # What reaches every layer grows rounding errors as well.
         learning_rate=0.02 if adapter == "AllBiases" else 0.1,
     )

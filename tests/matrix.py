@@ -10,7 +10,10 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
-ADAPTERS = ("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases", "full")
+ADAPTERS = (
+    *("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases"),
+    *("TargetLayer", "full"),
+)
 INVARIANTS = 9
 
 

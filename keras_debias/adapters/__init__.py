@@ -22,6 +22,7 @@ from keras_debias.adapters.store import load
 from keras_debias.adapters.store import save
 from keras_debias.adapters.summary import TrainableSummary
 from keras_debias.adapters.summary import summary
+from keras_debias.adapters.target_layer import TargetLayer
 from keras_debias.adapters.value_bias import ValueBias
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "PiSSA",
     "PiSSABias",
     "QueryBias",
+    "TargetLayer",
     "TrainableSummary",
     "ValueBias",
     "VeRABias",

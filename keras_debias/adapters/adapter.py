@@ -196,6 +196,20 @@ def starting_pairs(layer: keras.Layer) -> list[tuple]:
     return [(v, values[v.name]) for v in own if v.name in values]
 
 
+def starting_value(layer: keras.Layer, variable: keras.Variable):
+    """What a base weight was before it trained, as an array."""
+    values = getattr(layer, "starting_values", {})
+    return values.get(variable.name, as_array(variable))
+
+
+def drop_starting_values(layer: keras.Layer, names: list[str]) -> None:
+    """Forgets the starting values of weights that an adapter leaves."""
+    values = getattr(layer, "starting_values", {})
+    layer.starting_values = {
+        name: value for name, value in values.items() if name not in names
+    }
+
+
 def adapters_of(layer: keras.Layer) -> tuple[Adapter, ...]:
     """The adapters on a layer, in the order they were applied."""
     return getattr(layer, "adapters", ())

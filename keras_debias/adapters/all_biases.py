@@ -4,7 +4,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.projection_bias import FREE
@@ -115,11 +115,9 @@ class AllBiases(ProjectionBias):
         return super().state_shapes(layer)
 
     def base(self, layer):
-        values = {v.name: as_array(v) for v in bias_terms(layer)}
-        starts = getattr(layer, "starting_values", {})
-        values.update({k: starts[k] for k in values if k in starts})
+        values = {v.name: starting_value(layer, v) for v in bias_terms(layer)}
         if is_projection(layer):
-            values["kernel"] = as_array(layer.kernel)
+            values["kernel"] = starting_value(layer, layer.kernel)
         return values
 
     def check_merge(self, path, layer, layers):

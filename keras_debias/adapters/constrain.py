@@ -135,6 +135,29 @@ def kernel_change(path, layer, vectors, side, start=None):
     return change
 
 
+def require_clean(path, update, constraint, scale=0.0) -> float:
+    """Raises if an update has entered the directions; returns its length.
+
+    `scale` is the length of what the update was rounded beside.
+    """
+    p, q = update
+    v = constraint.directions.astype("float64")
+    if constraint.side == "read":
+        leaked = v.T @ p if q is None else (v.T @ p) @ q
+    else:
+        leaked = p @ v if q is None else p @ (q @ v)
+    whole = p if q is None else np.linalg.qr(p, mode="r") @ q
+    learnt, leaked = np.linalg.norm(whole), np.linalg.norm(leaked)
+    if leaked > max(1e-4 * learnt, 1e-6 * scale, 1e-12):
+        raise ValueError(
+            "Expected an adapter that has learnt nothing along the "
+            f"directions. Received: '{path}', whose update has "
+            f"{leaked / learnt:.2g} of its length there. Apply the adapter "
+            "to a fresh model, or use `kd.recipes.grasp`."
+        )
+    return float(learnt)
+
+
 def require_free(path, variable) -> None:
     """Raises if a variable has a constraint of another kind."""
     found = variable.constraint

@@ -1,15 +1,17 @@
 import keras
 import numpy as np
-from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
+from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
@@ -139,12 +141,18 @@ class LoRA(Adapter):
         }
 
     def attach(self, layer, prepared):
+        kernel_trains = any(
+            "kernel" in a.claims(layer) for a in adapters_of(layer)
+        )
+
         def change():
             layer.add_low_rank(
                 start=prepared,
                 has_magnitude=self.has_magnitude,
                 **self.settings,
             )
+            # It trains beside the factors where another adapter says so.
+            layer.kernel.trainable = kernel_trains
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
@@ -155,24 +163,13 @@ class LoRA(Adapter):
         _keras_internals.become(layer, target, change)
 
     def kernel_update(self, layer):
-        p, q = layer.factors()
-        return (
-            ops.convert_to_numpy(p).astype("float64"),
-            ops.convert_to_numpy(q).astype("float64"),
-        )
+        return layer.factors()
 
     def constrain(self, path, layer, vectors, side):
         constraint = OrthogonalUpdate(vectors, side)
         variable = layer.lora_a if side == "read" else layer.lora_b
         require_free(path, variable)
-        learnt, leaked = layer.update_norms(constraint)
-        if leaked > 1e-5 * learnt:
-            raise ValueError(
-                "Expected an adapter that has learnt nothing along the "
-                f"directions. Received: '{path}', whose update has "
-                f"{leaked / learnt:.2g} of its length there. Apply the "
-                "adapter to a fresh model, or use `kd.recipes.grasp`."
-            )
+        learnt = require_clean(path, self.kernel_update(layer), constraint)
         # A new start leaves outputs as they are only where nothing is learnt.
         start = None if learnt else self.start(path, layer, constraint)
 
@@ -198,7 +195,7 @@ class LoRA(Adapter):
         layer.remove_low_rank()
         remove_adapter(layer, self)
         if self.train_bias:
-            layer.starting_values = {}
+            drop_starting_values(layer, ["bias"])
         layer.__class__ = in_place_class(
             plain_class(layer), False, isinstance(layer, BiasUpdate)
         )
@@ -225,7 +222,7 @@ class LoRA(Adapter):
         return shapes
 
     def base(self, layer):
-        return {"kernel": as_array(layer.kernel)}
+        return {"kernel": starting_value(layer, layer.kernel)}
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

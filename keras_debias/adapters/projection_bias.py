@@ -6,8 +6,10 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_projection
@@ -140,12 +142,9 @@ class ProjectionBias(Adapter):
         }
 
     def base(self, layer):
-        values = {"kernel": as_array(layer.kernel)}
-        starts = getattr(layer, "starting_values", {})
-        if "bias" in starts:
-            values["bias"] = starts["bias"]
-        elif own_bias(layer) is not None:
-            values["bias"] = as_array(own_bias(layer))
+        values = {"kernel": starting_value(layer, layer.kernel)}
+        if own_bias(layer) is not None:
+            values["bias"] = starting_value(layer, own_bias(layer))
         return values
 
     def check_merge(self, path, layer, layers):
@@ -170,7 +169,7 @@ class ProjectionBias(Adapter):
     def merge(self, path, layer, layers):
         remove_adapter(layer, self)
         if self.in_place(layer):
-            layer.starting_values = {}
+            drop_starting_values(layer, list(self.state(layer)))
             return
         if layer.base_bias is None:
             self._merge_into_output(path, layer, layers)

@@ -17,9 +17,17 @@ def adapter_updates(model: keras.Model) -> dict[str, tuple]:
     """Factors `(P, Q)` of the update of each adapted kernel, by path."""
     updates = {}
     for path, layer in adapted_layers(model).items():
-        for adapter in adapters_of(layer):
-            if adapter.trains_kernel:
-                updates[path] = adapter.kernel_update(layer)
+        if plain_class(layer) is None:
+            continue
+        found = [
+            adapter.kernel_update(layer)
+            for adapter in adapters_of(layer)
+            if adapter.trains_kernel
+        ]
+        if len(found) > 1:
+            found = [(sum(p if q is None else p @ q for p, q in found), None)]
+        if found:
+            updates[path] = found[0]
     if not updates:
         raise ValueError(
             "Expected a model with adapters of kernels, such as LoRA, or "

@@ -37,8 +37,9 @@ def latent_factors(
     computed from the low-rank factors, without any full matrix.
 
     What is there is compared with random adapters: the same layers with the
-    same singular values in random directions. Eigenvalues above the 99th
-    percentile of these are `detected`; see `UpdateSpectrum`.
+    same singular values in random directions. A share 1.5 times the largest
+    that these reach, in 99 of 100 draws, counts as `detected`: so nothing is
+    reported after training on shuffled labels or on a shuffled factor.
 
     Args:
         model: a fine-tuned `keras.Model` with adapters of kernels, or any

@@ -36,6 +36,13 @@ def spectrum_plot(spectrum, path: str | os.PathLike | None = None):
     axes.plot(
         rows, shares, "o-", color=COLORS[0], markersize=4, label="this model"
     )
+    axes.axhline(
+        100 * spectrum.threshold,
+        color=COLORS[5],
+        linewidth=1,
+        linestyle="--",
+        label="needed to stand out",
+    )
     axes.axvline(spectrum.k + 0.5, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlabel("Direction", color=INK, fontsize=10)
     axes.set_ylabel("Share of the updates, %", color=INK, fontsize=10)

@@ -3,10 +3,10 @@ import numpy as np
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.kernel_updates import model_updates
-from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
 KEEP = ("top", "bottom", "random")
@@ -123,7 +123,7 @@ def _updates(model, base):
         for adapter in adapters_of(layer):
             if not adapter.trains_kernel:
                 continue
-            if not isinstance(layer, LowRankUpdate) or layer.has_start:
+            if type(adapter) is not LoRA:
                 raise ValueError(
                     "Expected LoRA, whose factors can hold a truncated "
                     f"update. Received: '{path}' with {adapter!r}. Keep "

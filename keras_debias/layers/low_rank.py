@@ -40,7 +40,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
     def call(self, inputs, training=None):
         x = ops.add(self._product(inputs), self._update(inputs, training))
         if self.has_magnitude:
-            x = ops.add(x, self._lengthening(x))
+            x = ops.add(x, self._lengthening(x, inputs))
         if self.bias is not None:
             x = ops.add(x, self.bias)
         if self.activation is not None:
@@ -205,31 +205,18 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         )
 
     def factors(self) -> tuple:
-        """`(P, Q)` with `P Q` the update, inputs x outputs, float32.
+        """`(P, Q)` with `P Q` the update, inputs x outputs, float64.
 
-        Of the rank of the update, twice that with starting factors.
+        Of the rank of the update, twice that with starting factors. With a
+        magnitude, which has no such factors, `(update, None)`.
         """
-        a, b = self.lora_a, self.lora_b
-        if self.has_start:
-            a, b = self._difference()
-        return ops.convert_to_tensor(a) * self.scaling, ops.convert_to_tensor(b)
-
-    def update_norms(self, constraint) -> tuple[float, float]:
-        """Length of the update, and of the part that a constraint takes out.
-
-        Of the factors only: in the Frobenius norm, without the full matrix.
-        """
-        p, q = (
-            np.asarray(ops.convert_to_numpy(x), "float64")
-            for x in self.factors()
+        if self.has_magnitude:
+            matrix = kernel_view(self).to_matrix(self.delta())
+            return ops.convert_to_numpy(matrix).astype("float64"), None
+        a, b = (
+            ops.convert_to_numpy(x).astype("float64") for x in self._factors()
         )
-        v = np.asarray(constraint.directions, "float64")
-        if constraint.side == "read":
-            leaked = (v.T @ p) @ q
-        else:
-            leaked = p @ (q @ v)
-        r = np.linalg.qr(p, mode="r")
-        return float(np.linalg.norm(r @ q)), float(np.linalg.norm(leaked))
+        return a * self.scaling, b
 
     def factors_of(self, side) -> list:
         """The factors on the side of the inputs, or of the outputs."""
@@ -251,8 +238,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         matrix = ops.matmul(*self._factors())
         matrix = matrix * self.lora_gate * self.scaling
         if self.has_magnitude:
-            whole = self._base_matrix() + matrix
-            matrix = matrix + whole * self._relative_lengthening()
+            matrix = self._lengthened(matrix)
         return kernel_view(self).from_matrix(matrix)
 
     def merged_kernel(self):

@@ -161,8 +161,8 @@ def grasp(
         if not spectrum.detected:
             warnings.warn(
                 "No direction of the first stage stands out from random "
-                f"adapters (share {spectrum.share:.3f}, 99 % of random ones "
-                f"stay below {spectrum.threshold[:k].sum():.3f}); the second "
+                f"adapters (share {spectrum.spectrum[0]:.3f}, below "
+                f"{spectrum.threshold:.3f}); the second "
                 "stage is kept from directions that may mean nothing.",
                 stacklevel=2,
             )
