@@ -20,6 +20,7 @@ def latent_factors(
     scope: str = "shared",
     readers=READERS,
     writers=WRITERS,
+    null=(),
     null_draws: int = 100,
     seed: int = 0,
 ) -> UpdateSpectrum:
@@ -55,6 +56,11 @@ def latent_factors(
             KerasHub; adapted layers of unknown names count as readers.
         writers: names or globs of layers that write. Defaults to those of
             KerasHub.
+        null: sequence of `UpdateSpectrum`, of the same model fine-tuned on
+            shuffled labels. What is detected must have a larger share than
+            any of them. Of use where any fine-tune has one strong direction,
+            as with two classes in a nearly linear network. Defaults to
+            `()`.
         null_draws: int. How many random adapters. Defaults to `100`.
         seed: int. Seed of the random adapters. Defaults to `0`.
 
@@ -127,4 +133,5 @@ def latent_factors(
         writers=writers,
         null_draws=null_draws,
         seed=seed,
+        floor=max((float(n.spectrum[0]) for n in null), default=0.0),
     )

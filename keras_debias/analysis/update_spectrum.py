@@ -35,6 +35,8 @@ class UpdateSpectrum:
             adapters.
         layer_shares: dict from path to float: what share of a layer's update
             lies in its directions.
+        floor: float. The largest share of any direction after fine-tuning
+            on shuffled labels, where known. Defaults to `0.0`.
 
     Attributes:
         directions: as above.
@@ -47,15 +49,27 @@ class UpdateSpectrum:
         spectra: dict[str, np.ndarray],
         nulls: dict[str, np.ndarray],
         layer_shares: dict[str, float],
+        floor: float = 0.0,
     ):
         self.directions = directions
         self.spectra = {p: np.asarray(s, "float64") for p, s in spectra.items()}
         self.nulls = {p: np.asarray(n, "float64") for p, n in nulls.items()}
         self.layer_shares = dict(layer_shares)
+        self.floor = floor
 
     @classmethod
     def of_factors(
-        cls, factors, k, *, side, scope, readers, writers, null_draws, seed
+        cls,
+        factors,
+        k,
+        *,
+        side,
+        scope,
+        readers,
+        writers,
+        null_draws,
+        seed,
+        floor=0.0,
     ) -> "UpdateSpectrum":
         """From the factors of `latent_factors`, each of length one."""
         generator = np.random.default_rng(seed)
@@ -96,7 +110,7 @@ class UpdateSpectrum:
             readers,
             writers,
         )
-        return cls(directions, spectra, nulls, shares)
+        return cls(directions, spectra, nulls, shares, floor)
 
     @property
     def k(self) -> int:
@@ -128,10 +142,11 @@ class UpdateSpectrum:
         """The share that a direction needs to count.
 
         1.5 times the largest share that random adapters reach in 99 of 100
-        draws.
+        draws, or what was found after training on shuffled labels.
         """
         largest = np.mean([n[:, 0] for n in self.nulls.values()], axis=0)
-        return float(MARGIN * np.percentile(largest, PERCENTILE))
+        random = float(MARGIN * np.percentile(largest, PERCENTILE))
+        return max(random, self.floor)
 
     @property
     def detected(self) -> int:
@@ -150,7 +165,7 @@ class UpdateSpectrum:
         for i in range(min(len(spectrum), max(self.k + 2, 6))):
             mark = " *" if i < self.detected else ""
             lines.append(f"  {i + 1:>9}   {spectrum[i]:.3f}{mark}")
-        lines.append(f"  random adapters stay below {self.threshold:.3f}")
+        lines.append(f"  needed to stand out: {self.threshold:.3f}")
         lines.append(
             f"  {self.detected} stand out; the first {self.k} hold "
             f"{self.share:.1%}, {self.gap:.2f} times the next"
@@ -193,6 +208,7 @@ class UpdateSpectrum:
             "readers": list(directions.readers),
             "writers": list(directions.writers),
             "layer_shares": self.layer_shares,
+            "floor": self.floor,
         }
         write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
 
@@ -220,7 +236,7 @@ class UpdateSpectrum:
                 config["readers"],
                 config["writers"],
             )
-            shares = config["layer_shares"]
+            shares, floor = config["layer_shares"], config["floor"]
         except (
             *(OSError, KeyError, TypeError, json.JSONDecodeError),
             safetensors.SafetensorError,
@@ -230,7 +246,7 @@ class UpdateSpectrum:
                 f"{WEIGHTS_NAME}, as `UpdateSpectrum.save` writes it. "
                 f"Received: {str(folder)!r} ({error!r})."
             ) from error
-        return cls(directions, parts["spectrum"], parts["null"], shares)
+        return cls(directions, parts["spectrum"], parts["null"], shares, floor)
 
 
 def _decompose(members) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,10 @@
 
 from keras_debias.evaluation.answers import answer_accuracy
 from keras_debias.evaluation.answers import answer_nll
+from keras_debias.evaluation.drift import Drift
+from keras_debias.evaluation.drift import drift
+from keras_debias.evaluation.drift import log_likelihoods
+from keras_debias.evaluation.drift import word_mass
 from keras_debias.evaluation.evaluate import evaluate
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
@@ -16,6 +20,7 @@ from keras_debias.evaluation.scores import SplitScore
 from keras_debias.evaluation.table import comparison_table
 
 __all__ = [
+    "Drift",
     "GroupScore",
     "Reliance",
     "Representation",
@@ -24,10 +29,13 @@ __all__ = [
     "answer_accuracy",
     "answer_nll",
     "comparison_table",
+    "drift",
     "evaluate",
+    "log_likelihoods",
     "perplexity",
     "plot_comparison",
     "plot_features",
     "reliance",
     "representation",
+    "word_mass",
 ]
