@@ -32,7 +32,8 @@ def truncate_update(
         base: the model before fine-tuning, or `kernels` of it. Needed
             without adapters; with adapters other than LoRA, merge them
             first. Defaults to `None`.
-        k: int. How many components to keep in each layer.
+        k: int. How many components to keep in each layer; those of lower
+            rank keep all.
         energy: float in (0, 1]. Instead of `k`: the share of the squared
             length of each update that the leading components kept must
             hold; `"bottom"` and `"random"` keep as many.
@@ -76,21 +77,17 @@ def truncate_update(
     model = unwrap(model)
     updates = _updates(model, base)
     generator = np.random.default_rng(seed)
-    plan = {}
+    plan, ranks = {}, []
     for path, (p, q) in updates.items():
         u, s, vt = _svd(p, q)
         if not len(s):
             continue
-        if k is not None and k > len(s):
-            raise ValueError(
-                f"Expected `k` of at most {len(s)}, the rank of the update of "
-                f"'{path}'. Received: k={k}"
-            )
+        ranks.append(len(s))
         count = k
         if count is None:
             held = np.cumsum(np.square(s)) / np.sum(np.square(s))
             count = int(np.searchsorted(held, energy - 1e-12) + 1)
-            count = min(count, len(s))
+        count = min(count, len(s))
         if keep == "top":
             chosen = np.arange(count)
         elif keep == "bottom":
@@ -102,6 +99,11 @@ def truncate_update(
         raise ValueError(
             "Expected a model that was fine-tuned. Received: "
             f"{len(updates)} layers without any update. Call `fit` first."
+        )
+    if k is not None and k > max(ranks):
+        raise ValueError(
+            f"Expected `k` of at most {max(ranks)}, the largest rank of an "
+            f"update; above it, all is kept. Received: k={k}"
         )
     layers = layer_paths(model)
     for path, (u, s, vt) in plan.items():

@@ -15,6 +15,8 @@ from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.store import CONFIG_NAME
 from keras_debias.analysis.kernel_updates import kernels
 from keras_debias.analysis.latent_factors import latent_factors
+from keras_debias.directions import READERS
+from keras_debias.directions import WRITERS
 from keras_debias.directions import Directions
 from keras_debias.projections import Subspace
 from keras_debias.recipes.grasp_result import GraspResult
@@ -33,6 +35,8 @@ def grasp(
     k: int = 1,
     side: str = "read",
     scope: str = "shared",
+    readers=READERS,
+    writers=WRITERS,
     directions: Directions | None = None,
     naive: str | os.PathLike | None = None,
     also_train=None,
@@ -66,6 +70,12 @@ def grasp(
         k: int. How many directions. Defaults to `1`.
         side: as for `latent_factors`. Defaults to `"read"`.
         scope: as for `latent_factors`. Defaults to `"shared"`.
+        readers: names or globs of layers that read the residual stream.
+            A head that trains and reads it itself, not through a pooler,
+            belongs here, or the shortcut is learnt there. Defaults to those
+            of KerasHub.
+        writers: names or globs of layers that write. Defaults to those of
+            KerasHub.
         directions: `Directions` to use instead of those found; the first
             stage is not run. Defaults to `None`.
         naive: path. Folder of the adapter of the first stage: read if it is
@@ -131,6 +141,7 @@ def grasp(
         else [*([] if projection is None else [projection])]
     )
     choice = {"k": k, "side": side, "scope": scope}
+    choice |= {"readers": readers, "writers": writers}
     spectrum, naive_history = None, None
     saved = naive is not None and pathlib.Path(naive).exists()
     if directions is None and saved:
