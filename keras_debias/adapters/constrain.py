@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.selection import layer_paths
@@ -64,6 +65,8 @@ def constrain(model: keras.Model, directions: Directions) -> list:
     constrained = []
     for change in changes:
         constrained += change()
+    # A layer that is split computes otherwise.
+    _keras_internals.drop_compiled_functions(model)
     return constrained
 
 

@@ -26,7 +26,8 @@ def ablate(model: keras.Model, directions: Directions) -> list[str]:
     write, `W - W V V'` and the same for their biases.
 
     Before training, with `projections.Subspace` for the same directions,
-    this is ablation during training. What reads the residual stream and is
+    this is ablation during training; of a plain model or one with LoRA or
+    PiSSA, while other adapters come after. What reads the residual stream and is
     no dense layer (a normalization's statistics, an embedding reused as
     output layer) still sees the directions.
 
