@@ -27,9 +27,9 @@ def ablate(model: keras.Model, directions: Directions) -> list[str]:
 
     Before training, with `projections.Subspace` for the same directions,
     this is ablation during training; of a plain model or one with LoRA or
-    PiSSA, while other adapters come after. What reads the residual stream and is
-    no dense layer (a normalization's statistics, an embedding reused as
-    output layer) still sees the directions.
+    PiSSA, while other adapters come after. What reads the residual stream
+    and is no dense layer (a normalization's statistics, an embedding reused
+    as output layer) still sees the directions.
 
     Args:
         model: a built `keras.Model`, with adapters or without.

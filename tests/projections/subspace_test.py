@@ -182,7 +182,7 @@ def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
 
 @pytest.mark.parametrize("adapter", ["PiSSA", "DoRA"])
 def test_a_constrained_adapter_is_saved_disabled_and_merged(adapter, tmp_path):
-    """What it has learnt under the constraint needs no `Subspace` to be read."""
+    """What it has learnt under the constraint needs no `Subspace` later."""
     x, y = BERT.data()
     model = BERT.build()
     start = kernels(model)
