@@ -221,7 +221,7 @@ def test_projecting_gradients_alone_leaks_under_adam():
         )
         optimizer = keras.optimizers.Adam(0.01)
         if name == "gradients":
-            optimizer = _WithoutConstraints(0.01)
+            optimizer = Unconstrained(0.01)
         debiased.compile(optimizer, loss=BERT.loss())
         debiased.fit(x, y, batch_size=4, epochs=5, verbose=0)
         found[name] = max(
@@ -234,7 +234,7 @@ def test_projecting_gradients_alone_leaks_under_adam():
 
 
 @keras.saving.register_keras_serializable(package="keras_debias_tests")
-class _WithoutConstraints(keras.optimizers.Adam):
+class Unconstrained(keras.optimizers.Adam):
     """Applies projected gradients, and no constraint after them."""
 
     def apply(self, grads, trainable_variables=None):
