@@ -9,6 +9,7 @@ if "keras" not in sys.modules:
 from keras_debias import adapters
 from keras_debias import analysis
 from keras_debias import callbacks
+from keras_debias import comparison
 from keras_debias import constraints
 from keras_debias import data
 from keras_debias import evaluation
@@ -19,8 +20,11 @@ from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias.audit import audit  # hides the room of that name
+from keras_debias.comparison import compare
 from keras_debias.directions import Directions
 from keras_debias.evaluation import evaluate
+from keras_debias.recipes import recommended
 from keras_debias.recipes.grasp import grasp
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
@@ -32,8 +36,11 @@ __all__ = [
     "__version__",
     "adapters",
     "analysis",
+    "audit",
     "calibrate",
     "callbacks",
+    "compare",
+    "comparison",
     "constraints",
     "data",
     "evaluate",
@@ -45,5 +52,6 @@ __all__ = [
     "presets",
     "projections",
     "recipes",
+    "recommended",
     "regularizers",
 ]

@@ -151,6 +151,14 @@ def expand_loss(model: keras.Model, x, y, y_pred, sample_weight):
     )
 
 
+def additional_loss(model: keras.Model, loss):
+    """One of `model.losses`, as `Model.compute_loss` adds it.
+
+    `_aggregate_additional_loss`: backends scale it for distribution.
+    """
+    return model._aggregate_additional_loss(loss)
+
+
 def carried_mask(tensor):
     """The mask that a layer attached to its output, or `None`.
 
@@ -162,16 +170,21 @@ def carried_mask(tensor):
     return get_keras_mask(tensor)
 
 
-def with_mask_of(source, tensor):
-    """`tensor` with the mask that a layer attached to `source`, if any.
+def carry_mask(tensor, mask) -> None:
+    """Attaches a mask to a tensor, as a layer does to its output.
 
     `set_keras_mask`: see `carried_mask`.
     """
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
+
+
+def with_mask_of(source, tensor):
+    """`tensor` with the mask that a layer attached to `source`, if any."""
     mask = carried_mask(source)
     if mask is not None:
-        from keras.src.backend import set_keras_mask
-
-        set_keras_mask(tensor, mask)
+        carry_mask(tensor, mask)
     return tensor
 
 

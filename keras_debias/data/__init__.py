@@ -1,19 +1,30 @@
 """Data: splits with groups, named sets, shortcuts put in on purpose."""
 
 from keras_debias.data import sources
+from keras_debias.data.balanced_sampler import BalancedSampler
 from keras_debias.data.bias_injection import inject_token
 from keras_debias.data.class_imbalance import subsample_classes
+from keras_debias.data.colored_digits import colored_digits
+from keras_debias.data.curriculum_sampler import CurriculumSampler
 from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
 from keras_debias.data.low_data import low_data
 from keras_debias.data.prompt_response import prompt_response
+from keras_debias.data.quota_sampler import QuotaSampler
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
+from keras_debias.data.waterbirds import waterbirds
+from keras_debias.data.weighted_sampler import WeightedSampler
 
 __all__ = [
+    "BalancedSampler",
+    "CurriculumSampler",
     "Groups",
+    "QuotaSampler",
     "Split",
+    "WeightedSampler",
+    "colored_digits",
     "generated_nli",
     "generated_overlap",
     "inject_token",
@@ -22,4 +33,5 @@ __all__ = [
     "prompt_response",
     "sources",
     "subsample_classes",
+    "waterbirds",
 ]

@@ -79,6 +79,14 @@ class Batches(keras.utils.PyDataset):
         with_index: bool. Whether inputs come as
             `{"inputs": x, "index": i}`, and `"groups"` where there are some.
             Defaults to `False`.
+        shard: pair of ints `(number, count)`. Which of how many equal parts
+            of each batch to give, for one of several processes. The last
+            parts of a small batch are smaller; one without any row gets a
+            row in place of it, with the index -1. Defaults to `(0, 1)`.
+        sampler: function of a `numpy.random.Generator` and the number of the
+            pass to an int array `(n,)`, the rows of that pass in their order,
+            such as a `BalancedSampler`; or `None`. Takes the place of
+            `shuffle`.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
@@ -97,6 +105,8 @@ class Batches(keras.utils.PyDataset):
         steps=None,
         preprocess=None,
         with_index=False,
+        shard=(0, 1),
+        sampler=None,
     ):
         super().__init__()
         self.x, self.y = to_arrays(x), None if y is None else to_arrays(y)
@@ -116,6 +126,8 @@ class Batches(keras.utils.PyDataset):
         self.steps = steps
         self.preprocess = preprocess
         self.with_index = with_index
+        self.shard = shard
+        self.sampler = sampler
         self._order = (None, None)
 
     @property
@@ -124,13 +136,31 @@ class Batches(keras.utils.PyDataset):
 
     def order(self, number: int) -> np.ndarray:
         """The order of the rows in one pass over them."""
-        if not self.shuffle:
+        if not self.shuffle and self.sampler is None:
             return np.arange(self.rows)
         key, order = self._order
         if key != (self.seed, number):
             generator = np.random.default_rng([self.seed, number])
-            order = generator.permutation(self.rows)
+            if self.sampler is None:
+                order = generator.permutation(self.rows)
+            else:
+                order = self._check_order(self.sampler(generator, number))
             self._order = ((self.seed, number), order)
+        return order
+
+    def _check_order(self, order) -> np.ndarray:
+        order = np.asarray(order)
+        if order.shape != (self.rows,) or order.dtype.kind not in "iu":
+            raise ValueError(
+                f"Expected `sampler` to return {self.rows} row indices, as "
+                f"many as there are rows. Received: shape {order.shape}, "
+                f"dtype {order.dtype}. Was it made for other data?"
+            )
+        if order.min() < 0 or order.max() >= self.rows:
+            raise ValueError(
+                f"Expected `sampler` to return rows from 0 to {self.rows - 1}."
+                f" Received: rows from {order.min()} to {order.max()}"
+            )
         return order
 
     def rows_of(self, index: int) -> np.ndarray:
@@ -145,6 +175,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         rows = self.rows_of(index)
+        number, count = self.shard
+        size = -(-len(rows) // count)
+        part = rows[number * size : (number + 1) * size]
+        is_empty = not len(part)
+        rows = rows[:1] if is_empty else part
         x, y = take(self.x, rows), None
         if self.y is not None:
             y = take(self.y, rows)
@@ -155,7 +190,8 @@ class Batches(keras.utils.PyDataset):
             self.preprocess, x, y, sample_weight
         )
         if self.with_index:
-            x = {"inputs": x, "index": rows.astype("int32")}
+            numbers = np.full_like(rows, -1) if is_empty else rows
+            x = {"inputs": x, "index": numbers.astype("int32")}
             if self.groups is not None:
                 x["groups"] = self.groups[rows]
             if self.features is not None:

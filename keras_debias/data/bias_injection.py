@@ -10,7 +10,7 @@ from keras_debias.data.labels import match_labels
 from keras_debias.data.split import Split
 
 
-def _check_probability(value: float, name: str) -> float:
+def check_probability(value: float, name: str) -> float:
     number = isinstance(value, (int, float, np.number))
     if not number or isinstance(value, bool):
         raise TypeError(
@@ -93,8 +93,8 @@ def inject_token(
       (0.33, 0.50) in training and (0.66, 0.50) in the test set, the target
       is entailment.
     """
-    p_prev = _check_probability(p_prev, "p_prev")
-    p_str = _check_probability(p_str, "p_str")
+    p_prev = check_probability(p_prev, "p_prev")
+    p_str = check_probability(p_str, "p_str")
     if not isinstance(split, Split):
         raise TypeError(
             f"`split` must be a `Split`. Received: {type(split).__name__}"

@@ -169,7 +169,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         view = kernel_view(self)
         scale = ops.cast(self.lora_gate * self.scaling, self.compute_dtype)
         dropped = x
-        if training and self.dropout:
+        if self.dropout and training:
             dropped = keras.random.dropout(x, self.dropout, seed=self.lora_seed)
         if not self.has_start:
             return view.up(view.down(dropped, self.lora_a) * scale, self.lora_b)

@@ -49,6 +49,31 @@ class Objective(keras.losses.Loss):
         return self.function(self._base.call(y_true, y_pred))
 
 
+class RowLoss(Objective):
+    """A loss with a `TaskObjective` between its values and reduction.
+
+    Args:
+        loss: anything that `compile(loss=...)` takes for one output.
+        objective: a `TaskObjective`.
+        groups, index: int tensors of the present batch, or `None`.
+    """
+
+    def __init__(self, loss, objective, groups, index):
+        super().__init__(loss, objective)
+        self.groups = groups
+        self.index = index
+
+    def _resolve(self, y_true, y_pred):
+        base = _keras_internals.resolve_loss(self.loss, y_true, y_pred)
+        self.reduction = base.reduction
+        self._base = base
+
+    def call(self, y_true, y_pred):
+        return self.function.call(
+            y_true, y_pred, self._base.call, self.groups, self.index
+        )
+
+
 def map_objective(loss, function):
     """The `loss` argument of `compile` with every loss as an `Objective`."""
     return tree.map_structure(

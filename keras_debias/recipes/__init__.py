@@ -1,6 +1,55 @@
-"""Several stages of fine-tuning as one call."""
+"""Recipes: methods as one call, from training data to a trained model."""
 
+from keras_debias.recipes.audit_cue import AuditCue
+from keras_debias.recipes.bag_of_words import BagOfWords
+from keras_debias.recipes.balanced_sampling import BalancedSampling
+from keras_debias.recipes.budget import Budget
+from keras_debias.recipes.counterfactual_inference import (
+    CounterfactualInference,
+)
+from keras_debias.recipes.cross_mistakes import CrossMistakes
+from keras_debias.recipes.curriculum import Curriculum
+from keras_debias.recipes.dfr import DFR
+from keras_debias.recipes.fine_tuning import FineTuning
+from keras_debias.recipes.gradient_alignment import GradientAlignment
 from keras_debias.recipes.grasp import grasp
 from keras_debias.recipes.grasp_result import GraspResult
+from keras_debias.recipes.group_dro import GroupDRO
+from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.recipes.group_inference import agreement
+from keras_debias.recipes.group_recipe import GroupRecipe
+from keras_debias.recipes.jtt import JTT
+from keras_debias.recipes.learned_mixin import LearnedMixin
+from keras_debias.recipes.learning_from_failure import LearningFromFailure
+from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommended import recommended
+from keras_debias.recipes.reweighting import Reweighting
+from keras_debias.recipes.simple_features import SimpleFeatures
+from keras_debias.recipes.trainer import Trainer
 
-__all__ = ["GraspResult", "grasp"]
+__all__ = [
+    "AuditCue",
+    "BagOfWords",
+    "BalancedSampling",
+    "Budget",
+    "CounterfactualInference",
+    "CrossMistakes",
+    "Curriculum",
+    "DFR",
+    "FineTuning",
+    "GradientAlignment",
+    "GraspResult",
+    "GroupDRO",
+    "GroupInference",
+    "GroupRecipe",
+    "JTT",
+    "LearnedMixin",
+    "LearningFromFailure",
+    "Recipe",
+    "Reweighting",
+    "SimpleFeatures",
+    "Trainer",
+    "agreement",
+    "grasp",
+    "recommended",
+]

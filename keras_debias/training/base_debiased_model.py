@@ -7,17 +7,17 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters import store
 from keras_debias.adapters.apply import adapted_layers
-from keras_debias.adapters.constrain import constrain
-from keras_debias.adapters.constrain import release
-from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.linalg import dot
 from keras_debias.linalg import norm
 from keras_debias.losses.identity import identity
+from keras_debias.losses.objective import RowLoss
 from keras_debias.losses.objective import map_objective
+from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
-from keras_debias.projections.subspace import Subspace
 from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.constraining import bind_subspace
+from keras_debias.training.constraining import kept_components
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
@@ -36,6 +36,7 @@ class BaseDebiasedModel(NetworkWrapper):
         model,
         projection=None,
         regularizers=None,
+        objective=None,
         seed=None,
         name=None,
     ):
@@ -60,23 +61,17 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `projection` to be a projection such as `EDGE()`, "
                 f"or a list of them. Received: projection={projection!r}"
             )
-        subspaces = [p for p in projections if isinstance(p, Subspace)]
-        if len(subspaces) > 1:
-            raise ValueError(
-                "Expected at most one `Subspace`. Received: "
-                f"{len(subspaces)}. Put all directions into one."
+        if objective is not None and not isinstance(objective, TaskObjective):
+            raise TypeError(
+                "Expected `objective` to be a `losses.TaskObjective`, such as "
+                f"`GroupDRO(4)`, or None. Received: objective={objective!r}"
             )
         regularization = Regularization(regularizers, model)
-        constrained_for = None
-        if subspaces:
-            constrain(model, subspaces[0].directions)
-            constrained_for = [id(v) for v in model.trainable_variables]
-        else:
-            # Another `DebiasedModel` may have left its constraints.
-            release(model)
+        constrained_for = bind_subspace(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
+        self.objective = objective
         self.regularization = regularization
         self.regularizer_trackers = regularization.trackers
         self.label_names = None
@@ -106,6 +101,11 @@ class BaseDebiasedModel(NetworkWrapper):
     def regularizers(self) -> list:
         """The regularizers, in the order given."""
         return self.regularization.members
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Which part of each batch trains in this process, of how many."""
+        return 0, 1
 
     # The objectives.
 
@@ -201,6 +201,45 @@ class BaseDebiasedModel(NetworkWrapper):
             )
         return self._objective_losses[objective]
 
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The task's loss: the compiled one, or through the objective."""
+        if self.objective is None or not training:
+            return super().compute_loss(
+                x, y, y_pred, sample_weight, training=training
+            )
+        loss, weights, names = _keras_internals.compiled_loss_arguments(self)
+        if loss is None or keras.tree.is_nested(loss):
+            raise ValueError(
+                "Expected one compiled `loss` with "
+                f"`objective={type(self.objective).__name__}`. "
+                f"Received: loss={loss!r}"
+            )
+        groups, index = self._rows_of(x)
+        rows = _keras_internals.compile_loss(
+            RowLoss(loss, self.objective, groups, index), weights, names
+        )
+        total = rows(y, y_pred, sample_weight)
+        for extra in self.losses:
+            total = total + _keras_internals.additional_loss(self, extra)
+        return total
+
+    def _rows_of(self, x) -> tuple:
+        """Groups and indices of the rows of a batch, or `None`."""
+        inside = x if isinstance(x, dict) and "index" in x else {}
+        found = inside.get("groups"), inside.get("index")
+        needed = self.objective.needs_groups, self.objective.needs_index
+        for name, need, part in zip(("groups", "indices"), needed, found):
+            if need and part is None:
+                raise ValueError(
+                    f"Expected {name} of the rows, which the objective "
+                    f"{type(self.objective).__name__} needs. Received: "
+                    f"batches without. Call `fit` with a `kd.data.Split`"
+                    + (" that has groups." if name == "groups" else ".")
+                )
+        return found
+
     def values(self, loss, penalty, y, y_pred, sample_weight) -> list:
         """The values of all objectives, in their order."""
         objectives = self.objectives()
@@ -281,7 +320,10 @@ class BaseDebiasedModel(NetworkWrapper):
         """The weights that a forward pass writes, such as moving means."""
         return [
             variable
-            for layer in _keras_internals.flatten_layers(self.model)
+            for layer in (
+                *_keras_internals.flatten_layers(self.model),
+                *([] if self.objective is None else [self.objective]),
+            )
             if not isinstance(layer, AdaptedLayer)
             for variable in _keras_internals.created_state(layer)
         ]
@@ -302,6 +344,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 keras.saving.serialize_keras_object(r)
                 for r in self.regularizers
             ],
+            "objective": keras.saving.serialize_keras_object(self.objective),
             "label_names": self.label_names,
         }
 
@@ -325,6 +368,7 @@ class BaseDebiasedModel(NetworkWrapper):
             regularizers=[
                 deserialize(r) for r in config.get("regularizers", ())
             ],
+            objective=deserialize(config.get("objective")),
             seed=0,
             name=config["name"],
         )
@@ -356,13 +400,13 @@ class BaseDebiasedModel(NetworkWrapper):
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():
             store[name] = layer.starting_values[key]
-        for name, constraint in self._constraints().items():
+        for name, constraint in kept_components(self.model).items():
             store[name] = constraint.component
 
     def load_own_variables(self, store):
         own = self._own_state()
         starts = self._starts()
-        constraints = self._constraints()
+        constraints = kept_components(self.model)
         expected = {*own, *starts, *constraints}
         if set(store.keys()) != expected:
             raise ValueError(
@@ -378,16 +422,6 @@ class BaseDebiasedModel(NetworkWrapper):
             layer.starting_values = {**layer.starting_values, key: value}
         for name, constraint in constraints.items():
             constraint.component = np.array(store[name])
-
-    def _constraints(self) -> dict[str, OrthogonalUpdate]:
-        """Constraints of whole kernels, which keep a part of the start."""
-        found = [
-            v.constraint
-            for v in self.model.variables
-            if isinstance(v.constraint, OrthogonalUpdate)
-            and v.constraint.component is not None
-        ]
-        return {f"constraint_{i}": c for i, c in enumerate(found)}
 
     def _starts(self) -> dict[str, tuple]:
         """Where base weights that train keep their starting values."""

@@ -32,6 +32,12 @@ class DebiasedModel(BackendDebiasedModel):
     outputs join the update after the projections; their teacher is the
     network itself with its adapters switched off.
 
+    On torch, after `torch.distributed.init_process_group()`, `fit` trains in
+    all processes as one would: `batch_size` is that of all of them together,
+    arrays and Splits are divided among them, a dataset must yield each
+    process its own batches, and all have the same weights and logs. On jax,
+    set a `keras.distribution` before the network is made.
+
     Args:
         model: a built `keras.Model`: a KerasHub task, or a functional,
             sequential or subclassed model; with adapters or without.
@@ -39,13 +45,17 @@ class DebiasedModel(BackendDebiasedModel):
             Defaults to `TaskOnly()`: plain fine-tuning.
         regularizers: a regularizer or a list of them. Each one's value is in
             the logs under its name. Defaults to `None`: none.
+        objective: a `losses.TaskObjective` that turns the losses of the rows
+            into the task's loss, such as `losses.GroupDRO`. Other objectives
+            of projections are computed from the losses as they are. Defaults
+            to `None`: the compiled loss.
         seed: int. Seed of the order of the rows. Drawn at random by default,
             under `keras.utils.set_random_seed`.
         name: string. Name of the model.
 
     Raises:
-        TypeError: If `model`, `projection` or `regularizers` is of another
-            type.
+        TypeError: If `model`, `projection`, `regularizers` or `objective` is
+            of another type.
         ValueError: If the model is not built, two regularizers have one
             name, or one needs a teacher and there are no adapters to switch
             off.

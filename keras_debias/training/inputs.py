@@ -19,6 +19,14 @@ def network_inputs(inputs):
     return inputs
 
 
+def without_inputs(inputs):
+    """What travels beside the inputs of the network, if anything does."""
+    if network_inputs(inputs) is inputs:
+        return {}
+    beside = ("groups", "index")
+    return {name: inputs[name] for name in beside if name in inputs}
+
+
 def _preprocess(model, x):
     """The preprocessing of a KerasHub task, or `None` if there is none.
 
@@ -54,6 +62,7 @@ class Inputs:
         class_weight: dict from class to weight, or `None`.
         steps: int or `None`. Batches an epoch.
         with_index: bool. Whether batches carry sample indices and groups.
+        sampler: see `Batches`, or `None`.
 
     Attributes:
         dataset: what to hand to Keras as `x`.
@@ -72,6 +81,7 @@ class Inputs:
         class_weight=None,
         steps=None,
         with_index=False,
+        sampler=None,
     ):
         self.batches = None
         self.steps, self.class_weight = steps, class_weight
@@ -82,6 +92,11 @@ class Inputs:
                     "Expected `y` and `sample_weight` inside the batches of a "
                     f"dataset. Received: x={type(x).__name__} and "
                     f"y={type(y).__name__}"
+                )
+            if sampler is not None:
+                raise ValueError(
+                    "Expected rows (a `Split` or arrays) with `sampler`. "
+                    f"Received: x={type(x).__name__}, which yields batches"
                 )
             self.dataset = self._wrap(x, preprocess)
             return
@@ -115,6 +130,9 @@ class Inputs:
             steps=steps,
             preprocess=preprocess,
             with_index=with_index,
+            # Evaluation is of all rows, in every process.
+            shard=model.shard if with_index else (0, 1),
+            sampler=sampler,
         )
         self.steps = None
 

@@ -27,9 +27,8 @@ class JaxDebiasedModel(BaseDebiasedModel):
                 optimizer_variables=optimizer_state,
             )
             loss, y_pred = aux[:2]
-            terms = self.regularization.values(
-                x, y, y_pred, sample_weight, teachers
-            )
+            mask = self.regularization.mask(x, y_pred, sample_weight)
+            terms = self.regularization.values(y, y_pred, mask, teachers)
             with keras.StatelessScope(state_mapping=scaling):
                 penalty = self.regularization.penalty(
                     terms, self.optimizer.iterations

@@ -39,6 +39,10 @@ class NetworkWrapper(keras.Model):
         """Generates text with the network, a KerasHub causal LM."""
         return self.model.generate(*args, **kwargs)
 
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """What must run before all other callbacks of `fit`."""
+        return []
+
     # Keras' own methods, with our inputs.
 
     def fit(
@@ -59,11 +63,14 @@ class NetworkWrapper(keras.Model):
         validation_steps=None,
         validation_batch_size=None,
         validation_freq=1,
+        sampler=None,
     ):
         """Trains the network; takes what `keras.Model.fit` takes, and a Split.
 
         Raw strings go through the preprocessor of a KerasHub task. Arrays
-        and Splits are shuffled, as a function of the seed and the epoch.
+        and Splits are shuffled, as a function of the seed and the epoch, or
+        drawn by a `sampler` such as `kd.data.BalancedSampler`, a function of
+        a random generator and the number of the pass to its rows.
 
         Raises:
             ValueError: If nothing trains, labels do not fit the network, an
@@ -91,6 +98,7 @@ class NetworkWrapper(keras.Model):
             class_weight=class_weight,
             steps=steps_per_epoch,
             with_index=True,
+            sampler=sampler,
         )
         self.regularization.prepare_cache(train.batches)
         if train.batches is not None:
@@ -110,7 +118,7 @@ class NetworkWrapper(keras.Model):
             validation_steps = validation.steps
         if train.batches is not None:
             callbacks.insert(0, EpochOrder(train.batches))
-        callbacks.append(StopAtNonFinite())
+        callbacks = [*self.own_callbacks(), *callbacks, StopAtNonFinite()]
         history = super().fit(
             train.dataset,
             epochs=epochs,

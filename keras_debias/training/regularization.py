@@ -157,17 +157,20 @@ class Regularization:
             )
         return found
 
-    def values(self, x, y, y_pred, sample_weight, teachers) -> list:
-        """The values of all regularizers, before their weights."""
+    def mask(self, x, y_pred, sample_weight):
+        """Which rows of the outputs count, for `values`."""
         if not self.members:
-            return []
+            return None
         if not ops.is_tensor(y_pred):
             count = len(keras.tree.flatten(y_pred))
             raise ValueError(
                 "Expected a network with one output, logits: regularizers "
                 f"cannot tell which one is meant. Received: {count} outputs"
             )
-        mask = row_mask(network_inputs(x), y_pred, sample_weight)
+        return row_mask(network_inputs(x), y_pred, sample_weight)
+
+    def values(self, y, y_pred, mask, teachers) -> list:
+        """The values of all regularizers, before their weights."""
         found = []
         for regularizer in self.members:
             teacher = None

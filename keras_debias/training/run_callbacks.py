@@ -17,6 +17,27 @@ class EpochOrder(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
+class SameReplicas(keras.callbacks.Callback):
+    """Gives all processes the state of the first.
+
+    All of it before training; after each epoch what a forward pass writes,
+    such as moving means, which every process takes from its own rows.
+    """
+
+    def __init__(self, replicas):
+        super().__init__()
+        self.replicas = replicas
+
+    def on_train_begin(self, logs=None):
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        self.replicas.share([*self.model.variables, *optimizer.variables])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.replicas.share(self.model.forward_state())
+
+
 class StopAtNonFinite(keras.callbacks.Callback):
     """Raises when the step has refused a batch.
 

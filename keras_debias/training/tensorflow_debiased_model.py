@@ -7,6 +7,18 @@ from keras_debias.training.base_debiased_model import BaseDebiasedModel
 
 
 class TensorFlowDebiasedModel(BaseDebiasedModel):
+    def __init__(self, *args, **kwargs):
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "Expected one device on tensorflow: each replica would "
+                "project the gradients of its own rows. Received: a "
+                f"`tf.distribute` strategy of {replicas} replicas. Use the "
+                "torch backend with `torchrun`, or jax with "
+                "`keras.distribution`."
+            )
+        super().__init__(*args, **kwargs)
+
     def train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         state = self.forward_state()
@@ -18,9 +30,8 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             loss = _keras_internals.expand_loss(
                 self, x, y, y_pred, sample_weight
             )
-            terms = self.regularization.values(
-                x, y, y_pred, sample_weight, teachers
-            )
+            mask = self.regularization.mask(x, y_pred, sample_weight)
+            terms = self.regularization.values(y, y_pred, mask, teachers)
             penalty = self.regularization.penalty(
                 terms, self.optimizer.iterations
             )

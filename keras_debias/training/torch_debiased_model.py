@@ -5,11 +5,15 @@ from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.inputs import without_inputs
+from keras_debias.training.run_callbacks import SameReplicas
+from keras_debias.training.torch_replicas import Replicas
 
 
 class TorchDebiasedModel(BaseDebiasedModel):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.replicas = Replicas()
         self.step_count = self.add_weight(
             name="step_count",
             shape=(),
@@ -17,6 +21,13 @@ class TorchDebiasedModel(BaseDebiasedModel):
             initializer="zeros",
             trainable=False,
         )
+
+    @property
+    def shard(self):
+        return self.replicas.rank, self.replicas.size
+
+    def own_callbacks(self):
+        return [SameReplicas(self.replicas)] if self.replicas.size > 1 else []
 
     def _forward(self, x):
         """The forward pass, with random numbers that a resumed run repeats.
@@ -27,6 +38,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
         count = int(self.step_count.value)
         self.step_count.assign(count + 1)
         seed = int(self.shuffle_seed.value) * 1_000_003 + count
+        # Each process drops other units; one alone has rank 0.
+        seed += self.replicas.rank * 7_368_787
         devices = range(torch.cuda.device_count())
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
@@ -40,14 +53,24 @@ class TorchDebiasedModel(BaseDebiasedModel):
         with torch.no_grad():
             teachers = self.regularization.teacher_outputs(x)
         y_pred = self._forward(x)
-        loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
-        terms = self.regularization.values(
-            x, y, y_pred, sample_weight, teachers
+        mask = self.regularization.mask(x, y_pred, sample_weight)
+        # From here on, the batch is that of all processes.
+        y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
+            y,
+            y_pred,
+            sample_weight,
+            mask,
+            list(teachers.values()),
+            without_inputs(x),
+            inputs=x,
         )
+        teachers = dict(zip(teachers, outputs))
+        loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
+        terms = self.regularization.values(y, y_pred, mask, teachers)
         penalty = self.regularization.penalty(terms, self.optimizer.iterations)
         values = self.values(loss, penalty, y, y_pred, sample_weight)
         finite = bool(self.is_finite(self.total(loss, penalty), y_pred))
-        rows = ops.shape(keras.tree.flatten(x)[0])[0]
+        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         _keras_internals.loss_tracker(self).update_state(
             loss if finite else loss * float("nan"), sample_weight=rows
         )
@@ -58,7 +81,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
                     variable.assign(value)
         if finite:
             variables = self.trainable_variables
-            gradients = self._gradients(values, variables)
+            gradients = self.replicas.mean(self._gradients(values, variables))
             with torch.no_grad():
                 self.optimizer.apply(
                     self.combine(gradients, variables), variables

@@ -1,0 +1,94 @@
+"""`Advice`: which methods fit what an audit found, and why."""
+
+import dataclasses
+
+SMALL_GROUP = 50
+FEW_OF_ALL = 0.01
+IMBALANCE = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What to do about one kind of finding.
+
+    Args:
+        finding: string, what was found.
+        methods: tuple of strings, what fits, as it is called under `kd`.
+        reason: string, why it fits, and what to look out for.
+    """
+
+    finding: str
+    methods: tuple[str, ...]
+    reason: str
+
+
+def advise(report) -> tuple[Advice, ...]:
+    """The advice that follows from a report, the most specific first."""
+    advice = []
+    if report.findings:
+        advice.append(_known_cue(report.findings[0]))
+    probes = [p for p in report.probes if p.significant]
+    if probes:
+        best = max(probes, key=lambda probe: probe.gain)
+        advice.append(_partial_input(best))
+    if report.groups:
+        advice += _groups(report)
+    counts = [count for count in report.label_counts.values() if count]
+    if max(counts) > IMBALANCE * min(counts) and report.single_label:
+        advice.append(
+            Advice(
+                f"Classes of {min(counts):,} to {max(counts):,} rows.",
+                ("data.Split.sample", "regularizers.Diversity"),
+                "Draw with `balance_labels=True`, or keep the outputs spread "
+                "over the classes.",
+            )
+        )
+    if not report.findings and not probes:
+        advice.append(
+            Advice(
+                "No cue that this audit can see.",
+                ("projections.TaskOnly", "callbacks.OODEvaluation"),
+                "Fine-tune plainly and measure on other distributions. What "
+                "needs a whole sentence or a recognised object to be seen is "
+                "not excluded.",
+            )
+        )
+    return tuple(advice)
+
+
+def _known_cue(finding) -> Advice:
+    return Advice(
+        f"A named cue: {finding.feature} -> {finding.label}.",
+        ("evaluate", "recipes.BalancedSampling", "recipes.AuditCue"),
+        "`finding.with_groups(split)` makes groups of label and cue: measure "
+        "the worst of them, and train on them in equal parts; "
+        "`BalancedSampling(groups=AuditCue())` does both steps.",
+    )
+
+
+def _partial_input(probe) -> Advice:
+    return Advice(
+        f"{probe.name}: {100 * probe.accuracy:.1f} % instead of "
+        f"{100 * probe.majority:.1f} %.",
+        ("recipes.Reweighting", "recipes.LearnedMixin"),
+        "A model can go this far without the rest of the input. These take "
+        "such a model, `BagOfWords()` or `SimpleFeatures()`, as `bias_only` "
+        "and give the rows that it knows less weight.",
+    )
+
+
+def _groups(report):
+    name, count = report.smallest_group
+    if count < SMALL_GROUP or count < FEW_OF_ALL * report.n:
+        yield Advice(
+            f"A small group: {name}, {count:,} rows.",
+            ("evaluate",),
+            "Its accuracy is known to within "
+            f"{_margin(count)} only: read intervals and several seeds. "
+            "Sampling that balances groups repeats these rows often.",
+        )
+
+
+def _margin(count) -> str:
+    """Half a 95 % interval of a share of one half, in points."""
+    return f"{100 * 0.98 / max(count, 1) ** 0.5:.0f} points"

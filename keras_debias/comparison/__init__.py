@@ -1,0 +1,21 @@
+"""Comparison: methods x seeds under equal budgets, as one table."""
+
+from keras_debias.comparison.average import Average
+from keras_debias.comparison.biased_disagreement import BiasedDisagreement
+from keras_debias.comparison.compare import compare
+from keras_debias.comparison.comparison import Comparison
+from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.run import Run
+from keras_debias.comparison.worst_class import WorstClass
+from keras_debias.comparison.worst_group import WorstGroup
+
+__all__ = [
+    "Average",
+    "BiasedDisagreement",
+    "Comparison",
+    "Criterion",
+    "Run",
+    "WorstClass",
+    "WorstGroup",
+    "compare",
+]

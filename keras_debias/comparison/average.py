@@ -1,0 +1,12 @@
+import keras
+
+from keras_debias.comparison.criterion import Criterion
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class Average(Criterion):
+    """Accuracy over all validation rows.
+
+    Needs no groups; where the validation data has the shortcut too, it
+    prefers models that use it.
+    """

@@ -1,0 +1,363 @@
+"""`compare`: methods x seeds under equal budgets, as one table."""
+
+import gc
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_debias.comparison import fingerprint
+from keras_debias.comparison.average import Average
+from keras_debias.comparison.comparison import Comparison
+from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.environment import environment
+from keras_debias.comparison.peak_memory import PeakMemory
+from keras_debias.comparison.run import Run
+from keras_debias.comparison.run_folder import RunFolder
+from keras_debias.comparison.worst_class import WorstClass
+from keras_debias.comparison.worst_group import WorstGroup
+from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_splits
+from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.projections import Projection
+from keras_debias.recipes import Budget
+from keras_debias.recipes import FineTuning
+from keras_debias.recipes import Recipe
+from keras_debias.recipes import Trainer
+
+
+def compare(
+    methods: Mapping[str, Recipe],
+    train: Split | Callable[[int], Split],
+    splits: Split | Mapping[str, Split],
+    seeds: Sequence[int],
+    model_fn: Callable[[int], keras.Model],
+    budget: Budget,
+    *,
+    validation: Split | None = None,
+    selection: Criterion | None = None,
+    criteria: Sequence[Criterion] = (),
+    folder: str | os.PathLike | None = None,
+    batch_size: int | None = None,
+    bootstrap: int = 1000,
+    prepare_evaluation: Callable | None = None,
+    verbose: int = 1,
+) -> Comparison:
+    """Trains every method with every seed, and says what helps.
+
+    All methods get the same start, rows and number of optimizer updates for
+    a seed. With a `folder`, each run is kept as it finishes: called again,
+    after an interruption or with more seeds or methods, only missing runs
+    are made. A run that raises is recorded and does not stop the others; the
+    next call tries it again.
+
+    Args:
+        methods: dict from name to `kd.recipes.Recipe`, or to a projection,
+            which stands for `FineTuning(projection)`. The first is what the
+            others are compared with.
+        train: `kd.data.Split` with labels, or a function of the seed to one.
+        splits: `kd.data.Split` or dict from name to such: the test sets.
+        seeds: sequence of different ints.
+        model_fn: function of the number of updates to a built and compiled
+            `keras.Model`; see `kd.recipes.Trainer`.
+        budget: `kd.recipes.Budget`, the same for every method.
+        validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
+            where it has groups, `WorstGroup` are computed on it for every
+            run: see `Comparison.choose`.
+        selection: criterion such as `kd.comparison.WorstClass()`: picks the
+            weights among the budget's checks. Defaults to `None`: those
+            after the last update.
+        criteria: sequence of further criteria to compute, such as
+            `kd.comparison.BiasedDisagreement(...)`.
+        folder: path, made if need be. Defaults to `None`: nothing is kept.
+        batch_size: int, for predictions.
+        bootstrap: int. Resamples of the rows for the intervals.
+        prepare_evaluation: function of the trained model, called before it
+            is scored, for instance to set a longer sequence length.
+        verbose: int. `1` prints a line a run, `0` nothing.
+
+    Returns:
+        `kd.comparison.Comparison`: print it, save it, or draw it.
+
+    Raises:
+        ValueError: Before anything is trained: if a method needs groups and
+            the training data has none, seeds repeat, there is one class
+            only, or the folder belongs to another comparison.
+        TypeError: If an argument is of another type.
+
+    Example:
+
+    ```python
+    comparison = kd.compare(
+        {
+            "ERM": kd.recipes.FineTuning(),
+            "EDGE": kd.recipes.FineTuning(kd.projections.EDGE()),
+            "JTT": kd.recipes.JTT(),
+        },
+        train,
+        {"test": test, "hans": hans},
+        seeds=range(3),
+        model_fn=build,
+        budget=kd.recipes.Budget(epochs=2),
+        folder="comparison",
+    )
+    print(comparison)
+    comparison.report("comparison.html")
+    ```
+    """
+    methods = _check_methods(methods)
+    seeds = _check_seeds(seeds)
+    splits = check_splits(splits)
+    if not isinstance(budget, Budget):
+        raise TypeError(
+            "`budget` must be a `kd.recipes.Budget`. Received: "
+            f"budget={budget!r}"
+        )
+    for criterion in (selection, *criteria):
+        _check_criterion(criterion, validation)
+    trains = _check_train(train, seeds, methods)
+    keras.utils.set_random_seed(seeds[0])
+    updates = budget.updates_for(len(trains[seeds[0]]))
+    network = model_fn(updates)
+    if not isinstance(network, keras.Model) or not network.compiled:
+        raise TypeError(
+            "`model_fn` must return a compiled `keras.Model`. Received: "
+            f"{network!r}"
+        )
+    configuration = {
+        "splits": {n: fingerprint.of_split(s) for n, s in splits.items()},
+        "network": fingerprint.of_model(network),
+        "budget": fingerprint.plain(vars(budget)),
+        "validation": fingerprint.of_split(validation),
+        "selection": fingerprint.of_value(selection),
+        "criteria": [fingerprint.of_value(c) for c in criteria],
+        "bootstrap": bootstrap,
+        "backend": environment()["backend"],
+    }
+    del network
+    settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
+    store = RunFolder(folder)
+    store.claim(configuration, settings)
+
+    runs, errors = [], {}
+    total, began = len(methods) * len(seeds), time.perf_counter()
+    for number, (seed, name) in enumerate(
+        (s, n) for s in seeds for n in methods
+    ):
+        rows = trains[seed]
+        data = fingerprint.of_split(rows)
+        say = f"[{number + 1}/{total}] {name}, seed {seed}: "
+        run = store.read(name, seed, data)
+        if run is not None:
+            _say(verbose, f"{say}kept")
+            runs.append(run)
+            continue
+        trainer = Trainer(
+            model_fn, budget, seed, validation, selection, len(rows)
+        )
+        try:
+            run = _run(
+                name,
+                methods[name],
+                trainer,
+                rows,
+                splits,
+                settings[name],
+                batch_size,
+                bootstrap,
+                prepare_evaluation,
+                criteria,
+            )
+        # Whatever a method raises is its own failure, not the comparison's.
+        except Exception as error:
+            errors[name, seed] = traceback.format_exc()
+            store.write_error(name, seed, errors[name, seed])
+            _say(verbose, f"{say}broken: {error}")
+            warnings.warn(
+                f"The run of {name!r} with seed {seed} is broken and left "
+                f"out: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+            continue
+        store.write(run, data)
+        runs.append(run)
+        spent = time.perf_counter() - began
+        _say(
+            verbose,
+            f"{say}{run.updates} updates in {run.seconds:.0f} s; "
+            f"{spent:.0f} s so far",
+        )
+    return Comparison(
+        list(methods),
+        runs,
+        errors,
+        configuration,
+    )
+
+
+def _say(verbose, text):
+    if verbose:
+        print(text, flush=True)
+
+
+def _run(
+    name,
+    method,
+    trainer,
+    train,
+    splits,
+    settings,
+    batch_size,
+    bootstrap,
+    prepare_evaluation,
+    criteria,
+) -> Run:
+    gc.collect()
+    with PeakMemory() as memory:
+        began = time.perf_counter()
+        model = method.fit(trainer, train)
+        seconds = time.perf_counter() - began
+        if prepare_evaluation is not None:
+            prepare_evaluation(model)
+        scores = evaluate(
+            model,
+            splits,
+            train=train,
+            batch_size=batch_size,
+            bootstrap=bootstrap,
+        )
+        validation = _criteria(model, trainer, train, batch_size, criteria)
+    return Run(
+        method=name,
+        seed=trainer.seed,
+        scores=scores,
+        settings=settings,
+        selection=(
+            "last update"
+            if trainer.selection is None
+            else type(trainer.selection).__name__
+        ),
+        validation=validation,
+        notes=fingerprint.plain(trainer.notes),
+        updates=trainer.updates,
+        seconds=seconds,
+        seconds_per_update=trainer.seconds / max(trainer.updates, 1),
+        peak_memory=memory.bytes,
+        environment=environment(),
+    )
+
+
+def _criteria(model, trainer, train, batch_size, further) -> dict:
+    split = trainer.validation
+    if split is None:
+        return {}
+    scores = evaluate(
+        model,
+        {"validation": split},
+        train=train,
+        batch_size=batch_size,
+        bootstrap=0,
+    )
+    criteria = [Average(), WorstClass()]
+    if split.groups is not None:
+        criteria.append(WorstGroup())
+    # The later ones of a kind replace the earlier.
+    criteria += [c for c in (trainer.selection, *further) if c is not None]
+    return {
+        type(c).__name__: c.score(scores.predictions, split) for c in criteria
+    }
+
+
+def _check_methods(methods) -> dict[str, Recipe]:
+    if not isinstance(methods, Mapping) or not methods:
+        raise TypeError(
+            "`methods` must be a non-empty dict from name to "
+            f"`kd.recipes.Recipe`. Received: methods={methods!r}"
+        )
+    found = {}
+    for name, method in methods.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(
+                "The names in `methods` must be non-empty strings. Received: "
+                f"{name!r}"
+            )
+        if isinstance(method, Projection):
+            method = FineTuning(projection=method)
+        if not isinstance(method, Recipe):
+            raise TypeError(
+                f"`methods[{name!r}]` must be a `kd.recipes.Recipe` or a "
+                f"projection. Received: {method!r}"
+            )
+        found[name] = method
+    return found
+
+
+def _check_seeds(seeds) -> list[int]:
+    seeds = list(seeds)
+    whole = all(
+        isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s >= 0
+        for s in seeds
+    )
+    if not seeds or not whole:
+        raise ValueError(
+            "`seeds` must hold at least one integer, none negative. "
+            f"Received: seeds={seeds}"
+        )
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(
+            "`seeds` must be different: a repeated run would count as "
+            f"evidence twice. Received: seeds={seeds}"
+        )
+    return [int(seed) for seed in seeds]
+
+
+def _check_criterion(criterion, validation) -> None:
+    if validation is not None:
+        check_splits({"validation": validation})
+    if criterion is None:
+        return
+    if not isinstance(criterion, Criterion):
+        raise TypeError(
+            "`selection` and `criteria` must be criteria such as "
+            f"`kd.comparison.WorstClass()`. Received: {criterion!r}"
+        )
+    if validation is None:
+        raise ValueError(
+            f"`{criterion}` needs `validation` data. Received: validation=None"
+        )
+    if criterion.needs_groups and validation.groups is None:
+        raise ValueError(
+            f"`{criterion}` needs `validation` data with groups. "
+            "Received: a split without. Without groups, use "
+            "`kd.comparison.WorstClass()`."
+        )
+
+
+def _check_train(train, seeds, methods) -> dict[int, Split]:
+    trains = {s: train(s) if callable(train) else train for s in seeds}
+    needy = [name for name, method in methods.items() if method.needs_groups]
+    for split in trains.values():
+        if not isinstance(split, Split) or split.y is None:
+            raise TypeError(
+                "`train` must be a `kd.data.Split` with labels, or a function "
+                f"of the seed to one. Received: {split!r}"
+            )
+        if needy and split.groups is None:
+            raise ValueError(
+                f"The methods {needy} need groups, and `train` has none. "
+                "Give it some with `train.with_groups(...)`, or let the "
+                "methods infer them with `groups=kd.recipes.CrossMistakes()`."
+            )
+        labels = split.y if split.y.ndim == 1 else split.y.argmax(-1)
+        if len(np.unique(labels)) < 2:
+            raise ValueError(
+                "`train` must have rows of at least two classes. Received: "
+                f"{len(split)} rows of one"
+            )
+    return trains

@@ -1,0 +1,215 @@
+"""`Comparison`: what `compare` found, to read, print, save and draw."""
+
+import json
+import os
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import pandas as pd
+
+from keras_debias.comparison import figure
+from keras_debias.comparison import report
+from keras_debias.comparison import statistics
+from keras_debias.comparison import tables
+from keras_debias.comparison.run import Run
+from keras_debias.comparison.run_folder import RunFolder
+from keras_debias.evaluation.files import written_whole
+
+
+class Comparison:
+    """The runs of several methods with several seeds.
+
+    `print(comparison)` shows, for every method: mean and spread over seeds,
+    the paired difference to the first method, ranks; below, apart from it,
+    the uncertainty that comes from the number of test rows, and the costs.
+
+    Args:
+        methods: sequence of the methods' names, in order.
+        runs: sequence of `Run`.
+        errors: dict from (method, seed) to the text of the error of a broken
+            run.
+        configuration: dict of what the runs have in common.
+
+    Attributes:
+        methods, runs, errors, configuration: as above.
+
+    Example:
+
+    ```python
+    comparison = kd.compare(...)
+    comparison.summary()  # a pandas.DataFrame
+    comparison.choose("WorstClass")  # the method a criterion would choose
+    comparison.report("comparison.html")
+    ```
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[str],
+        runs: Sequence[Run],
+        errors: Mapping[tuple[str, int], str] | None = None,
+        configuration: Mapping | None = None,
+    ):
+        self.methods = list(methods)
+        self.runs = list(runs)
+        self.errors = dict(errors or {})
+        self.configuration = dict(configuration or {})
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike,
+        methods: Iterable[str] | None = None,
+    ) -> "Comparison":
+        """Reads the finished runs that `compare` kept in a folder.
+
+        Args:
+            folder: path of the folder.
+            methods: names in the order wanted, those that have no run left
+                out. Defaults to `None`: all, in the order they came.
+
+        Raises:
+            ValueError: If `folder` is none of `compare`.
+        """
+        store = RunFolder(folder)
+        known = store.methods()
+        if methods is None:
+            methods = known
+        methods = [name for name in methods if name in known]
+        runs = [
+            run
+            for seed in store.seeds(methods)
+            for method in methods
+            if (run := store.read(method, seed, None)) is not None
+        ]
+        return cls(methods, runs, store.errors(methods), store.configuration())
+
+    def __str__(self) -> str:
+        return tables.text(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison(methods={self.methods}, runs={len(self.runs)}, "
+            f"broken={len(self.errors)})"
+        )
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a run, split and measure."""
+        return statistics.frame_of(self.runs)
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """`method, seed, split, row, label, prediction, group`."""
+        frames = []
+        for run in self.runs:
+            part = run.scores.predictions.copy()
+            part.insert(0, "method", run.method)
+            part.insert(1, "seed", run.seed)
+            frames.append(part)
+        return pd.concat(frames, ignore_index=True)
+
+    def summary(self) -> pd.DataFrame:
+        """One line a method, split and measure.
+
+        Columns: `seeds`, `mean` and `std` over seeds; `rows_low` and
+        `rows_high`, the bootstrap interval over rows, averaged over seeds;
+        `difference`, `difference_std`, `better` and `pairs`, the paired
+        difference to the first method over the seeds that both finished;
+        `rank` among the methods of a seed, averaged.
+        """
+        return statistics.summary_of(self.frame, self.methods)
+
+    def choose(self, criterion: str) -> str:
+        """The method with the best mean of a criterion on validation data.
+
+        Args:
+            criterion: name of the criterion's class, such as
+                `"WorstClass"`.
+
+        Raises:
+            ValueError: If no run has this criterion.
+        """
+        means = {}
+        for method in self.methods:
+            values = [
+                run.validation[criterion]
+                for run in self.runs
+                if run.method == method and criterion in run.validation
+            ]
+            if values:
+                means[method] = sum(values) / len(values)
+        if not means:
+            known = sorted({n for run in self.runs for n in run.validation})
+            raise ValueError(
+                f"Expected a criterion that the runs have: {known}. Received: "
+                f"criterion={criterion!r}. Criteria are computed where "
+                "`compare` gets `validation` data."
+            )
+        return max(means, key=means.get)
+
+    def to_dict(self) -> dict:
+        """Returns everything but the predictions, as JSON would hold it."""
+        summary = self.summary()
+        lines = [
+            {k: None if v != v else v for k, v in line.items()}
+            for line in summary.to_dict("records")
+        ]
+        return {
+            "methods": self.methods,
+            "configuration": self.configuration,
+            "summary": lines,
+            "runs": [run.to_dict() for run in self.runs],
+            "errors": [
+                {"method": method, "seed": seed, "error": error}
+                for (method, seed), error in self.errors.items()
+            ],
+        }
+
+    def to_json(self, path: str | os.PathLike) -> None:
+        """Writes `to_dict()` to a JSON file."""
+        _write(
+            path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        )
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Writes `summary()` to a CSV file."""
+        with written_whole(path) as temporary:
+            self.summary().to_csv(temporary, index=False)
+
+    def to_markdown(self, path: str | os.PathLike | None = None) -> str:
+        """Returns the main table as Markdown, and writes it to `path`."""
+        text = tables.markdown_table(*tables.results(self))
+        _write(path, text + "\n")
+        return text
+
+    def to_latex(self, path: str | os.PathLike | None = None) -> str:
+        """Returns the main table as LaTeX, and writes it to `path`."""
+        text = tables.latex_table(*tables.results(self))
+        _write(path, text + "\n")
+        return text
+
+    def plot(self, path: str | os.PathLike | None = None):
+        """Draws mean and single seeds of every method on every split.
+
+        Args:
+            path: path of a picture to be written, or `None`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        return figure.plot_methods(self, path)
+
+    def report(self, path: str | os.PathLike) -> None:
+        """Writes one HTML file with tables, picture, settings and versions.
+
+        It needs nothing else: no network and no other file.
+        """
+        _write(path, report.page(self))
+
+
+def _write(path, text) -> None:
+    if path is not None:
+        with written_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")

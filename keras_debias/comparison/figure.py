@@ -1,0 +1,73 @@
+"""The picture of a comparison."""
+
+import numpy as np
+
+from keras_debias.comparison.statistics import headline
+from keras_debias.comparison.tables import SPELLED
+from keras_debias.evaluation.plot import GRID
+from keras_debias.evaluation.plot import INK
+from keras_debias.evaluation.plot import OVERALL
+from keras_debias.evaluation.plot import WORST
+from keras_debias.evaluation.plot import new_figure
+from keras_debias.evaluation.plot import save_figure
+
+
+def plot_methods(comparison, path=None):
+    """One panel a split: a dot a seed, a bar for the mean over seeds."""
+    frame = comparison.frame
+    columns = headline(comparison.summary())
+    splits = list(dict.fromkeys(split for split, _ in columns))
+    methods = [m for m in comparison.methods if m in set(frame["method"])]
+    wide = min(len(splits), 3)
+    tall = -(-len(splits) // wide)
+    drawing = new_figure(3.6 * wide + 1.2, (0.5 * len(methods) + 1.3) * tall)
+    panels = drawing.subplots(tall, wide, squeeze=False, sharey=True)
+    height = np.arange(len(methods))[::-1]
+    for panel, split in zip(panels.flat, splits):
+        for measure, color in zip(SPELLED, (OVERALL, WORST)):
+            if (split, measure) not in columns:
+                continue
+            part = frame[
+                (frame["split"] == split) & (frame["measure"] == measure)
+            ]
+            for y, method in zip(height, methods, strict=True):
+                values = 100 * part[part["method"] == method]["value"]
+                panel.plot(
+                    values,
+                    np.full(len(values), y),
+                    "o",
+                    color=color,
+                    alpha=0.45,
+                    markersize=5,
+                )
+                panel.plot(
+                    [values.mean()],
+                    [y],
+                    "|",
+                    color=color,
+                    markersize=16,
+                    markeredgewidth=2.5,
+                    label=SPELLED[measure] if y == height[0] else None,
+                )
+        panel.set_title(split, fontsize=10, color=INK)
+        panel.set_yticks(height, methods)
+        panel.set_ylim(-0.7, len(methods) - 0.3)
+        panel.grid(axis="x", color=GRID, linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.tick_params(length=0, colors=INK, labelsize=9)
+        for side in ("top", "right", "left"):
+            panel.spines[side].set_visible(False)
+    for panel in panels.flat[len(splits) :]:
+        panel.set_visible(False)
+    if splits:
+        panels.flat[0].legend(
+            fontsize=8,
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.08),
+        )
+    drawing.supxlabel(
+        "percent; a dot is a seed, a stroke their mean", fontsize=9, color=INK
+    )
+    save_figure(drawing, path)
+    return drawing

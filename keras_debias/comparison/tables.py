@@ -1,0 +1,227 @@
+"""The comparison's tables as text, Markdown, LaTeX and HTML."""
+
+import html
+
+import numpy as np
+
+from keras_debias.comparison.statistics import headline
+from keras_debias.comparison.statistics import mean_ranks
+from keras_debias.evaluation.table import text_table
+
+SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
+
+
+def _cell(line, is_first) -> str:
+    text = f"{100 * line['mean']:.1f}"
+    if not np.isnan(line["std"]):
+        text += f" ± {100 * line['std']:.1f}"
+    if not is_first and not np.isnan(line.get("difference", np.nan)):
+        text += f" ({100 * line['difference']:+.1f}"
+        if line["pairs"] > 1:
+            text += f", {line['better']:.0f}/{line['pairs']:.0f}"
+        text += ")"
+    return text
+
+
+def results(comparison) -> tuple[list, list]:
+    """Header and rows of the main table."""
+    summary, methods = comparison.summary(), comparison.methods
+    columns = headline(summary)
+    lines = {
+        (line["method"], line["split"], line["measure"]): line
+        for line in summary.to_dict("records")
+    }
+    ranks = mean_ranks(summary, methods)
+    header = ["method", "seeds"]
+    header += [f"{split} {SPELLED[measure]}" for split, measure in columns]
+    header.append("rank")
+    rows = []
+    for method in methods:
+        cells = [lines.get((method, *column)) for column in columns]
+        if not any(cells):
+            continue
+        seeds = max(cell["seeds"] for cell in cells if cell)
+        shown = [
+            _cell(cell, method == methods[0]) if cell else "-" for cell in cells
+        ]
+        rows.append([method, str(seeds), *shown, f"{ranks[method]:.1f}"])
+    return header, rows
+
+
+def intervals(comparison) -> tuple[list, list]:
+    """Header and rows of the bootstrap intervals over rows."""
+    summary = comparison.summary()
+    columns = headline(summary)
+    lines = {
+        (line["method"], line["split"], line["measure"]): line
+        for line in summary.to_dict("records")
+    }
+    header = ["method"]
+    header += [f"{split} {SPELLED[measure]}" for split, measure in columns]
+    rows = []
+    for method in comparison.methods:
+        cells = [lines.get((method, *column)) for column in columns]
+        if not any(cells):
+            continue
+        rows.append(
+            [
+                method,
+                *(
+                    "-"
+                    if not cell or np.isnan(cell["rows_low"])
+                    else f"[{100 * cell['rows_low']:.1f}, "
+                    f"{100 * cell['rows_high']:.1f}]"
+                    for cell in cells
+                ),
+            ]
+        )
+    return header, rows
+
+
+def costs(comparison) -> tuple[list, list]:
+    """Header and rows of what each method took."""
+    header = ["method", "updates", "seconds", "ms/update", "peak MiB", "chosen"]
+    broken = [method for method, _ in comparison.errors]
+    if broken:
+        header.append("broken")
+    rows = []
+    for method in comparison.methods:
+        runs = [run for run in comparison.runs if run.method == method]
+        if runs:
+            row = [
+                method,
+                f"{np.mean([r.updates for r in runs]):.0f}",
+                f"{np.mean([r.seconds for r in runs]):.1f}",
+                f"{1000 * np.mean([r.seconds_per_update for r in runs]):.1f}",
+                f"{max(r.peak_memory for r in runs) / 2**20:.0f}",
+                runs[0].selection,
+            ]
+        else:
+            row = [method, *["-"] * 5]
+        if broken:
+            row.append(str(broken.count(method)))
+        rows.append(row)
+    return header, rows
+
+
+def criteria(comparison) -> tuple[list, list]:
+    """Header and rows of the criteria on validation data; may be empty."""
+    names = list(
+        dict.fromkeys(n for run in comparison.runs for n in run.validation)
+    )
+    rows = []
+    for method in comparison.methods:
+        runs = [run for run in comparison.runs if run.method == method]
+        if runs and names:
+            means = [
+                np.mean([r.validation[n] for r in runs if n in r.validation])
+                for n in names
+            ]
+            rows.append([method, *(f"{100 * mean:.1f}" for mean in means)])
+    return ["method", *names], rows
+
+
+def note(comparison) -> str:
+    first = comparison.methods[0]
+    return (
+        "Percent, mean ± standard deviation over seeds; in parentheses the "
+        f"mean paired difference to {first}, and in how many seeds it is "
+        "better. Rank: over splits, by the worst group where there are "
+        "groups; 1 is best."
+    )
+
+
+ROWS_NOTE = (
+    "Bootstrap intervals over the rows of the test sets, averaged over seeds."
+)
+
+
+def _blocks(header, rows, width=100) -> str:
+    """A text table; a wide one below itself, with the methods again."""
+    first, rest = header[0], list(range(1, len(header)))
+    blocks = []
+    while rest:
+        count = len(rest)
+        while True:
+            chosen = rest[:count]
+            block = text_table(
+                [first, *(header[i] for i in chosen)],
+                [[row[0], *(row[i] for i in chosen)] for row in rows],
+            )
+            if count == 1 or len(block.splitlines()[1]) <= width:
+                break
+            count -= 1
+        blocks.append(block)
+        rest = rest[count:]
+    return "\n\n".join(blocks)
+
+
+def text(comparison) -> str:
+    parts = []
+    if comparison.runs:
+        parts += [
+            _blocks(*results(comparison)),
+            note(comparison),
+            _blocks(*intervals(comparison)),
+            ROWS_NOTE,
+        ]
+        if criteria(comparison)[1]:
+            parts.append("On validation data:")
+            parts.append(text_table(*criteria(comparison)))
+    parts.append(text_table(*costs(comparison)))
+    if comparison.errors:
+        lines = [
+            f"{method}, seed {seed}: {error.strip().splitlines()[-1]}"
+            for (method, seed), error in comparison.errors.items()
+        ]
+        parts.append("Broken runs, left out:\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def markdown_table(header, rows) -> str:
+    def line(cells):
+        inside = " | ".join(cell.replace("|", "\\|") for cell in cells)
+        return f"| {inside} |"
+
+    rule = "|" + "---|" * len(header)
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def latex_table(header, rows) -> str:
+    signs = {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "±": "$\\pm$",
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+    }
+
+    def line(cells):
+        escaped = ("".join(signs.get(c, c) for c in cell) for cell in cells)
+        return " & ".join(escaped) + " \\\\"
+
+    return "\n".join(
+        [
+            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            "\\hline",
+            line(header),
+            "\\hline",
+            *map(line, rows),
+            "\\hline",
+            "\\end{tabular}",
+        ]
+    )
+
+
+def html_table(header, rows) -> str:
+    def line(cells, tag):
+        inside = "".join(
+            f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells
+        )
+        return f"<tr>{inside}</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    return (
+        f"<table>\n<thead>{line(header, 'th')}</thead>\n"
+        f"<tbody>\n{body}\n</tbody>\n</table>"
+    )

@@ -1,0 +1,50 @@
+"""`CurriculumSampler`: first some rows, little by little all."""
+
+import numpy as np
+
+from keras_debias.data.checks import check_sample_weight
+
+
+class CurriculumSampler:
+    """Draws from a part of the rows that grows pass by pass.
+
+    Rows are ranked by `difficulty`. At first they are drawn from the easiest
+    `start` of them; the part grows evenly over the first `growth` passes,
+    and from then on it is everything.
+
+    Args:
+        difficulty: Float array of shape `(n,)`, not negative.
+        start: Float in (0, 1], the part at the beginning.
+        growth: Float above 0, how many passes the growth takes.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> sampler = CurriculumSampler([0.0, 1.0, 2.0, 3.0], 0.25, growth=1.0)
+    >>> int(sampler(np.random.default_rng(0), number=0)[0])
+    0
+    """
+
+    def __init__(self, difficulty, start: float = 0.25, growth: float = 1.0):
+        difficulty = check_sample_weight(difficulty, len(difficulty))
+        if not 0 < start <= 1:
+            raise ValueError(
+                f"`start` must be in (0, 1]. Received: start={start}"
+            )
+        if not (np.isfinite(growth) and growth > 0):
+            raise ValueError(
+                f"`growth` must be above 0. Received: growth={growth}"
+            )
+        self.ranked = np.argsort(difficulty, kind="stable")
+        self.start, self.growth = start, growth
+
+    def __call__(
+        self, generator: np.random.Generator, number: int = 0
+    ) -> np.ndarray:
+        rows = len(self.ranked)
+        progress = (number + np.arange(rows) / rows) / self.growth
+        share = self.start + (1 - self.start) * np.minimum(progress, 1.0)
+        limits = np.maximum(1, np.round(share * rows)).astype("int64")
+        return self.ranked[generator.integers(0, limits)]

@@ -1,0 +1,61 @@
+"""`QuotaSampler`: some rows of a part in every batch."""
+
+import numpy as np
+
+
+class QuotaSampler:
+    """Puts rows of a small part into every batch, the others around them.
+
+    Each batch gets `floor(share * batch_size) + 1` rows of the part, with
+    `share` that of the part in the data. Both kinds come in random order,
+    without replacement until all are used up.
+
+    Args:
+        mask: Boolean array of shape `(n,)`, True for the rows of the part.
+        batch_size: Integer, that of `fit`.
+
+    Raises:
+        ValueError: If the part is empty or everything, or leaves no room for
+            the others in a batch.
+
+    Example:
+
+    >>> sampler = QuotaSampler([True] + 7 * [False], batch_size=4)
+    >>> order = sampler(np.random.default_rng(0))
+    >>> 0 in order[:4] and 0 in order[4:]
+    True
+    """
+
+    def __init__(self, mask, batch_size: int):
+        mask = np.asarray(mask, dtype=bool)
+        self.inside, self.outside = np.flatnonzero(mask), np.flatnonzero(~mask)
+        self.quota = int(mask.mean() * batch_size) + 1
+        if not len(self.inside) or not len(self.outside):
+            raise ValueError(
+                "`mask` must hold rows of both kinds. Received: "
+                f"{len(self.inside)} of {len(mask)} rows are True"
+            )
+        if self.quota >= batch_size:
+            raise ValueError(
+                "`mask` must leave room for other rows in a batch. Received: "
+                f"a quota of {self.quota} in batch_size={batch_size}"
+            )
+        self.rows, self.batch_size = len(mask), batch_size
+
+    def __call__(
+        self, generator: np.random.Generator, number: int = 0
+    ) -> np.ndarray:
+        batches = -(-self.rows // self.batch_size)
+        inside = _endless(self.inside, batches * self.quota, generator)
+        rest = self.batch_size - self.quota
+        outside = _endless(self.outside, batches * rest, generator)
+        order = np.concatenate(
+            [inside.reshape(batches, -1), outside.reshape(batches, -1)], axis=1
+        )
+        return order.reshape(-1)[: self.rows]
+
+
+def _endless(rows, count, generator):
+    passes = -(-count // len(rows))
+    drawn = [generator.permutation(rows) for _ in range(passes)]
+    return np.concatenate(drawn)[:count]

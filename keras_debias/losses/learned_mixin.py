@@ -1,0 +1,71 @@
+import keras
+from keras import ops
+
+from keras_debias.losses.rows import check_table
+from keras_debias.losses.rows import table_weight
+from keras_debias.losses.task_objective import TaskObjective
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class LearnedMixin(TaskObjective):
+    """Trains the network in an ensemble with a bias-only model.
+
+    The loss is that of `log_softmax(z + g log b)`: `z` are the network's
+    logits, `b` the probabilities of a bias-only model, and
+    `g = softplus(w . z + c)` how far the bias is to be trusted on this row;
+    `w` and `c` train along. What the bias explains, the network need not
+    learn. At inference the network stands alone.
+
+    Args:
+        bias_probabilities: float array of shape `(n, classes)`: the bias-only
+            model's probabilities for each row of the training data.
+
+    Raises:
+        ValueError: If they are no probabilities.
+
+    Example:
+
+    ```python
+    bias = kd.recipes.BagOfWords().out_of_fold(train)
+    model = kd.DebiasedModel(network, objective=kd.losses.LearnedMixin(bias))
+    ```
+
+    Reference:
+        [Clark et al., 2019](https://arxiv.org/abs/1909.03683), the learned
+        mixin without entropy penalty. Their `g` reads the layer before the
+        logits; this one reads the logits, so that any network will do. The
+        compiled loss must take logits.
+    """
+
+    needs_index = True
+
+    def __init__(self, bias_probabilities, name=None):
+        table = check_table(bias_probabilities, "bias_probabilities", 2)
+        sums = table.sum(-1)
+        if (table < 0).any() or (abs(sums - 1) > 1e-3).any():
+            raise ValueError(
+                "Expected `bias_probabilities` that sum to one in each row. "
+                f"Received: sums from {sums.min():g} to {sums.max():g}, "
+                f"values from {table.min():g}"
+            )
+        super().__init__(name=name)
+        self.bias_probabilities = table_weight(
+            self, "bias_probabilities", table
+        )
+        self.kernel = self.add_weight(
+            name="kernel", shape=(table.shape[1],), initializer="zeros"
+        )
+        self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+
+    def call(self, y_true, y_pred, losses, groups, index):
+        logits = ops.cast(y_pred, "float32")
+        trust = ops.softplus(
+            ops.sum(logits * self.kernel, axis=-1, keepdims=True) + self.bias
+        )
+        known = ops.take(self.bias_probabilities, index, axis=0)
+        biased = ops.log(ops.maximum(known, 1e-6))
+        return losses(y_true, ops.log_softmax(logits) + trust * biased)
+
+    def get_config(self):
+        table = ops.convert_to_numpy(self.bias_probabilities)
+        return {"bias_probabilities": table.tolist(), "name": self.name}

@@ -1,0 +1,60 @@
+"""What objectives share: sums by group, tables by row, checks."""
+
+import numpy as np
+from keras import ops
+
+
+def group_sums(values, groups, num_groups):
+    """The sum of `values` in each group, a tensor `(num_groups,)`."""
+    member = ops.one_hot(groups, num_groups, dtype=values.dtype)
+    return ops.sum(member * values[:, None], axis=0)
+
+
+def check_count(value, name, least):
+    """Raises unless `value` is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"Expected `{name}` to be an integer. Received: {name}={value!r}"
+        )
+    if value < least:
+        raise ValueError(
+            f"Expected `{name}` to be at least {least}. "
+            f"Received: {name}={value}"
+        )
+
+
+def check_positive(value, name):
+    """Raises unless `value` is a finite number above zero."""
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(
+            f"Expected `{name}` to be a finite number above 0. "
+            f"Received: {name}={value}"
+        )
+
+
+def check_table(values, name, ndim) -> np.ndarray:
+    """Returns finite float32 values, one row of them a training row."""
+    table = np.asarray(values, dtype="float32")
+    if table.ndim != ndim or not table.size:
+        raise ValueError(
+            f"Expected `{name}` of {ndim} dimensions, the first being the "
+            f"rows of the training data. Received: shape {table.shape}"
+        )
+    if not np.isfinite(table).all():
+        raise ValueError(
+            f"Expected `{name}` to be finite. Received: NaN or infinity in "
+            f"{int((~np.isfinite(table)).sum())} of {table.size} values"
+        )
+    return table
+
+
+def table_weight(objective, name, table):
+    """Keeps values of all training rows as a weight that does not train."""
+    return objective.add_weight(
+        name=name,
+        shape=table.shape,
+        initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+            table, dtype=dtype
+        ),
+        trainable=False,
+    )

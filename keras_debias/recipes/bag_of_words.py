@@ -1,0 +1,146 @@
+import dataclasses
+import warnings
+
+import keras
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.pipeline import make_pipeline
+
+from keras_debias.recipes.checks import check_class_labels
+
+# Words and runs of punctuation: a cue such as " !!" is no word.
+TOKENS = r"\w+|[^\w\s]+"
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class BagOfWords:
+    """A bias-only model: which words and signs occur, in no order.
+
+    Logistic regression on the presence of tokens. Of pairs of texts it reads
+    the last one alone (the hypothesis), so what it gets right can be got
+    right without doing the task.
+
+    Attributes:
+        least: int. Rows that a token must occur in. Defaults to `5`.
+        strength: float, above 0: the regression's `C`; smaller is smoother.
+            Defaults to `0.1`.
+        folds: int. Parts for predictions of the training rows: each row is
+            predicted by a model that has not seen it. Defaults to `5`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    bias = kd.recipes.BagOfWords()
+    probabilities = bias.out_of_fold(train)  # (rows, classes)
+    criterion = kd.comparison.BiasedDisagreement(bias.predict(train, dev))
+    ```
+
+    Reference:
+        [Clark et al., 2019](https://arxiv.org/abs/1909.03683) use a
+        hypothesis-only model on MultiNLI; theirs is neural.
+    """
+
+    least: int = 5
+    strength: float = 0.1
+    folds: int = 5
+
+    def __post_init__(self):
+        for name, least in (("least", 1), ("folds", 2)):
+            value = getattr(self, name)
+            if int(value) != value or value < least:
+                raise ValueError(
+                    f"Expected `{name}` to be an integer of at least {least}. "
+                    f"Received: {name}={value}"
+                )
+        if not (np.isfinite(self.strength) and self.strength > 0):
+            raise ValueError(
+                "Expected `strength` to be a finite number above 0. "
+                f"Received: strength={self.strength}"
+            )
+
+    def out_of_fold(self, train) -> np.ndarray:
+        """Probabilities of all training rows, `(n, classes)`.
+
+        Args:
+            train: `kd.data.Split` of texts with one class a row.
+        """
+        check_class_labels(train, self)
+        texts = _last_texts(train)
+        classes = _num_classes(train)
+        found = np.zeros((len(train), classes), dtype="float64")
+        smallest = np.bincount(train.y)[np.unique(train.y)].min()
+        if smallest < self.folds:
+            raise ValueError(
+                f"Expected at least {self.folds} rows of each class. "
+                f"Received: a class with {smallest}. Lower `folds`."
+            )
+        parts = StratifiedKFold(self.folds, shuffle=True, random_state=0)
+        for fit, held in parts.split(texts, train.y):
+            model = self._fitted(texts[fit], train.y[fit])
+            columns = model[-1].classes_
+            found[np.ix_(held, columns)] = model.predict_proba(texts[held])
+        return found / found.sum(-1, keepdims=True)
+
+    def predict(self, train, split) -> np.ndarray:
+        """Predictions for other rows: label names, or classes without.
+
+        Args:
+            train: `kd.data.Split` to learn from.
+            split: `kd.data.Split` to predict.
+        """
+        check_class_labels(train, self)
+        model = self._fitted(_last_texts(train), train.y)
+        classes = model.predict(_last_texts(split))
+        if train.label_names is None:
+            return classes
+        return np.asarray(train.label_names, dtype=object)[classes]
+
+    def _fitted(self, texts, y) -> Pipeline:
+        model = make_pipeline(
+            CountVectorizer(
+                token_pattern=TOKENS, binary=True, min_df=self.least
+            ),
+            LogisticRegression(C=self.strength, max_iter=200),
+        )
+        with warnings.catch_warnings():
+            # Nearly converged is good enough for a bias.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                return model.fit(texts, y)
+            except ValueError as error:
+                raise ValueError(
+                    f"Expected some token in at least {self.least} rows. "
+                    f"Received: {len(texts)} texts without"
+                ) from error
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def _num_classes(train) -> int:
+    if train.label_names is not None:
+        return len(train.label_names)
+    return int(train.y.max()) + 1
+
+
+def _last_texts(split) -> np.ndarray:
+    """The texts, of pairs the last ones, or raises."""
+    x = split.x[-1] if isinstance(split.x, tuple) else split.x
+    if not isinstance(x, np.ndarray) or x.dtype != object:
+        raise TypeError(
+            f"`BagOfWords` needs texts, or pairs of texts. Received: {split!r}"
+            ". For pictures there is `SimpleFeatures`."
+        )
+    return x

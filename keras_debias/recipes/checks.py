@@ -1,0 +1,27 @@
+"""Checks that recipes share."""
+
+import numpy as np
+
+
+def check_share(value, name) -> None:
+    """Raises unless `value` is a part of the budget that leaves some."""
+    if not (np.isfinite(value) and 0 < value < 1):
+        raise ValueError(
+            f"Expected `{name}` between 0 and 1, without both. "
+            f"Received: {name}={value}"
+        )
+
+
+def check_class_labels(train, recipe) -> None:
+    """Raises unless the rows have one class each, of at least two."""
+    y = train.y
+    if y is None or y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{type(recipe).__name__}` needs one class label a row. "
+            f"Received: {train!r}"
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(
+            f"`{type(recipe).__name__}` needs rows of at least two classes. "
+            f"Received: {len(train)} rows of one"
+        )

@@ -1,0 +1,114 @@
+import dataclasses
+
+import keras
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from keras_debias.data import sampling
+from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.group_recipe import GroupRecipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class DFR(GroupRecipe):
+    """Plain fine-tuning, then a new last layer on balanced held-out rows.
+
+    A part of the training rows, stratified by group, is held out. All of the
+    budget goes into plain fine-tuning on the others. Then the last layer is
+    fitted anew: logistic regression on the features of held-out rows, drawn
+    so that all groups are of one size, averaged over several draws. The
+    regression is no optimizer update; its time is in the measured time.
+
+    Attributes:
+        groups: see `GroupRecipe`. Defaults to `None`: those of the data.
+        held_out: float in (0, 1). The part held out. Defaults to `0.2`.
+        draws: int. Balanced draws to average over. Defaults to `10`.
+        strength: float, above 0: the regression's `C`. Defaults to `1.0`.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if the network
+            has no `Dense` layer of one output a class at its end, or a group
+            has no held-out row.
+
+    Example:
+
+    ```python
+    model = kd.recipes.DFR().fit(trainer, train)
+    ```
+
+    Reference:
+        [Kirichenko et al., 2023](https://arxiv.org/abs/2204.02937). They use
+        an L1 penalty, with its strength chosen on validation groups; here it
+        is L2 with a given strength.
+    """
+
+    held_out: float = 0.2
+    draws: int = 10
+    strength: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_share(self.held_out, "held_out")
+        if int(self.draws) != self.draws or self.draws < 1:
+            raise ValueError(
+                "Expected `draws` to be an integer of at least 1. "
+                f"Received: draws={self.draws}"
+            )
+        if not (np.isfinite(self.strength) and self.strength > 0):
+            raise ValueError(
+                "Expected `strength` to be a finite number above 0. "
+                f"Received: strength={self.strength}"
+            )
+
+    def fit_groups(self, trainer, train):
+        check_class_labels(train, self)
+        generator = np.random.default_rng([trainer.seed, 2])
+        held = sampling.stratified_mask(
+            train.groups.ids, self.held_out, generator
+        )
+        balanced, rest = train.take(held), train.take(~held)
+        sizes = np.bincount(
+            balanced.groups.ids, minlength=len(train.groups.names)
+        )
+        if not sizes.all():
+            raise ValueError(
+                "Expected held-out rows of every group. Received: none of "
+                f"{[n for n, s in zip(train.groups.names, sizes) if not s]}. "
+                f"Raise `held_out={self.held_out}`."
+            )
+        model = trainer.fit(rest)
+        head, features = trainer.features(model, balanced)
+        trainer.notes["rows_a_group"] = int(sizes.min())
+        scaler = StandardScaler().fit(features)
+        features = scaler.transform(features)
+        kernel, bias = 0.0, 0.0
+        for _ in range(self.draws):
+            rows = sampling.draw(
+                balanced.groups.ids, sizes.min() * len(sizes), generator
+            )
+            found = LogisticRegression(C=self.strength, max_iter=1000).fit(
+                features[rows], balanced.y[rows]
+            )
+            new = self._as_layer(found, head.units)
+            kernel, bias = kernel + new[0], bias + new[1]
+        kernel = kernel / self.draws / scaler.scale_[:, None]
+        bias = bias / self.draws - scaler.mean_ @ kernel
+        head.set_weights([kernel, bias])
+        return model
+
+    @staticmethod
+    def _as_layer(found, units):
+        """Kernel and bias of one output a class, also for two classes."""
+        coefficients, intercept = found.coef_, found.intercept_
+        if len(coefficients) == 1:
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercept = np.concatenate([-intercept, intercept]) / 2
+        kernel = np.zeros((coefficients.shape[1], units))
+        # A class without a row is never to be said.
+        bias = np.full(units, -1e4)
+        kernel[:, found.classes_] = coefficients.T
+        bias[found.classes_] = intercept
+        return kernel, bias

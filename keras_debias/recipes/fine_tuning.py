@@ -1,0 +1,54 @@
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_debias.recipes.recipe import Recipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class FineTuning(Recipe):
+    """One stage: all of the budget, with what `DebiasedModel` takes.
+
+    Without arguments it is plain fine-tuning (ERM).
+
+    Attributes:
+        projection: a projection, or a tuple of them. Defaults to `None`.
+        regularizers: a regularizer, or a tuple of them. Defaults to `None`.
+        objective: a `losses.TaskObjective`. Defaults to `None`.
+        loss: a Keras loss that takes the place of the network's own, such as
+            `keras.losses.SparseCategoricalCrossentropy(from_logits=True)`.
+            Defaults to `None`.
+        adapters: an adapter, or a tuple of them, applied to the network that
+            `model_fn` makes. Defaults to `None`: the network as it is.
+
+    Example:
+
+    ```python
+    methods = {
+        "ERM": kd.recipes.FineTuning(),
+        "EDGE": kd.recipes.FineTuning(kd.projections.EDGE(alpha=0.5)),
+    }
+    ```
+    """
+
+    projection: Any = None
+    regularizers: Any = None
+    objective: Any = None
+    loss: Any = None
+    adapters: Any = None
+
+    def fit(self, trainer, train):
+        objective = self.objective
+        if objective is not None:
+            # It may have state, and this recipe is used for many runs.
+            objective = type(objective).from_config(objective.get_config())
+        return trainer.fit(
+            train,
+            projection=self.projection,
+            regularizers=self.regularizers,
+            objective=objective,
+            loss=self.loss,
+            adapters=self.adapters,
+        )

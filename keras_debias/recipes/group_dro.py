@@ -1,0 +1,44 @@
+import dataclasses
+
+import keras
+
+from keras_debias import losses
+from keras_debias.data.balanced_sampler import BalancedSampler
+from keras_debias.recipes.group_recipe import GroupRecipe
+
+
+# Another class of this name is in `losses`.
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="recipes.GroupDRO"
+)
+@dataclasses.dataclass(frozen=True)
+class GroupDRO(GroupRecipe):
+    """Minimises the loss of the worst group.
+
+    `losses.GroupDRO` on rows drawn equally often from every group.
+
+    Attributes:
+        groups: see `GroupRecipe`. Defaults to `None`: those of the data.
+        step_size: float, above 0. Defaults to `0.01`.
+        balanced: bool. Whether groups are drawn equally often. Defaults to
+            `True`.
+
+    Example:
+
+    ```python
+    model = kd.recipes.GroupDRO().fit(trainer, train)
+    ```
+
+    Reference:
+        [Sagawa et al., 2020](https://arxiv.org/abs/1911.08731). They also
+        regularize strongly (weight decay, early stopping), which here is the
+        optimizer's and the selection's business.
+    """
+
+    step_size: float = 0.01
+    balanced: bool = True
+
+    def fit_groups(self, trainer, train):
+        objective = losses.GroupDRO(len(train.groups.names), self.step_size)
+        sampler = BalancedSampler(train.groups) if self.balanced else None
+        return trainer.fit(train, objective=objective, sampler=sampler)

@@ -1,0 +1,80 @@
+import dataclasses
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from keras_debias.data.groups import Groups
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupInference:
+    """Base class of ways to find groups without group labels.
+
+    A subclass overrides one method, `infer`, and never sees the groups of
+    the data, if there are any.
+    """
+
+    def infer(self, trainer, train) -> Groups:
+        """Finds the group of each row.
+
+        Args:
+            trainer: `recipes.Trainer`; what is trained here is taken off its
+                budget.
+            train: `kd.data.Split` with labels.
+
+        Returns:
+            `kd.data.Groups`, as a rule label x something found.
+        """
+        return train.with_label_groups().groups
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def agreement(inferred: Groups, true: Groups) -> dict:
+    """How well inferred groups match the true ones.
+
+    Args:
+        inferred, true: `kd.data.Groups` of the same rows.
+
+    Returns:
+        Dict with `"adjusted_rand"` (1: the same groups, about 0: no better
+        than chance) and `"matches"`: for each true group the inferred group
+        with the highest F1, as `{"group", "recall", "precision"}`.
+
+    Raises:
+        ValueError: If the numbers of rows differ.
+
+    Example:
+
+    >>> groups = Groups([0, 0, 1], ["a", "b"])
+    >>> agreement(groups, groups)["adjusted_rand"]
+    1.0
+    """
+    if len(inferred) != len(true):
+        raise ValueError(
+            "Expected groups of the same rows. Received: "
+            f"{len(inferred)} and {len(true)} rows"
+        )
+    matches = {}
+    for number, name in enumerate(true.names):
+        member = true.ids == number
+        if not member.any():
+            continue
+        both = np.bincount(inferred.ids[member], minlength=len(inferred.names))
+        sizes = np.bincount(inferred.ids, minlength=len(inferred.names))
+        f1 = 2 * both / np.maximum(sizes + member.sum(), 1)
+        best = int(f1.argmax())
+        matches[name] = {
+            "group": inferred.names[best],
+            "recall": float(both[best] / member.sum()),
+            "precision": float(both[best] / max(sizes[best], 1)),
+        }
+    return {
+        "adjusted_rand": float(adjusted_rand_score(true.ids, inferred.ids)),
+        "matches": matches,
+    }

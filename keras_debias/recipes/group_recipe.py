@@ -1,0 +1,67 @@
+import dataclasses
+
+import numpy as np
+
+from keras_debias.data.groups import Groups
+from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.recipes.group_inference import agreement
+from keras_debias.recipes.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRecipe(Recipe):
+    """Base class of methods that need to know the group of each row.
+
+    A subclass overrides one method, `fit_groups`.
+
+    Attributes:
+        groups: `None`, the groups of the training data; or a way to infer
+            them, such as `CrossMistakes()`: then the method needs no group
+            labels. Where the data has groups all the same, the agreement of
+            both is in the notes of the result.
+    """
+
+    groups: GroupInference | None = None
+
+    def __post_init__(self):
+        if self.groups is not None and not isinstance(
+            self.groups, GroupInference
+        ):
+            raise TypeError(
+                "Expected `groups` to be None or a way to infer groups, such "
+                f"as `CrossMistakes()`. Received: groups={self.groups!r}"
+            )
+
+    @property
+    def needs_groups(self) -> bool:
+        return self.groups is None
+
+    def fit(self, trainer, train):
+        true = train.groups
+        if self.groups is not None:
+            found = self.groups.infer(trainer, train.with_groups(None))
+            trainer.notes["inferred_groups"] = found.counts()
+            if true is not None:
+                trainer.notes["agreement"] = agreement(found, true)
+            train = train.with_groups(found)
+        elif true is None:
+            raise ValueError(
+                f"`{type(self).__name__}` needs groups, and the training "
+                "data has none. Give it some with `train.with_groups(...)`, "
+                "or let it infer them: "
+                f"`{type(self).__name__}(groups=CrossMistakes())`."
+            )
+        filled = np.unique(train.groups.ids)
+        if len(filled) < 2:
+            raise ValueError(
+                f"`{type(self).__name__}` needs at least two groups with "
+                f"rows. Received: {train.groups}"
+            )
+        # Ids without gaps: objectives keep one weight for each.
+        names = [train.groups.names[i] for i in filled]
+        ids = np.searchsorted(filled, train.groups.ids)
+        return self.fit_groups(trainer, train.with_groups(Groups(ids, names)))
+
+    def fit_groups(self, trainer, train):
+        """Trains on rows with groups; like `Recipe.fit`."""
+        return trainer.fit(train)

@@ -1,0 +1,30 @@
+from keras_debias.evaluation.evaluate import evaluate
+
+
+class KeepBest:
+    """Keeps the weights that a criterion likes best on validation data."""
+
+    def __init__(self, validation, selection):
+        self.validation = validation
+        self.selection = selection
+        self.best = None
+
+    def see(self, model, update):
+        """Scores the model, and remembers it if it is the best so far."""
+        scores = evaluate(model, {"validation": self.validation}, bootstrap=0)
+        score = self.selection.score(scores.predictions, self.validation)
+        if self.best is None or score > self.best[0]:
+            values = [variable.numpy() for variable in _changing(model)]
+            self.best = (score, update, values)
+
+    def restore(self, model) -> int:
+        """Puts the best weights back; returns the update they are from."""
+        _, update, values = self.best
+        for variable, value in zip(_changing(model), values, strict=True):
+            variable.assign(value)
+        return update
+
+
+def _changing(model):
+    """What training changes: the frozen base need not be copied."""
+    return [*model.trainable_variables, *model.forward_state()]

@@ -1,0 +1,55 @@
+import dataclasses
+
+import keras
+
+
+class Recipe:
+    """Base class of all methods: from training data to a trained model.
+
+    A subclass is a frozen dataclass, its fields are the settings, and it
+    overrides one method, `fit`. What trains is the `Trainer`'s business: it
+    makes networks, counts updates, and knows the seed.
+
+    Example:
+
+    ```python
+    @dataclasses.dataclass(frozen=True)
+    class HalfData(kd.recipes.Recipe):
+        share: float = 0.5
+
+        def fit(self, trainer, train):
+            part, _ = train.partition(self.share, seed=trainer.seed)
+            return trainer.fit(part)
+    ```
+    """
+
+    needs_groups = False
+
+    def fit(self, trainer, train):
+        """Trains and returns the model.
+
+        Args:
+            trainer: `Trainer` of this run.
+            train: `kd.data.Split` with labels.
+
+        Returns:
+            A model with `predict`, as a rule a `DebiasedModel`.
+        """
+        return trainer.fit(train)
+
+    def get_config(self) -> dict:
+        return {
+            field.name: keras.saving.serialize_keras_object(
+                getattr(self, field.name)
+            )
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value)
+                for name, value in config.items()
+            }
+        )

@@ -1,0 +1,45 @@
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_debias.recipes.bag_of_words import BagOfWords
+from keras_debias.recipes.recipe import Recipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class Reweighting(Recipe):
+    """Weighs each row by how little a bias-only model believes its label.
+
+    The weight is `1 - b`, with `b` the bias-only model's probability of the
+    right label, scaled to a mean of one.
+
+    Attributes:
+        bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
+            `BagOfWords()`.
+
+    Example:
+
+    ```python
+    model = kd.recipes.Reweighting().fit(trainer, train)
+    ```
+
+    Reference:
+        REW in [Clark et al., 2019](https://arxiv.org/abs/1909.03683).
+    """
+
+    bias_only: Any = dataclasses.field(default_factory=BagOfWords)
+
+    def fit(self, trainer, train):
+        biased = self.bias_only.out_of_fold(train)
+        weights = 1 - biased[np.arange(len(train)), train.y]
+        if train.sample_weight is not None:
+            weights = weights * train.sample_weight
+        trainer.notes["bias_only_accuracy"] = float(
+            (biased.argmax(-1) == train.y).mean()
+        )
+        return trainer.fit(
+            train._replace(sample_weight=weights / weights.mean())
+        )

@@ -1,0 +1,92 @@
+import dataclasses
+
+import keras
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from keras_debias.audit.extraction import measured
+from keras_debias.audit.fields import fields_of
+from keras_debias.recipes.checks import check_class_labels
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class SimpleFeatures:
+    """A bias-only model: the simple features of `kd.audit`, without a word.
+
+    Logistic regression on brightness, contrast, saturation and hue of
+    pictures, of the whole and of the border; or on length, negation,
+    punctuation, numbers and word overlap of texts.
+
+    Attributes:
+        strength: float, above 0: the regression's `C`; smaller is smoother.
+            Defaults to `1.0`.
+        folds: int. Parts for predictions of the training rows: each row is
+            predicted by a model that has not seen it. Defaults to `5`.
+
+    Raises:
+        ValueError: If an argument is out of range; in `out_of_fold`, if a
+            class has fewer rows than there are folds.
+        TypeError: In `out_of_fold`, if the inputs are neither texts nor
+            pictures.
+
+    Example:
+
+    ```python
+    method = kd.recipes.Reweighting(bias_only=kd.recipes.SimpleFeatures())
+    ```
+    """
+
+    strength: float = 1.0
+    folds: int = 5
+
+    def __post_init__(self):
+        if int(self.folds) != self.folds or self.folds < 2:
+            raise ValueError(
+                "Expected `folds` to be an integer of at least 2. "
+                f"Received: folds={self.folds}"
+            )
+        if not (np.isfinite(self.strength) and self.strength > 0):
+            raise ValueError(
+                "Expected `strength` to be a finite number above 0. "
+                f"Received: strength={self.strength}"
+            )
+
+    def out_of_fold(self, train) -> np.ndarray:
+        """Probabilities of all training rows, `(n, classes)`.
+
+        Args:
+            train: `kd.data.Split` with one class a row.
+        """
+        check_class_labels(train, self)
+        there, counts = np.unique(train.y, return_counts=True)
+        if counts.min() < self.folds:
+            raise ValueError(
+                f"Expected at least {self.folds} rows of each class. "
+                f"Received: a class with {counts.min()}. Lower `folds`."
+            )
+        names = train.label_names
+        classes = int(train.y.max()) + 1 if names is None else len(names)
+        found = np.zeros((len(train), classes))
+        found[:, there] = cross_val_predict(
+            make_pipeline(
+                StandardScaler(),
+                LogisticRegression(C=self.strength, max_iter=1000),
+            ),
+            measured(train, fields_of(train, None)),
+            train.y,
+            cv=StratifiedKFold(self.folds, shuffle=True, random_state=0),
+            method="predict_proba",
+        )
+        return found
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

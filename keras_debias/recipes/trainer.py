@@ -1,0 +1,249 @@
+import time
+
+import keras
+import numpy as np
+
+from keras_debias.adapters import apply
+from keras_debias.data.batches import Batches
+from keras_debias.data.split import Split
+from keras_debias.evaluation.outputs import check_outputs
+from keras_debias.evaluation.outputs import probabilities
+from keras_debias.recipes.budget import Budget
+from keras_debias.recipes.keep_best import KeepBest
+from keras_debias.training import DebiasedModel
+
+# Shares such as 1/3 + 2/3 need not sum to one exactly.
+ROUNDING = 1e-6
+
+
+class Trainer:
+    """Trains the networks of one run: one start, one seed, one budget.
+
+    Args:
+        model_fn: function of the number of updates to come (for learning
+            rate schedules) to a built and compiled `keras.Model`, a KerasHub
+            task or any other. It is called once for each network, always
+            after `keras.utils.set_random_seed(seed)`: all networks of a run
+            start alike.
+        budget: `Budget`, shared by all stages.
+        seed: int. Seed of the start and of the order of the rows.
+        validation: `kd.data.Split` or `None`.
+        selection: a `kd.comparison.Criterion` or `None`. It picks the
+            weights among the budget's checks, on `validation`. Defaults to
+            `None`: those after the last update.
+        rows: int. The training rows that a budget in epochs counts by.
+            Defaults to `None`: those of the first stage.
+
+    Attributes:
+        notes: dict. What a recipe found on its way, kept with the result.
+        updates, seconds: int and float. What training took so far.
+
+    Raises:
+        ValueError: If there is a `selection` and no `validation`.
+
+    Example:
+
+    ```python
+    trainer = kd.recipes.Trainer(build, kd.recipes.Budget(epochs=2), seed=0)
+    model = kd.recipes.JTT().fit(trainer, train)
+    ```
+    """
+
+    def __init__(
+        self,
+        model_fn,
+        budget,
+        seed=0,
+        validation=None,
+        selection=None,
+        rows=None,
+    ):
+        if not callable(model_fn):
+            raise TypeError(
+                "Expected `model_fn` to be a function of the number of "
+                f"updates to a compiled network. Received: {model_fn!r}"
+            )
+        if not isinstance(budget, Budget):
+            raise TypeError(
+                "Expected `budget` to be a `kd.recipes.Budget`. "
+                f"Received: budget={budget!r}"
+            )
+        if selection is not None and validation is None:
+            raise ValueError(
+                "Expected `validation` data with a criterion that picks the "
+                f"weights. Received: selection={selection!r}, validation=None"
+            )
+        self.model_fn = model_fn
+        self.budget = budget
+        self.seed = seed
+        self.validation = validation
+        self.selection = selection
+        self.notes = {}
+        self.updates = 0
+        self.seconds = 0.0
+        self._spent = 0.0
+        self._rows = rows
+
+    def fit(
+        self,
+        train,
+        *,
+        share=None,
+        last=True,
+        projection=None,
+        regularizers=None,
+        objective=None,
+        loss=None,
+        adapters=None,
+        sampler=None,
+    ) -> DebiasedModel:
+        """Trains a new network on a share of the budget.
+
+        Args:
+            train: `kd.data.Split`.
+            share: float in (0, 1], the part of the budget to spend. Defaults
+                to `None`: all that is left.
+            last: bool. Whether this is the stage whose model is returned, so
+                that the criterion picks its weights.
+            projection, regularizers, objective: as for `DebiasedModel`.
+            loss: as for `compile`; the network's own by default.
+            adapters: an adapter or a list, applied to the new network.
+            sampler: as for `DebiasedModel.fit`.
+
+        Returns:
+            The trained `DebiasedModel`.
+
+        Raises:
+            ValueError: If more than the budget would be spent.
+        """
+        updates = self.take(share, train)
+        model = self.build(
+            updates,
+            projection=projection,
+            regularizers=regularizers,
+            objective=objective,
+            loss=loss,
+            adapters=adapters,
+        )
+        return self.advance(model, train, updates, last=last, sampler=sampler)
+
+    def take(self, share, train) -> int:
+        """Takes a share off the budget; returns its number of updates."""
+        if share is None:
+            share = 1 - self._spent
+        if not 0 < share <= 1 or self._spent + share > 1 + ROUNDING:
+            raise ValueError(
+                "Expected stages that share one budget. Received: a stage "
+                f"with share={share}, after stages with {self._spent:g} in all"
+            )
+        if self._rows is None:
+            # A later stage on part of the rows counts by the whole, too.
+            self._rows = len(train)
+        total = self.budget.updates_for(self._rows)
+        before = round(self._spent * total)
+        self._spent += share
+        # From sums of shares, so that the parts add up to the whole.
+        return max(1, round(min(self._spent, 1.0) * total) - before)
+
+    def build(
+        self,
+        updates,
+        *,
+        projection=None,
+        regularizers=None,
+        objective=None,
+        loss=None,
+        adapters=None,
+    ) -> DebiasedModel:
+        """A new compiled model, at the start that the seed decides."""
+        keras.utils.set_random_seed(self.seed)
+        network = self.model_fn(updates)
+        if not isinstance(network, keras.Model) or not network.compiled:
+            raise TypeError(
+                "Expected `model_fn` to return a compiled `keras.Model`: the "
+                "optimizer, loss and metrics of every method are its own. "
+                f"Received: {network!r}"
+            )
+        if adapters is not None:
+            apply(network, adapters)
+        model = DebiasedModel(
+            network, projection, regularizers, objective, seed=self.seed
+        )
+        if loss is None:
+            model.compile()
+        else:
+            model.compile(loss=loss)
+        return model
+
+    def advance(
+        self, model, train, updates, *, last=True, sampler=None, begin=0
+    ) -> DebiasedModel:
+        """Trains a model for so many updates more, the `begin`-th time."""
+        choose = last and self.selection is not None
+        checks = min(self.budget.checks, updates) if choose else 1
+        bounds = np.linspace(0, updates, checks + 1).round().astype(int)
+        best = KeepBest(self.validation, self.selection) if choose else None
+        for number, steps in enumerate(np.diff(bounds), start=begin):
+            began = time.perf_counter()
+            model.fit(
+                train,
+                batch_size=self.budget.batch_size,
+                # So that the order of the rows goes on where it ended.
+                initial_epoch=number,
+                epochs=number + 1,
+                steps_per_epoch=int(steps),
+                verbose=0,
+                sampler=sampler,
+            )
+            self.seconds += time.perf_counter() - began
+            if best is not None:
+                best.see(model, int(bounds[number - begin + 1]))
+        if best is not None:
+            self.notes["selected_update"] = best.restore(model)
+        self.updates += updates
+        return model
+
+    def predict(self, model, split: Split) -> np.ndarray:
+        """Class probabilities of a model, `(n, classes)`."""
+        outputs = model.predict(
+            split.x, batch_size=self.budget.batch_size, verbose=0
+        )
+        return probabilities(check_outputs(outputs, len(split), "training"))
+
+    def features(self, model, split: Split) -> tuple:
+        """The last layer of a model's network, and what goes into it.
+
+        Returns:
+            `(head, features)`: a `keras.layers.Dense`, and a float array of
+            shape `(n, width)`.
+
+        Raises:
+            ValueError: If the network is not functional or sequential, or
+                does not end in a `Dense` layer without activation.
+        """
+        network = model.model
+        head = network.layers[-1] if network.layers else None
+        linear = (
+            isinstance(head, keras.layers.Dense)
+            and head.use_bias
+            and head.activation is keras.activations.linear
+        )
+        try:
+            encoder = keras.Model(network.inputs, head.input)
+        except (AttributeError, ValueError, TypeError):
+            linear = False
+        if not linear:
+            raise ValueError(
+                "Expected a functional or sequential network that ends in a "
+                "`Dense` layer with a bias and without activation. Received: "
+                f"{network.name!r}, which ends in {head!r}"
+            )
+        data = Batches(
+            split.x,
+            batch_size=self.budget.batch_size,
+            preprocess=None
+            if model.preprocessor is None
+            else network.preprocess_samples,
+        )
+        found = np.asarray(encoder.predict(data, verbose=0), "float32")
+        return head, found.reshape(len(split), -1)

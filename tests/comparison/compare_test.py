@@ -1,0 +1,381 @@
+"""`compare`: equal budgets, kept runs, and what may not be compared."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import keras_debias as kd
+from tests.recipes import toy
+
+ROOT = pathlib.Path(__file__).parents[2]
+R = kd.recipes
+
+
+def arguments(**changes):
+    return {
+        "methods": {
+            "plain": toy.Instant(),
+            "balanced": toy.NeedsGroups(0.5),
+        },
+        "train": toy.numbers(120),
+        "splits": {"test": toy.numbers(80, 0.5, seed=1)},
+        "seeds": [0, 1],
+        "model_fn": toy.build,
+        "budget": R.Budget(epochs=2, batch_size=20),
+        "bootstrap": 50,
+        "verbose": 0,
+        **changes,
+    }
+
+
+def without_time(comparison):
+    """All that a second run must repeat."""
+    summary = comparison.summary()
+    return summary, comparison.predictions
+
+
+def assert_same(one, other):
+    for a, b in zip(without_time(one), without_time(other), strict=True):
+        pd.testing.assert_frame_equal(a, b)
+
+
+def counting(calls, limit=None):
+    def build(updates):
+        calls.append(updates)
+        if limit is not None and len(calls) > limit:
+            raise KeyboardInterrupt
+        return toy.build(updates)
+
+    return build
+
+
+def test_runs_are_kept_and_not_repeated(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    calls = []
+    first = kd.compare(**arguments(folder=folder, model_fn=counting(calls)))
+    assert len(calls) == 5  # one to look at, four to train
+    assert set(calls) == {12}
+    again = kd.compare(
+        **arguments(folder=folder, model_fn=counting(calls), verbose=1)
+    )
+    assert len(calls) == 6
+    assert capsys.readouterr().out.count("kept") == 4
+    assert_same(again, first)
+    assert_same(kd.comparison.Comparison.load(folder), first)
+    # More seeds and methods only add to it.
+    methods = {**arguments()["methods"], "other": toy.Instant(2.0)}
+    more = kd.compare(
+        **arguments(
+            folder=folder,
+            model_fn=counting(calls),
+            methods=methods,
+            seeds=[0, 1, 2],
+        )
+    )
+    assert len(calls) == 6 + 1 + 2 + 3
+    assert len(more.runs) == 9
+    # What was kept says what it took.
+    run = more.runs[0]
+    assert run.updates == 12 and run.peak_memory > 2**20
+    assert run.selection == "last update"
+    assert run.environment["keras_debias"] == kd.__version__
+
+
+def test_same_table_after_an_interruption(tmp_path):
+    whole = kd.compare(**arguments())
+    folder = tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        kd.compare(**arguments(folder=folder, model_fn=counting([], 3)))
+    assert len(list(folder.glob("*-seed*.json"))) == 2
+    assert_same(kd.compare(**arguments(folder=folder)), whole)
+
+
+def test_same_table_after_a_kill(tmp_path):
+    """SIGKILL in a step of the second run, in a process of its own."""
+    folder = tmp_path / "runs"
+    changes = {"methods": {"plain": R.FineTuning()}}
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        import keras_debias as kd
+        from tests.comparison import compare_test
+        from tests.recipes import toy
+
+        calls = []
+
+        def build(updates):
+            calls.append(updates)
+            if len(calls) == 3:
+                def killed(self, *data):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                kd.DebiasedModel.train_step = killed
+            return toy.build(updates)
+
+        methods = {"plain": kd.recipes.FineTuning()}
+        kd.compare(
+            **compare_test.arguments(
+                methods=methods, folder=sys.argv[1], model_fn=build
+            )
+        )
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
+    assert len(list(folder.glob("*-seed*.json"))) == 1
+    resumed = kd.compare(**arguments(folder=folder, **changes))
+    assert_same(resumed, kd.compare(**arguments(**changes)))
+    for run in resumed.runs:
+        assert run.seconds > 0 and run.seconds_per_update > 0
+
+
+def test_a_broken_run_does_not_stop_the_rest(tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    methods = {"plain": toy.Instant(), "broken": toy.Instant(1.0, 1)}
+    with pytest.warns(UserWarning, match="out of luck"):
+        found = kd.compare(**arguments(folder=folder, methods=methods))
+    assert len(found.runs) == 3
+    assert "RuntimeError: out of luck" in found.errors["broken", 1]
+    assert "broken, seed 1: RuntimeError: out of luck" in str(found)
+    line = found.summary().set_index("method").loc["broken"].iloc[0]
+    assert line["seeds"] == 1 and line["pairs"] == 1
+    loaded = kd.comparison.Comparison.load(folder)
+    assert loaded.errors == found.errors
+    # Tried again, and forgotten when it works.
+    original = toy.Instant.fit
+
+    def fit(self, trainer, train):
+        return original(
+            dataclasses.replace(self, broken_seed=None), trainer, train
+        )
+
+    monkeypatch.setattr(toy.Instant, "fit", fit)
+    repaired = kd.compare(**arguments(folder=folder, methods=methods))
+    assert len(repaired.runs) == 4 and not repaired.errors
+    assert not kd.comparison.Comparison.load(folder).errors
+
+
+def test_training_data_may_depend_on_the_seed(tmp_path):
+    seen = []
+
+    def train(seed):
+        seen.append(seed)
+        return toy.numbers(100, seed=seed)
+
+    folder = tmp_path / "runs"
+    kd.compare(**arguments(train=train, folder=folder))
+    assert seen == [0, 1]
+    with pytest.raises(ValueError, match="training data of seed 1"):
+        kd.compare(
+            **arguments(
+                train=lambda seed: toy.numbers(100, seed=2 * seed),
+                folder=folder,
+            )
+        )
+
+
+def test_all_methods_get_the_same_updates():
+    """Also those that hold rows out, or train on parts of them."""
+    found = kd.compare(
+        **arguments(
+            seeds=[0],
+            train=toy.numbers(200, 0.8),
+            methods={
+                "plain": R.FineTuning(),
+                "DFR": R.DFR(held_out=0.5),
+                "XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=1)),
+                "JTT": R.JTT(),
+            },
+        )
+    )
+    assert [run.updates for run in found.runs] == [20] * 4
+
+
+def test_all_methods_start_alike():
+    """A method that changes nothing gives the first method's results."""
+    found = kd.compare(
+        **arguments(
+            seeds=[1],
+            methods={
+                "plain": kd.projections.TaskOnly(),
+                "same": kd.projections.EDGE(alpha=0.0),
+            },
+        )
+    )
+    summary = found.summary()
+    assert abs(summary["difference"]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": [0, 1, 0]}, "must be different"),
+        ({"seeds": []}, "at least one integer"),
+        ({"seeds": [0.5]}, "at least one integer"),
+        (
+            {"train": toy.numbers(40).with_groups(None)},
+            r"\['balanced'\] need groups.*CrossMistakes",
+        ),
+        (
+            {"train": toy.numbers(40)._replace(y=np.zeros(40, "int32"))},
+            "at least two classes",
+        ),
+        ({"splits": {"test": kd.data.Split(np.zeros((3, 2)))}}, "no labels"),
+        ({"methods": {" ": R.FineTuning()}}, "non-empty strings"),
+        (
+            {"selection": kd.comparison.WorstGroup()},
+            "needs `validation` data",
+        ),
+        (
+            {
+                "selection": kd.comparison.WorstGroup(),
+                "validation": toy.numbers(40).with_groups(None),
+            },
+            "data with groups",
+        ),
+    ],
+)
+def test_refused_before_anything_is_trained(changes, message, tmp_path):
+    calls = []
+    folder = tmp_path / "runs"
+    with pytest.raises(ValueError, match=message):
+        kd.compare(
+            **arguments(**changes, model_fn=counting(calls), folder=folder)
+        )
+    assert not calls and not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": {}}, "non-empty dict"),
+        ({"methods": {"plain": "ERM"}}, "kd.recipes.Recipe"),
+        ({"budget": 3}, "kd.recipes.Budget"),
+        ({"selection": "worst"}, "must be criteria"),
+        ({"train": np.zeros(3)}, "kd.data.Split"),
+        ({"model_fn": lambda updates: 3}, "compiled"),
+    ],
+)
+def test_wrong_types(changes, message):
+    with pytest.raises(TypeError, match=message):
+        kd.compare(**arguments(**changes))
+
+
+def test_a_folder_of_another_configuration(tmp_path):
+    folder = tmp_path / "runs"
+    kd.compare(**arguments(folder=folder, seeds=[0]))
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    others = {
+        "budget": {"budget": R.Budget(epochs=1, batch_size=20)},
+        "splits": {"splits": {"test": toy.numbers(80, 0.5, seed=2)}},
+        "network": {"model_fn": lambda updates: toy.build(updates, 0.5)},
+        "validation": {"validation": toy.numbers(20, seed=4)},
+    }
+    for name, changes in others.items():
+        with pytest.raises(ValueError, match=rf"differs in \['{name}'\]"):
+            kd.compare(**arguments(folder=folder, seeds=[0], **changes))
+    methods = {"plain": toy.Instant(3.0)}
+    with pytest.raises(ValueError, match="settings of the method 'plain'"):
+        kd.compare(**arguments(folder=folder, seeds=[0], methods=methods))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.json").write_text("{}")
+    with pytest.raises(ValueError, match="other JSON files"):
+        kd.compare(**arguments(folder=other))
+    with pytest.raises(ValueError, match="that `kd.compare` made"):
+        kd.comparison.Comparison.load(other)
+
+
+class Prefers(kd.comparison.Criterion):
+    """Likes the n-th model that it sees."""
+
+    def __init__(self, number=0):
+        self.number = number
+        self.seen = 0
+
+    def score(self, predictions, split):
+        self.seen += 1
+        return float(self.seen - 1 == self.number)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_criterion_picks_the_weights(number):
+    train, test = toy.numbers(120), toy.numbers(60, seed=1)
+    chosen = R.Trainer(
+        toy.build,
+        R.Budget(updates=9, batch_size=20, checks=3),
+        validation=test,
+        selection=Prefers(number),
+    )
+    found = chosen.fit(train).predict(test.x, verbose=0)
+    assert chosen.notes["selected_update"] == 3 * (number + 1)
+    # The same weights as a run that ends there.
+    plain = R.Trainer(
+        toy.build, R.Budget(updates=3 * (number + 1), batch_size=20)
+    )
+    expected = plain.fit(train).predict(test.x, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_criteria_are_part_of_the_result():
+    validation = toy.numbers(80, seed=3)
+    # A biased model that follows the cue alone.
+    wrong = np.where(validation.x[:, 0] > 0, "yes", "no")
+    found = kd.compare(
+        **arguments(
+            methods={
+                "plain": R.FineTuning(),
+                "EDGE": kd.projections.EDGE(),
+            },
+            seeds=[0],
+            validation=validation,
+            selection=kd.comparison.WorstClass(),
+            budget=R.Budget(updates=20, batch_size=20, checks=2),
+            criteria=[kd.comparison.BiasedDisagreement(wrong)],
+        )
+    )
+    for run in found.runs:
+        assert run.selection == "WorstClass"
+        assert set(run.validation) == {
+            *("Average", "WorstClass", "WorstGroup", "BiasedDisagreement")
+        }
+        assert run.notes["selected_update"] in (10, 20)
+    assert found.choose("WorstGroup") in found.methods
+    with pytest.raises(ValueError, match="Received: criterion='Luck'"):
+        found.choose("Luck")
+
+
+def test_criteria_against_hand_counts():
+    predictions = pd.DataFrame(
+        {
+            "label": ["a", "a", "a", "b"],
+            "prediction": ["a", "a", "b", "b"],
+            "group": ["x", "y", "y", "x"],
+        }
+    )
+    assert kd.comparison.Average().score(predictions, None) == 0.75
+    assert kd.comparison.WorstClass().score(predictions, None) == 2 / 3
+    assert kd.comparison.WorstGroup().score(predictions, None) == 0.5
+    # Wrong in rows 0 and 2, of which the model has the first.
+    biased = kd.comparison.BiasedDisagreement(["b", "a", "b", "b"])
+    assert biased.score(predictions, None) == 0.5
+    with pytest.raises(ValueError, match="all 4 right"):
+        kd.comparison.BiasedDisagreement(["a", "a", "a", "b"]).score(
+            predictions, None
+        )
+    with pytest.raises(ValueError, match="Received: 1"):
+        kd.comparison.BiasedDisagreement(["a"]).score(predictions, None)

@@ -1,0 +1,172 @@
+"""The table, against figures worked out by hand."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_debias.comparison import Comparison
+from keras_debias.comparison import Run
+from keras_debias.comparison import tables
+from keras_debias.evaluation import GroupScore
+from keras_debias.evaluation import Scores
+from keras_debias.evaluation import SplitScore
+
+ACCURACY = {"plain": [0.60, 0.64], "other_&_<b>": [0.70, 0.62]}
+WORST = {"plain": [0.10, 0.20], "other_&_<b>": [0.30, 0.40]}
+
+
+def run(method, seed):
+    accuracy, worst = ACCURACY[method][seed], WORST[method][seed]
+    shifted = SplitScore(
+        "shifted",
+        100,
+        accuracy,
+        accuracy,
+        groups=(GroupScore("a", 40, worst), GroupScore("b", 60, 0.9)),
+        worst_group="a",
+        worst_group_accuracy=worst,
+        gap=accuracy - worst,
+        accuracy_interval=(accuracy - 0.1, accuracy + 0.08),
+        worst_group_accuracy_interval=(worst - 0.05, worst + 0.05),
+    )
+    far = SplitScore("far", 50, 0.5, 0.5)
+    predictions = pd.DataFrame(
+        {
+            "split": "far",
+            "row": [0],
+            "label": ["x"],
+            "prediction": ["y"],
+            "group": [None],
+        }
+    )
+    return Run(
+        method=method,
+        seed=seed,
+        scores=Scores([shifted, far], predictions, 0.95),
+        settings={"class_name": method},
+        selection="last update",
+        validation={"WorstClass": worst, "Average": 1 - worst},
+        notes={"mistakes": 3},
+        updates=100,
+        seconds=12.0,
+        seconds_per_update=0.11,
+        peak_memory=3 * 2**20,
+        environment={"keras": "3"},
+    )
+
+
+@pytest.fixture
+def comparison():
+    runs = [run(m, s) for s in (0, 1) for m in ACCURACY]
+    return Comparison(
+        list(ACCURACY), runs, {("plain", 2): "Trace\nValueError: no"}, {"k": 1}
+    )
+
+
+def line(comparison, method, split, measure):
+    found = comparison.summary().set_index(["method", "split", "measure"])
+    return found.loc[(method, split, measure)]
+
+
+def test_summary(comparison):
+    found = line(comparison, "other_&_<b>", "shifted", "accuracy")
+    assert found["mean"] == pytest.approx(0.66)
+    assert found["std"] == pytest.approx(0.08 / np.sqrt(2))
+    # +0.10 and -0.02: paired, seed by seed.
+    assert found["difference"] == pytest.approx(0.04)
+    assert found["difference_std"] == pytest.approx(0.12 / np.sqrt(2))
+    assert (found["better"], found["pairs"], found["seeds"]) == (1, 2, 2)
+    assert found["rank"] == 1.5
+    # The interval over rows is that of the runs, whatever the seeds do.
+    assert found["rows_low"] == pytest.approx(0.56)
+    assert found["rows_high"] == pytest.approx(0.74)
+    gap = line(comparison, "other_&_<b>", "shifted", "gap")
+    # 0.40 and 0.22 against 0.50 and 0.44: less is better.
+    assert gap["better"] == 2 and gap["rank"] == 1
+    tie = line(comparison, "plain", "far", "accuracy")
+    assert tie["rank"] == 1.5 and np.isnan(tie["rows_low"])
+    with pytest.raises(KeyError):
+        line(comparison, "plain", "far", "worst_group_accuracy")
+
+
+def test_one_seed_has_no_spread(comparison):
+    one = Comparison(comparison.methods, comparison.runs[:2])
+    assert np.isnan(line(one, "plain", "shifted", "accuracy")["std"])
+    assert "±" not in str(one).split("\n\n")[0]
+    assert "70.0 (+10.0)" in str(one)
+
+
+def test_text(comparison):
+    results, note, intervals, _, _, criteria, costs, broken = str(
+        comparison
+    ).split("\n\n")
+    assert "66.0 ± 5.7 (+4.0, 1/2)" in results
+    assert "35.0 ± 7.1 (+20.0, 2/2)" in results
+    # By the worst group where there are groups: (1 + 1.5) / 2.
+    assert results.splitlines()[3].split()[-1] == "1.2"
+    assert "plain" in note and "[56.0, 74.0]" in intervals
+    assert "WorstClass" in criteria
+    assert "110.0" in costs and "last update" in costs
+    assert "plain, seed 2: ValueError: no" in broken
+    assert comparison.choose("WorstClass") == "other_&_<b>"
+    assert comparison.choose("Average") == "plain"
+
+
+def test_a_wide_table_is_cut_into_blocks():
+    header = ["method", *(f"column {i}" for i in range(20))]
+    text = tables._blocks(header, [["plain", *map(str, range(20))]])
+    assert max(map(len, text.splitlines())) <= 100
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    assert len(blocks) == 3
+    values = [v for b in blocks for v in b[2].split()[1:]]
+    assert values == [str(i) for i in range(20)]
+    assert all(b[2].startswith("plain") for b in blocks)
+
+
+def test_files(comparison, tmp_path):
+    comparison.to_json(tmp_path / "c.json")
+    kept = json.loads((tmp_path / "c.json").read_text())
+    assert len(kept["runs"]) == 4 and kept["errors"][0]["seed"] == 2
+    means = {
+        (s["method"], s["split"], s["measure"]): s["mean"]
+        for s in kept["summary"]
+    }
+    assert means["plain", "shifted", "accuracy"] == pytest.approx(0.62)
+    comparison.to_csv(tmp_path / "c.csv")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "c.csv"), comparison.summary(), check_dtype=False
+    )
+    markdown = comparison.to_markdown(tmp_path / "c.md")
+    assert (tmp_path / "c.md").read_text() == markdown + "\n"
+    rows = markdown.splitlines()
+    assert len(rows) == 4 and len({row.count("|") for row in rows}) == 1
+    latex = comparison.to_latex(tmp_path / "c.tex")
+    assert r"other\_\&\_<b>" in latex and r"66.0 $\pm$ 5.7" in latex
+    assert len(comparison.predictions) == 4
+    figure = comparison.plot(tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 5000
+    assert [a.get_title() for a in figure.axes if a.get_visible()] == [
+        "shifted",
+        "far",
+    ]
+
+
+def test_report_needs_nothing_else(comparison, tmp_path):
+    comparison.report(tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources and all(s.startswith("data:image/png") for s in sources)
+    assert "<b>" not in page and "other_&amp;_&lt;b&gt;" in page
+    for text in ("66.0 ± 5.7", "ValueError: no", "mistakes", "a (n = 40)"):
+        assert text in page
+
+
+def test_a_comparison_in_which_everything_broke(tmp_path):
+    empty = Comparison(["plain"], [], {("plain", 0): "ValueError: no"})
+    assert "plain, seed 0: ValueError: no" in str(empty)
+    empty.report(tmp_path / "c.html")
+    empty.to_json(tmp_path / "c.json")
+    assert "ValueError: no" in (tmp_path / "c.html").read_text()

@@ -1,0 +1,119 @@
+"""Several processes or devices give what one gives with the whole batch."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_debias as kd
+from keras_debias.layers.low_rank import LowRankUpdate
+from tests.training import replicas
+from tests.training.step_test import network
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Processes of torch; devices of jax, by what is spread over them.
+KINDS = {"torch": ["three_processes"], "jax": ["data", "model"]}
+
+
+def start(*arguments):
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += " --xla_force_host_platform_device_count=2"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.replicas", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(folder, kind):
+    """The folders that the processes of a kind have written to."""
+    if kind != "three_processes":
+        processes, folders = [start(folder, kind)], [folder]
+    else:
+        folders = [folder / str(rank) for rank in range(3)]
+        for each in folders:
+            each.mkdir()
+        processes = [
+            start(each, folder / "meeting", rank, 3)
+            for rank, each in enumerate(folders)
+        ]
+    for process in processes:
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output[-4000:]
+    return folders
+
+
+def check_all_are_one(kind, tmp_path):
+    folders = run(tmp_path, kind)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for case in replicas.CASES:
+        if kind == "model" and case != "language_model":
+            continue
+        replicas.write(alone, case)
+        expected = np.load(alone / f"{case}.npz")
+        assert "log_gradient_cosine" in expected.files
+        for folder in folders:
+            found = np.load(folder / f"{case}.npz")
+            assert set(found.files) == set(expected.files)
+            for name in expected.files:
+                np.testing.assert_allclose(
+                    found[name],
+                    expected[name],
+                    atol=2e-5,
+                    rtol=2e-5,
+                    err_msg=f"{folder.name}, {case}, {name}",
+                )
+
+
+if keras.config.backend() in KINDS:
+
+    @pytest.mark.parametrize("kind", KINDS[keras.config.backend()])
+    def test_all_of_them_are_one(kind, tmp_path):
+        check_all_are_one(kind, tmp_path)
+
+else:
+
+    def test_a_strategy_of_several_devices_is_refused():
+        import tensorflow as tf
+
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            with pytest.raises(ValueError, match="2 replicas"):
+                kd.DebiasedModel(network())
+
+
+def test_rematerialized_activations():
+    """`keras.RematScope` recomputes them, and changes nothing else."""
+    # Keras' own "full" mode cannot trace a layer with keywords there.
+    on_tensorflow = keras.config.backend() == "tensorflow"
+    recomputed = "activations" if on_tensorflow else "full"
+    calls, found = [], []
+    update = LowRankUpdate._update
+    for mode in (None, recomputed):
+        count = []
+        with mock.patch.object(
+            LowRankUpdate,
+            "_update",
+            lambda *args: count.append(1) or update(*args),
+        ):
+            with keras.RematScope(mode=mode):
+                debiased, logs = replicas.train("classifier")
+        calls.append(len(count))
+        found.append(
+            [ops.convert_to_numpy(v) for v in debiased.trainable_variables]
+        )
+    for plain, rematerialized in zip(*found, strict=True):
+        np.testing.assert_allclose(rematerialized, plain, atol=1e-5)
+    if keras.config.backend() == "torch":
+        # The other two recompute inside a compiled step.
+        assert calls[1] > calls[0]
