@@ -18,8 +18,13 @@ class Subspace(Projection):
     So `DebiasedModel` puts a `constraints.OrthogonalUpdate` on each weight
     concerned, which Keras optimizers apply after each update. Low-rank
     adapters start again, under the constraint; of weights that train as a
-    whole, the part along `V` keeps its value. Biases, normalizations and
-    embeddings are free.
+    whole, the part along `V` keeps its value. Biases, normalizations,
+    embeddings, and a head that is not named among the `readers`, are free.
+
+    What is left of an update along `V` is rounding in float32: with LoRA
+    some 1e-8 of its length, for whole kernels up to 1e-7 of the kernel's.
+    PiSSA's factors start large, so that after the first few steps the
+    rounding of the factors can be a little over 1e-6 of the small update.
 
     Args:
         directions: `keras_debias.Directions`, or a float array of shape
