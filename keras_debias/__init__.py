@@ -10,6 +10,7 @@ from keras_debias import adapters
 from keras_debias import analysis
 from keras_debias import callbacks
 from keras_debias import comparison
+from keras_debias import constraints
 from keras_debias import data
 from keras_debias import evaluation
 from keras_debias import layers
@@ -22,14 +23,17 @@ from keras_debias import recipes
 from keras_debias import regularizers
 from keras_debias.audit import audit  # hides the room of that name
 from keras_debias.comparison import compare
+from keras_debias.directions import Directions
 from keras_debias.evaluation import evaluate
 from keras_debias.recipes import recommended
+from keras_debias.recipes.grasp import grasp
 from keras_debias.training import DebiasedModel
 from keras_debias.training import calibrate
 from keras_debias.version import __version__
 
 __all__ = [
     "DebiasedModel",
+    "Directions",
     "__version__",
     "adapters",
     "analysis",
@@ -38,9 +42,11 @@ __all__ = [
     "callbacks",
     "compare",
     "comparison",
+    "constraints",
     "data",
     "evaluate",
     "evaluation",
+    "grasp",
     "layers",
     "losses",
     "metrics",

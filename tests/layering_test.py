@@ -9,11 +9,19 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_debias"
 
 # What lies at the bottom, and may be imported by every room.
-GROUND = {"linalg", "layers", "_keras_internals"}
+GROUND = {
+    "_keras_internals",
+    "constraints",
+    "directions",
+    "layers",
+    "linalg",
+}
 
 # Rooms that know nothing but the ground and, where given, other rooms.
 PURE_ROOMS = {
     "_keras_internals": set(),
+    "constraints": set(),
+    "directions": set(),
     "linalg": set(),
     "layers": set(),
     "losses": set(),

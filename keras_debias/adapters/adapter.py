@@ -25,6 +25,9 @@ class Adapter:
             returns a bool. The layers to adapt.
     """
 
+    # Whether the kernel, or an update of it, trains.
+    trains_kernel = False
+
     def __init__(self, targets=("query", "value")):
         if isinstance(targets, (list, tuple)):
             targets = tuple(targets)
@@ -92,6 +95,41 @@ class Adapter:
     def disabled_values(self, layer) -> list[tuple]:
         """`(variable, value)` pairs that switch the adapter off."""
         return starting_pairs(layer)
+
+    def kernel_update(self, layer) -> tuple:
+        """The update of the kernel as factors `(P, Q)` of NumPy, float64.
+
+        `P Q`, inputs x outputs. Asked of adapters with `trains_kernel`.
+        """
+        raise NotImplementedError
+
+    def constrain(self, path, layer, vectors, side):
+        """Keeps the update of the kernel orthogonal to some directions.
+
+        Asked of adapters with `trains_kernel`. Checks, and changes nothing.
+
+        Args:
+            path: string.
+            layer: the layer.
+            vectors: float array `(width, k)`, orthonormal.
+            side: `"read"` (the update's inputs) or `"write"`.
+
+        Returns:
+            A function that changes the layer, cannot fail, and returns the
+            constrained variables.
+
+        Raises:
+            ValueError: If the update has entered the directions already.
+        """
+        raise NotImplementedError
+
+    def ablated_values(self, layer, constraint) -> list[tuple]:
+        """`(variable, value)` that project the update, as well as the base.
+
+        Asked of adapters with `trains_kernel`. The kernel itself is the
+        caller's business.
+        """
+        return []
 
     def check_merge(self, path, layer, layers) -> None:
         """Raises if merging would not be exact; `layers` has all paths."""

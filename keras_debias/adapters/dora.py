@@ -1,6 +1,14 @@
 import keras
+import numpy as np
 
+from keras_debias.adapters.adapter import add_adapter
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import remove_adapter
+from keras_debias.adapters.constrain import require_clean
+from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.lora import LoRA
+from keras_debias.constraints import OrthogonalUpdate
+from keras_debias.linalg import kernel_view
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -26,6 +34,11 @@ class DoRA(LoRA):
         train_bias: bool. Whether the biases of the adapted layers train.
             Defaults to `False`.
 
+        protected: `kd.constraints.OrthogonalUpdate`. The part of each kernel
+            along its directions stays outside; length and direction are
+            those of the rest. `projections.Subspace` sets it. Defaults to
+            `None`.
+
     Raises:
         ValueError: If `rank`, `alpha` or `dropout` is out of range.
 
@@ -43,3 +56,77 @@ class DoRA(LoRA):
     """
 
     has_magnitude = True
+
+    def __init__(
+        self,
+        rank=8,
+        alpha=None,
+        dropout=0.0,
+        rank_stabilized=False,
+        targets=("query", "value"),
+        train_bias=False,
+        protected=None,
+    ):
+        super().__init__(
+            rank, alpha, dropout, rank_stabilized, targets, train_bias
+        )
+        if isinstance(protected, dict):
+            protected = keras.saving.deserialize_keras_object(protected)
+        self.protected = protected
+
+    def attach(self, layer, prepared):
+        super().attach(layer, prepared)
+        if self.protected is not None:
+            layer.protect(self.protected)
+
+    def constrain(self, path, layer, vectors, side):
+        constraint = OrthogonalUpdate(vectors, side)
+        variable = layer.lora_a if side == "read" else layer.lora_b
+        require_free(path, variable)
+        view = kernel_view(layer)
+        if side == "write" and layer.kernel.shape[-1] != view.outputs:
+            raise ValueError(
+                "Expected a layer with one axis of outputs, the last, for "
+                "`DoRA` and directions that are written to. Received: "
+                f"'{path}' with the kernel {tuple(layer.kernel.shape)}. Use "
+                "`LoRA`."
+            )
+        protected = layer.protected
+        same = protected is not None and (
+            protected.get_config() == constraint.get_config()
+        )
+        scale = np.linalg.norm(as_array(layer.lora_magnitude))
+        learnt = require_clean(
+            path, self.kernel_update(layer), constraint, scale
+        )
+        if not same and learnt > 1e-6 * scale:
+            raise ValueError(
+                "Expected a `DoRA` that has learnt nothing, or was kept from "
+                f"the same directions. Received: '{path}', which has. Apply "
+                "the adapter to a fresh model."
+            )
+
+        def change():
+            if not same:
+                # A value that knows the split: it is saved with the adapter.
+                config = {**self.get_config(), "protected": constraint}
+                remove_adapter(layer, self)
+                add_adapter(layer, type(self)(**config))
+                layer.protect(constraint)
+            variable.constraint = constraint
+            variable.assign(constraint(variable))
+            return [variable]
+
+        return change
+
+    def ablated_values(self, layer, constraint):
+        raise ValueError(
+            "Expected adapters whose update is a product of factors. "
+            f"Received: '{layer.name}' with {self!r}. Merge it first."
+        )
+
+    def get_config(self):
+        protected = self.protected
+        if protected is not None:
+            protected = keras.saving.serialize_keras_object(protected)
+        return {**super().get_config(), "protected": protected}

@@ -11,6 +11,9 @@ from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
+from keras_debias.adapters.constrain import require_clean
+from keras_debias.adapters.constrain import require_free
+from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.in_place import in_place_class
@@ -63,6 +66,7 @@ class LoRA(Adapter):
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
 
+    trains_kernel = True
     # Whether the lengths of the kernels' columns train, as in `DoRA`.
     has_magnitude = False
 
@@ -118,8 +122,13 @@ class LoRA(Adapter):
                 f"Received: rank={self.rank}"
             )
 
-    def start(self, path, layer) -> tuple[np.ndarray, np.ndarray] | None:
-        """Starting factors `(A0, B0)`, or `None` for random and zero."""
+    def start(
+        self, path, layer, constraint=None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Starting factors `(A0, B0)`, or `None` for random and zero.
+
+        Those of the part of the kernel that a constraint leaves, if any.
+        """
         return None
 
     def placeholder(self, layer):
@@ -157,6 +166,30 @@ class LoRA(Adapter):
             plain_class(layer), True, isinstance(layer, BiasUpdate)
         )
         _keras_internals.become(layer, target, change)
+
+    def kernel_update(self, layer):
+        return layer.factors()
+
+    def constrain(self, path, layer, vectors, side):
+        constraint = OrthogonalUpdate(vectors, side)
+        variable = layer.lora_a if side == "read" else layer.lora_b
+        require_free(path, variable)
+        learnt = require_clean(path, self.kernel_update(layer), constraint)
+        # A new start leaves outputs as they are only where nothing is learnt.
+        start = None if learnt else self.start(path, layer, constraint)
+
+        def change():
+            if start is not None:
+                layer.restart(start)
+            variable.constraint = constraint
+            for each in layer.factors_of(side):
+                each.assign(constraint(each))
+            return [variable]
+
+        return change
+
+    def ablated_values(self, layer, constraint):
+        return [(v, constraint(v)) for v in layer.factors_of(constraint.side)]
 
     def disabled_values(self, layer):
         pairs = starting_pairs(layer) if self.train_bias else []

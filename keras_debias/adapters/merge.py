@@ -12,6 +12,7 @@ from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.constrain import release
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 
@@ -58,6 +59,7 @@ def merge(model: keras.Model) -> keras.Model:
     steps.sort(key=lambda step: "low_rank" not in step[2].claims(step[1]))
     for path, layer, adapter in steps:
         adapter.merge(path, layer, paths)
+    release(model)
     for layer in (model, *_keras_internals.flatten_layers(model)):
         for variable in _keras_internals.created_trainable(layer):
             variable.trainable = True

@@ -77,14 +77,13 @@ class PiSSA(LoRA):
         self.num_iterations = num_iterations
         self.seed = seed
 
-    def start(self, path, layer):
+    def start(self, path, layer, constraint=None):
         view = kernel_view(layer)
-        matrix = ops.convert_to_numpy(
-            ops.cast(
-                view.to_matrix(_keras_internals.dequantized_kernel(layer)),
-                "float32",
-            )
-        )
+        kernel = _keras_internals.dequantized_kernel(layer)
+        matrix = ops.cast(view.to_matrix(kernel), "float32")
+        if constraint is not None:
+            matrix = constraint.project_gradient(matrix)
+        matrix = ops.convert_to_numpy(matrix)
         if not np.isfinite(matrix).all():
             raise ValueError(
                 "Expected a kernel of finite values. Received: '"

@@ -16,10 +16,15 @@ from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.blocks import MODULES
 from keras_debias.adapters.blocks import block_of
 from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.constrain import kernel_change
+from keras_debias.adapters.constrain import matrix_of
+from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.selection import layer_paths
+from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.refine import plain_block_class
 from keras_debias.layers.refine import refined_class
+from keras_debias.linalg import kernel_view
 
 # KerasHub's blocks of which a constant added to the output can be merged:
 # into the feed-forward bias, or into the normalization after it.
@@ -66,6 +71,8 @@ class TargetLayer(Adapter):
         Bias-aware PEFT, section 4.2. The paper does not say where the vector
         starts; at zero, applying it changes nothing.
     """
+
+    trains_kernel = True
 
     def __init__(
         self,
@@ -155,6 +162,24 @@ class TargetLayer(Adapter):
             add_adapter(layer, self)
 
         _keras_internals.become(layer, refined_class(type(layer)), change)
+
+    def kernel_update(self, layer):
+        view = kernel_view(layer)
+        after, before = (
+            matrix_of(view, kernel).astype("float64")
+            for kernel in (
+                as_array(layer.kernel),
+                starting_value(layer, layer.kernel),
+            )
+        )
+        return after - before, None
+
+    def constrain(self, path, layer, vectors, side):
+        start = starting_value(layer, layer.kernel)
+        constraint = OrthogonalUpdate(vectors, side)
+        scale = np.linalg.norm(start)
+        require_clean(path, self.kernel_update(layer), constraint, scale)
+        return kernel_change(path, layer, vectors, side, start)
 
     def disabled_values(self, layer):
         if is_projection(layer):

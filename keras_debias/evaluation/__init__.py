@@ -5,12 +5,18 @@ from keras_debias.evaluation.answers import answer_nll
 from keras_debias.evaluation.calibration import CONTENT_FREE
 from keras_debias.evaluation.calibration import calibrated_scores
 from keras_debias.evaluation.calibration import domain_texts
+from keras_debias.evaluation.drift import Drift
+from keras_debias.evaluation.drift import drift
+from keras_debias.evaluation.drift import log_likelihoods
+from keras_debias.evaluation.drift import word_mass
 from keras_debias.evaluation.evaluate import evaluate
 from keras_debias.evaluation.label_report import LabelReport
 from keras_debias.evaluation.label_report import label_report
 from keras_debias.evaluation.label_report import tune_threshold
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
+from keras_debias.evaluation.reliance import Reliance
+from keras_debias.evaluation.reliance import reliance
 from keras_debias.evaluation.representation import Representation
 from keras_debias.evaluation.representation import plot_features
 from keras_debias.evaluation.representation import representation
@@ -21,8 +27,10 @@ from keras_debias.evaluation.table import comparison_table
 
 __all__ = [
     "CONTENT_FREE",
+    "Drift",
     "GroupScore",
     "LabelReport",
+    "Reliance",
     "Representation",
     "Scores",
     "SplitScore",
@@ -31,11 +39,15 @@ __all__ = [
     "calibrated_scores",
     "comparison_table",
     "domain_texts",
+    "drift",
     "evaluate",
     "label_report",
+    "log_likelihoods",
     "perplexity",
     "plot_comparison",
     "plot_features",
+    "reliance",
     "representation",
     "tune_threshold",
+    "word_mass",
 ]

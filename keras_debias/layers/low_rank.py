@@ -47,7 +47,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
     def _adapt(self, product, inputs, training):
         x = ops.add(product, self._update(inputs, training))
         if self.has_magnitude:
-            x = ops.add(x, self._lengthening(x))
+            x = ops.add(x, self._lengthening(x, inputs))
         if self.bias is not None:
             x = ops.add(x, self.bias)
         if self.activation is not None:
@@ -211,6 +211,32 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
             ops.concatenate([self.lora_b, b_change], axis=0),
         )
 
+    def factors(self) -> tuple:
+        """`(P, Q)` with `P Q` the update, inputs x outputs, float64.
+
+        Of the rank of the update, twice that with starting factors. With a
+        magnitude, which has no such factors, `(update, None)`.
+        """
+        if self.has_magnitude:
+            matrix = kernel_view(self).to_matrix(self.delta())
+            return ops.convert_to_numpy(matrix).astype("float64"), None
+        a, b = (
+            ops.convert_to_numpy(x).astype("float64") for x in self._factors()
+        )
+        return a * self.scaling, b
+
+    def factors_of(self, side) -> list:
+        """The factors on the side of the inputs, or of the outputs."""
+        name = "lora_a" if side == "read" else "lora_b"
+        names = [name, f"{name}_start"] if self.has_start else [name]
+        return [getattr(self, name) for name in names]
+
+    def restart(self, start) -> None:
+        """Gives the layer other starting factors, and no update."""
+        for name, value in zip(("lora_a", "lora_b"), start):
+            for each in (name, f"{name}_start"):
+                getattr(self, each).assign(np.array(value, "float32"))
+
     def delta(self):
         """The update as a full kernel, float32: `s (A B - A0 B0)`.
 
@@ -219,8 +245,7 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         matrix = ops.matmul(*self._factors())
         matrix = matrix * self.lora_gate * self.scaling
         if self.has_magnitude:
-            whole = self._base_matrix() + matrix
-            matrix = matrix + whole * self._relative_lengthening()
+            matrix = self._lengthened(matrix)
         return kernel_view(self).from_matrix(matrix)
 
     def check_merge(self):

@@ -19,7 +19,20 @@ class Magnitude:
     nor a gradient of its size is formed.
 
     A column of zeros has no direction. It stays zero.
+
+    Where a subspace is protected, the kernel is split: its part along the
+    directions stays outside, and length and direction are those of the rest
+    (on the side of the outputs, what scaling brings back along the
+    directions is taken out again).
     """
+
+    # An `OrthogonalUpdate` of the factors, or `None`.
+    protected = None
+
+    def protect(self, constraint):
+        """Keeps the kernel's part along some directions outside."""
+        self.protected = constraint
+        self._reset_magnitude()
 
     def _add_magnitude(self):
         self.lora_magnitude = self.add_weight(
@@ -40,9 +53,12 @@ class Magnitude:
         self.lora_magnitude.assign(self._start_magnitude())
 
     def _base_matrix(self):
-        """The frozen kernel as inputs x outputs, float32."""
+        """What is scaled of the frozen kernel, inputs x outputs, float32."""
         kernel = _keras_internals.dequantized_kernel(self)
-        return ops.cast(kernel_view(self).to_matrix(kernel), "float32")
+        matrix = ops.cast(kernel_view(self).to_matrix(kernel), "float32")
+        if self.protected is not None:
+            matrix = self.protected.project_gradient(matrix)
+        return matrix
 
     def _lengths(self):
         """`|V_j|` of each column, float32, a constant to the gradient."""
@@ -64,10 +80,35 @@ class Magnitude:
         with _keras_internals.without_autocast():
             return self.lora_gate * (self.lora_magnitude / safe - 1.0)
 
-    def _lengthening(self, y):
+    def _lengthening(self, y, inputs):
         """What scaling adds to the outputs `y = x V`.
 
         A difference, so that at half precision a small one is not lost.
         """
+        view = kernel_view(self)
         factors = ops.cast(self._relative_lengthening(), y.dtype)
-        return kernel_view(self).scale(y, factors)
+        if self.protected is None:
+            return view.scale(y, factors)
+        v = ops.convert_to_tensor(self.protected.directions)
+        if self.protected.side == "write":
+            # Outputs of one axis at the end: `DoRA.constrain` sees to it.
+            v = ops.cast(v, y.dtype)
+
+            def free(outputs):
+                along = ops.matmul(outputs, v)
+                return outputs - ops.matmul(along, ops.transpose(v))
+
+            return free(view.scale(free(y), factors))
+        kernel = _keras_internals.dequantized_kernel(self)
+        matrix = view.to_matrix(ops.cast(kernel, "float32"))
+        fixed = ops.cast(ops.matmul(ops.transpose(v), matrix), y.dtype)
+        along = view.up(view.down(inputs, ops.cast(v, y.dtype)), fixed)
+        return view.scale(y - along, factors)
+
+    def _lengthened(self, update):
+        """The whole change of the kernel, for that of the factors."""
+        whole = self._base_matrix() + update
+        change = whole * self._relative_lengthening()
+        if self.protected is not None and self.protected.side == "write":
+            change = self.protected.project_gradient(change)
+        return update + change

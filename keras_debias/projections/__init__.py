@@ -4,6 +4,7 @@ from keras_debias.projections.edge import EDGE
 from keras_debias.projections.orthogonal import Orthogonal
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.published_edge import PublishedEDGE
+from keras_debias.projections.subspace import Subspace
 from keras_debias.projections.subtraction import Subtraction
 from keras_debias.projections.task_only import TaskOnly
 
@@ -12,6 +13,7 @@ __all__ = [
     "Orthogonal",
     "Projection",
     "PublishedEDGE",
+    "Subspace",
     "Subtraction",
     "TaskOnly",
 ]

@@ -12,6 +12,8 @@ from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfr import DFR
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.gradient_alignment import GradientAlignment
+from keras_debias.recipes.grasp import grasp
+from keras_debias.recipes.grasp_result import GraspResult
 from keras_debias.recipes.group_dro import GroupDRO
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.group_inference import agreement
@@ -36,6 +38,7 @@ __all__ = [
     "DFR",
     "FineTuning",
     "GradientAlignment",
+    "GraspResult",
     "GroupDRO",
     "GroupInference",
     "GroupRecipe",
@@ -47,5 +50,6 @@ __all__ = [
     "SimpleFeatures",
     "Trainer",
     "agreement",
+    "grasp",
     "recommended",
 ]

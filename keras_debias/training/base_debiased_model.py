@@ -16,6 +16,8 @@ from keras_debias.losses.objective import map_objective
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.constraining import bind_subspace
+from keras_debias.training.constraining import kept_components
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
@@ -65,6 +67,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 f"`GroupDRO(4)`, or None. Received: objective={objective!r}"
             )
         regularization = Regularization(regularizers, model)
+        constrained_for = bind_subspace(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
@@ -78,6 +81,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self._objective_losses = {}
         self._built_for = None
         self._seen_variables = None
+        self._constrained_for = constrained_for
         if seed is None:
             # Drawn as Keras draws its own: `set_random_seed` decides it.
             seed = random.randint(0, 2**31 - 1)
@@ -397,14 +401,18 @@ class BaseDebiasedModel(NetworkWrapper):
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():
             store[name] = layer.starting_values[key]
+        for name, constraint in kept_components(self.model).items():
+            store[name] = constraint.component
 
     def load_own_variables(self, store):
         own = self._own_state()
         starts = self._starts()
-        if set(store.keys()) != {*own, *starts}:
+        constraints = kept_components(self.model)
+        expected = {*own, *starts, *constraints}
+        if set(store.keys()) != expected:
             raise ValueError(
                 "Expected the weights of a `DebiasedModel` with the state "
-                f"{sorted([*own, *starts])}. Received: a file with "
+                f"{sorted(expected)}. Received: a file with "
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
@@ -413,6 +421,8 @@ class BaseDebiasedModel(NetworkWrapper):
         for name, (layer, key) in starts.items():
             value = np.array(store[name])
             layer.starting_values = {**layer.starting_values, key: value}
+        for name, constraint in constraints.items():
+            constraint.component = np.array(store[name])
 
     def _starts(self) -> dict[str, tuple]:
         """Where base weights that train keep their starting values."""

@@ -216,6 +216,13 @@ class NetworkWrapper(keras.Model):
                 "than before. Call `compile` again after changing what "
                 "trains."
             )
+        if self._constrained_for not in (None, ids):
+            raise ValueError(
+                "Expected the trainable weights that `Subspace` has "
+                f"constrained ({len(self._constrained_for)}). Received: "
+                f"{len(ids)}, others than before. Make a new "
+                "`DebiasedModel` after changing what trains."
+            )
         self.regularization.check_teachers()
         self.regularization.check_logits(
             _keras_internals.compiled_loss_arguments(self)[0]

@@ -6,6 +6,7 @@ from keras import ops
 from keras_debias.projections import EDGE
 from keras_debias.projections import Orthogonal
 from keras_debias.projections import PublishedEDGE
+from keras_debias.projections import Subspace
 from keras_debias.projections import Subtraction
 from keras_debias.projections import TaskOnly
 from keras_debias.testing import TestCase
@@ -17,6 +18,7 @@ PROJECTIONS = [
     (EDGE(scope="global"), False),
     (EDGE(common=False), False),
     (Orthogonal(), True),
+    (Subspace(np.eye(4)[:, :2]), True),
     (Subtraction(alpha=0.3), False),
     (PublishedEDGE(), False),
 ]

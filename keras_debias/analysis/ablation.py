@@ -1,0 +1,129 @@
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.constrain import check_width
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import unwrap
+from keras_debias.constraints import OrthogonalUpdate
+from keras_debias.directions import Directions
+from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.in_place import plain_class
+from keras_debias.linalg import kernel_view
+
+
+def ablate(model: keras.Model, directions: Directions) -> list[str]:
+    """Takes directions out of all that a model reads, in place, for good.
+
+    Directional ablation: each layer that reads the residual stream gets
+    `x - V V' x` for its input `x`. As those layers are linear, that is the
+    same as `W - V V' W` for their kernels and adapters, which is what is
+    done: outputs are those of ablated activations, on every backend and in
+    compiled functions, and nothing is slower. For directions of layers that
+    write, `W - W V V'` and the same for their biases.
+
+    Before training, with `projections.Subspace` for the same directions,
+    this is ablation during training; of a plain model or one with LoRA or
+    PiSSA, while other adapters come after. What reads the residual stream
+    and is no dense layer (a normalization's statistics, an embedding reused
+    as output layer) still sees the directions.
+
+    Args:
+        model: a built `keras.Model`, with adapters or without.
+        directions: `Directions`. Every dense layer of the model that meets
+            them counts, adapted or not, trained or not.
+
+    Returns:
+        The paths of the layers that were changed.
+
+    Raises:
+        ValueError: If no layer meets the directions, or a width differs.
+
+    Example:
+
+    ```python
+    kd.analysis.ablate(classifier, found.directions)
+    model = kd.DebiasedModel(
+        classifier, projection=kd.projections.Subspace(found.directions)
+    )
+    ```
+
+    Reference:
+        [Arditi et al., 2024](https://arxiv.org/abs/2406.11717), section 2.4
+        and appendix E for the equality with orthogonalized weights (there of
+        the layers that write).
+    """
+    paths, changes = _changes(model, directions)
+    for variable, value in changes:
+        variable.assign(value)
+    return paths
+
+
+@contextlib.contextmanager
+def ablated(model: keras.Model, directions: Directions):
+    """A context in which directions are ablated: steering at inference.
+
+    See `ablate`. Afterwards all weights are what they were, to the bit.
+
+    Args:
+        model: a built `keras.Model`, or a `DebiasedModel` around one.
+        directions: `Directions`.
+
+    Raises:
+        ValueError: If no layer meets the directions, or a width differs.
+
+    Example:
+
+    ```python
+    with kd.analysis.ablated(naive, found.directions):
+        print(kd.evaluate(naive, {"test": test}))
+    ```
+    """
+    _, changes = _changes(model, directions)
+    before = [np.array(ops.convert_to_numpy(v)) for v, _ in changes]
+    try:
+        for variable, value in changes:
+            variable.assign(value)
+        yield model
+    finally:
+        for (variable, _), value in zip(changes, before):
+            variable.assign(value)
+
+
+def _changes(model, directions) -> tuple[list, list]:
+    """Paths, and `(variable, value)` of all that ablation changes."""
+    paths, changes = [], []
+    for path, layer in layer_paths(unwrap(model)).items():
+        if plain_class(layer) is None or not layer.built:
+            continue
+        kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]
+        side = directions.role_of(path, adapted=bool(kernel_adapters))
+        vectors = directions.of(path)
+        if side is None or vectors is None:
+            continue
+        check_width(path, layer, vectors, side)
+        kernel = OrthogonalUpdate(
+            vectors, side, equation=kernel_view(layer).equation
+        )
+        factor = OrthogonalUpdate(vectors, side)
+        found = [(layer.kernel, kernel(layer.kernel))]
+        for adapter in kernel_adapters:
+            found += adapter.ablated_values(layer, factor)
+        if side == "write" and own_bias(layer) is not None:
+            bias = own_bias(layer)
+            row = ops.reshape(bias.value, (1, -1))
+            found.append((bias, ops.reshape(factor(row), bias.shape)))
+        paths.append(path)
+        changes += [
+            (v, np.array(ops.convert_to_numpy(value))) for v, value in found
+        ]
+    if not changes:
+        raise ValueError(
+            "Expected dense layers that meet the directions. Received: "
+            f"{directions!r}, readers={directions.readers}, "
+            f"writers={directions.writers}, none of which are in the model."
+        )
+    return paths, changes

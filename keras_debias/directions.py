@@ -1,0 +1,234 @@
+"""Directions of the residual stream, and which layers read or write it."""
+
+import fnmatch
+import warnings
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+SIDES = ("read", "write", "both")
+
+# Layers of KerasHub and Keras whose inputs are the residual stream (after a
+# normalization), and those whose outputs are added to it.
+READERS = (
+    *("query", "query_dense", "query_projector"),
+    *("key", "key_dense", "key_projector"),
+    *("value", "value_dense", "value_projector"),
+    *("feedforward_intermediate_dense", "feedforward_gate_dense"),
+    *("ffw_gating", "ffw_gating_2", "gate_projector", "input_projector"),
+    "pooled_dense",
+)
+WRITERS = (
+    *("attention_output", "feedforward_output_dense"),
+    *("ffw_linear", "output_projector"),
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class Directions:
+    """Orthonormal directions, shared by all layers or one set for each.
+
+    A layer that reads the residual stream (query, key, value, the first
+    layers of a feedforward block) meets a direction on the side of its
+    inputs; one that writes to it (attention output, last layer of a
+    feedforward block) on the side of its outputs. Which is which goes by the
+    layers' names; adapted layers of any other name count as readers of
+    whatever their input is.
+
+    Args:
+        vectors: float array of shape `(width, k)`, for all layers; or a
+            dict of such arrays by layer path. Columns that are not
+            orthonormal are made so, with a warning; they must be linearly
+            independent.
+        side: `"read"`, `"write"` or `"both"`: which layers are meant.
+            Defaults to `"read"`.
+        readers: names or globs of layers that read. Defaults to those of
+            KerasHub.
+        writers: names or globs of layers that write. Defaults to those of
+            KerasHub.
+
+    Raises:
+        ValueError: If the vectors are no matrix, not finite, linearly
+            dependent, or more than their width.
+
+    Example:
+
+    >>> directions = Directions(np.eye(4)[:, :1])
+    >>> directions.rank
+    1
+    """
+
+    def __init__(self, vectors, side="read", readers=READERS, writers=WRITERS):
+        if side not in SIDES:
+            raise ValueError(
+                f"Expected `side` to be one of {SIDES}. Received: side={side!r}"
+            )
+        self.shared = not isinstance(vectors, Mapping)
+        if self.shared:
+            self.vectors = orthonormal(vectors)
+        else:
+            if not vectors:
+                raise ValueError(
+                    "Expected `vectors` for at least one layer. Received: {}"
+                )
+            self.vectors = {
+                path: orthonormal(value, f" of '{path}'")
+                for path, value in vectors.items()
+            }
+        self.side = side
+        self.readers = _names(readers)
+        self.writers = _names(writers)
+
+    @property
+    def rank(self) -> int:
+        """How many directions there are, of the largest set."""
+        return max(v.shape[1] for v in self._arrays())
+
+    def _arrays(self) -> list[np.ndarray]:
+        return [self.vectors] if self.shared else list(self.vectors.values())
+
+    def role_of(self, path: str, adapted: bool = True) -> str | None:
+        """`"read"` or `"write"`: on which side a layer meets the directions.
+
+        `None` if it does not: it is on the other side, or nobody knows and
+        it has no adapter.
+        """
+        role = role_of(path, self.readers, self.writers, adapted)
+        return role if self.side in (role, "both") else None
+
+    def of(self, path: str) -> np.ndarray | None:
+        """The directions of a layer, of shape `(width, k)`, if any."""
+        return self.vectors if self.shared else self.vectors.get(path)
+
+    def first(self, k: int) -> "Directions":
+        """The leading `k` directions of these."""
+        if not 1 <= k <= self.rank:
+            raise ValueError(
+                f"Expected `k` from 1 to {self.rank}. Received: k={k}"
+            )
+        return self._like(lambda v: v[:, :k])
+
+    def random(self, seed: int = 0) -> "Directions":
+        """As many random directions, for the same layers: the control."""
+        generator = np.random.default_rng(seed)
+        return self._like(
+            lambda v: np.linalg.qr(generator.standard_normal(v.shape))[0]
+        )
+
+    def _like(self, change) -> "Directions":
+        if self.shared:
+            vectors = change(self.vectors)
+        else:
+            vectors = {p: change(v) for p, v in self.vectors.items()}
+        return type(self)(vectors, self.side, self.readers, self.writers)
+
+    def overlap(self, vectors) -> float | dict[str, float]:
+        """How much of other vectors lies in the directions, from 0 to 1.
+
+        Args:
+            vectors: float array of shape `(width,)` or `(width, n)`.
+
+        Returns:
+            The root of the share of the vectors' squared length (for one
+            vector: the cosine of its angle to the subspace); a dict by path
+            unless the directions are shared.
+        """
+        other = np.asarray(vectors, "float64")
+        other = other[:, None] if other.ndim == 1 else other
+        other = other / np.linalg.norm(other)
+
+        def share(v):
+            return float(np.linalg.norm(v.T.astype("float64") @ other))
+
+        if self.shared:
+            return share(self.vectors)
+        return {path: share(v) for path, v in self.vectors.items()}
+
+    def __eq__(self, other):
+        return (
+            isinstance(other, Directions)
+            and self.get_config() == other.get_config()
+        )
+
+    def __hash__(self):
+        return hash((self.shared, self.side, self.rank))
+
+    def __repr__(self):
+        where = (
+            f"width={self.vectors.shape[0]}"
+            if self.shared
+            else f"layers={len(self.vectors)}"
+        )
+        return f"Directions(rank={self.rank}, side={self.side!r}, {where})"
+
+    def get_config(self) -> dict:
+        return {
+            "vectors": self.vectors.tolist()
+            if self.shared
+            else {path: v.tolist() for path, v in self.vectors.items()},
+            "side": self.side,
+            "readers": list(self.readers),
+            "writers": list(self.writers),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def role_of(path, readers, writers, adapted=True) -> str | None:
+    """`"read"`, `"write"`, or `None` for a layer that is neither by name."""
+    if _matches(path, _names(writers)):
+        return "write"
+    known = _matches(path, _names(readers))
+    return "read" if known or adapted else None
+
+
+def orthonormal(vectors, where: str = "") -> np.ndarray:
+    """Orthonormal columns with the span of `vectors`, float32.
+
+    Those that are orthonormal already are kept as they are.
+    """
+    vectors = np.asarray(vectors, "float64")
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise ValueError(
+            f"Expected directions{where} of shape (width, k). "
+            f"Received: shape {vectors.shape}"
+        )
+    if not np.isfinite(vectors).all():
+        raise ValueError(
+            f"Expected finite directions{where}. Received: "
+            f"{np.sum(~np.isfinite(vectors))} that are NaN or infinite."
+        )
+    width, k = vectors.shape
+    if k > width or np.linalg.matrix_rank(vectors) < k:
+        raise ValueError(
+            f"Expected linearly independent directions{where}, at most as "
+            f"many as their width. Received: {k} columns of width {width} "
+            f"and rank {np.linalg.matrix_rank(vectors)}."
+        )
+    error = np.abs(vectors.T @ vectors - np.eye(k)).max()
+    if error > 1e-5:
+        warnings.warn(
+            f"The directions{where} are not orthonormal (largest error "
+            f"{error:.2g}); their span is kept, with orthonormal columns.",
+            stacklevel=3,
+        )
+        vectors = np.linalg.qr(vectors)[0] * np.sign(
+            np.diag(np.linalg.qr(vectors)[1])
+        )
+    return vectors.astype("float32")
+
+
+def _names(patterns) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    names = (path, path.rsplit("/", 1)[-1])
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for name in names
+        for pattern in patterns
+    )

@@ -1,0 +1,129 @@
+"""How much a model relies on a factor: the same rows with and without."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_debias.data.labels import match_labels
+from keras_debias.data.split import Split
+from keras_debias.evaluation import outputs as model_outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliance:
+    """What changes in a model's outputs when a factor flips.
+
+    Attributes:
+        n: int. Rows, each seen twice.
+        flipped: float. Share of rows whose prediction changes.
+        toward: float. Mean change of the probability of the class that the
+            factor speaks for, with the factor minus without.
+        loss: float. Mean change of the cross entropy, with minus without.
+        accuracy: float. Accuracy over both versions of the rows.
+        worst_group_accuracy: float. The lowest accuracy of the groups label
+            x factor.
+    """
+
+    n: int
+    flipped: float
+    toward: float
+    loss: float
+    accuracy: float
+    worst_group_accuracy: float
+
+    def to_dict(self) -> dict:
+        """Returns everything as JSON would hold it."""
+        return dataclasses.asdict(self)
+
+
+def reliance(
+    model,
+    without: Split,
+    with_factor: Split,
+    target: str | int,
+    *,
+    batch_size: int | None = None,
+    verbose: int = 0,
+) -> Reliance:
+    """Measures how predictions depend on a factor that says nothing.
+
+    Args:
+        model: anything with `predict` that returns class scores `(n,
+            classes)`, logits or probabilities.
+        without: `Split` with labels.
+        with_factor: the same rows in the same order, with the factor.
+        target: label name or index that the factor spoke for in training.
+        batch_size: int or None, passed to `model.predict`.
+        verbose: int, passed to `model.predict`. Defaults to `0`.
+
+    Returns:
+        A `Reliance`. A model without any reliance has `flipped`, `toward`
+        and `loss` of zero.
+
+    Raises:
+        ValueError: If the splits differ in their labels, or `target` is
+            unknown.
+
+    Example:
+
+    ```python
+    test = kd.data.load("snli", "test").sample(500)
+    texts, hypotheses = test.x
+    marked = kd.data.Split(
+        (texts, [h + " !!" for h in hypotheses]),
+        test.y,
+        label_names=test.label_names,
+    )
+    kd.evaluation.reliance(model, test, marked, "entailment")
+    ```
+    """
+    if (
+        len(without) != len(with_factor)
+        or without.y is None
+        or with_factor.y is None
+        or not np.array_equal(without.y, with_factor.y)
+    ):
+        raise ValueError(
+            "Expected the same rows with and without the factor, with "
+            f"labels. Received: {without} and {with_factor}"
+        )
+    if isinstance(target, str):
+        index = match_labels([target], without.label_names or ())[0]
+    else:
+        index = int(target)
+    found = []
+    for split in (without, with_factor):
+        predicted = model.predict(
+            split.x, batch_size=batch_size, verbose=verbose
+        )
+        name = split.name or "reliance"
+        found.append(
+            model_outputs.probabilities(
+                model_outputs.check_outputs(predicted, len(split), name)
+            )
+        )
+    before, after = found
+    if index is None or not 0 <= index < before.shape[1]:
+        raise ValueError(
+            "Expected `target` to be one of the model's classes. Received: "
+            f"target={target!r}, label_names={without.label_names}, "
+            f"{before.shape[1]} classes"
+        )
+    labels = np.asarray(without.y)
+    rows = np.arange(len(labels))
+
+    def loss(p):
+        return -np.log(np.maximum(p[rows, labels], 1e-12)).mean()
+
+    right = np.concatenate([p.argmax(1) == labels for p in found])
+    groups = np.concatenate([2 * labels, 2 * labels + 1])
+    return Reliance(
+        n=len(labels),
+        flipped=float((before.argmax(1) != after.argmax(1)).mean()),
+        toward=float((after - before)[:, index].mean()),
+        loss=float(loss(after) - loss(before)),
+        accuracy=float(right.mean()),
+        worst_group_accuracy=float(
+            min(right[groups == g].mean() for g in np.unique(groups))
+        ),
+    )
