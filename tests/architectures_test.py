@@ -3,15 +3,13 @@ import numpy as np
 import pytest
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.selection import layer_paths
+from keras_debias.adapters.selection import variable_paths
 from tests import architectures
 
 ALL = pytest.mark.parametrize(
     "architecture", architectures.ARCHITECTURES, ids=str
 )
-
-
-def _path_of_layers(model):
-    return {v.path.rsplit("/", 1)[0] for v in model.variables}
 
 
 def test_names_are_unique():
@@ -61,15 +59,17 @@ def test_dropout_is_passed_on(architecture):
 @ALL
 def test_paths_exist(architecture):
     model = architecture.build()
-    assert set(architecture.target_paths) <= _path_of_layers(model)
+    assert set(architecture.target_paths) <= set(layer_paths(model))
     assert bool(architecture.target_paths) == architecture.adaptable
-    variables = {v.path: v for v in model.variables}
+    variables = variable_paths(model)
     assert set(architecture.head) <= set(variables)
     backbone = getattr(model, "backbone", None)
     if backbone is not None:
         inside = {id(v) for v in backbone.variables}
         outside = {
-            v.path for v in model.trainable_variables if id(v) not in inside
+            path
+            for path, v in variables.items()
+            if v.trainable and id(v) not in inside
         }
         assert outside == set(architecture.head)
 
