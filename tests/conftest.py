@@ -1,5 +1,6 @@
 """Settings for the whole suite; imported before anything imports Keras."""
 
+import gc
 import os
 import pathlib
 
@@ -14,6 +15,16 @@ if os.environ["KERAS_BACKEND"] == "jax":
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_stay():
+    """Takes all that is imported out of what garbage collection looks at.
+
+    It is half a second a time, and Keras collects at each layer it quantises.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """Adapters over a base that Keras quantised: QLoRA, QPiSSA, QDoRA."""
 
-import gc
-
 import keras
 import keras_hub
 import numpy as np
@@ -18,18 +16,6 @@ from tests.architectures import ARCHITECTURES
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `quantize` method:UserWarning"
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_old_is_collected():
-    """Keras collects garbage for each layer that it quantises.
-
-    With all that is imported, that takes half a second a layer.
-    """
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 INPUTS, OUTPUTS = 8, 12
