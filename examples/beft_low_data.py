@@ -330,7 +330,9 @@ def plan(options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--smollm2-seeds", type=int, nargs="*", default=[0])
+    parser.add_argument(
+        "--smollm2-seeds", type=int, nargs="*", default=[0, 1, 2]
+    )
     parser.add_argument(
         "--tasks", nargs="+", choices=list(MINILM), default=["sst2", "cola"]
     )
