@@ -108,13 +108,23 @@ def disabled(model: keras.Model):
     ```
     """
     require_adapters(model, "Call `adapters.apply` first.")
-    changes = disabled_values(model)
+    with assigned(disabled_values(model)):
+        yield model
+
+
+@contextlib.contextmanager
+def assigned(changes: list[tuple]):
+    """A context in which variables have other values.
+
+    Args:
+        changes: `(variable, value)` pairs.
+    """
     # Copies: a view would follow the variable.
     before = [np.array(ops.convert_to_numpy(v)) for v, _ in changes]
     try:
         for variable, value in changes:
             variable.assign(value)
-        yield model
+        yield
     finally:
         for (variable, _), value in zip(changes, before):
             variable.assign(value)

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.constrain import check_width
+from keras_debias.adapters.merge import assigned
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
@@ -83,14 +84,8 @@ def ablated(model: keras.Model, directions: Directions):
     ```
     """
     _, changes = _changes(model, directions)
-    before = [np.array(ops.convert_to_numpy(v)) for v, _ in changes]
-    try:
-        for variable, value in changes:
-            variable.assign(value)
+    with assigned(changes):
         yield model
-    finally:
-        for (variable, _), value in zip(changes, before):
-            variable.assign(value)
 
 
 def _changes(model, directions) -> tuple[list, list]:
