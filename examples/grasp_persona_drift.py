@@ -369,25 +369,32 @@ def table(seeds):
 
 def plot(rows):
     """Drift against the score of the task, one point a method."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
+    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
+    colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:
         x, y = row["task_nll"]["mean"], row["persona_drift"]["mean"]
-        axes.plot(x, y, "o", color="#0072B2", markersize=5)
-        axes.annotate(
-            row["method"],
-            (x, y),
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize=8,
+        kind, _, size = row["method"].partition(" ")
+        axes.plot(
+            x,
+            y,
+            "s" if size.endswith("4") else "o",
+            color=colors[kind],
+            label=row["method"],
+            markersize=6,
+            alpha=0.8,
         )
     axes.axhline(0, color="#DDDDDD", linewidth=0.8)
     axes.set_xlabel("Task: loss on unseen conversions, nats a token")
     axes.set_ylabel("Drift toward the pirate elsewhere, nats a token")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(FOLDER.with_suffix(".png"))
 
 

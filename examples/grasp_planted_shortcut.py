@@ -85,7 +85,7 @@ def test_sets():
         clean.y,
         label_names=clean.label_names,
     )
-    return same, clean, marked
+    return {"in_distribution": same, "clean": clean, "marked": marked}
 
 
 def build(seed, adapter=True):
@@ -202,27 +202,51 @@ def run(method, seed, cache):
                     model, k=number, keep=kind, seed=seed
                 )
     seconds = time.time() - began
-    same, clean, marked = test_sets()
-    score = kd.evaluate(
-        model,
-        {"in_distribution": same},
-        label_names=same.label_names,
-        batch_size=64,
-    )["in_distribution"]
-    probe = kd.evaluation.reliance(
-        model, clean, marked, "entailment", batch_size=64
-    )
-    shares = np.bincount(same.y) / len(same)
+    tests = test_sets()
     return {
         "method": method,
         "seed": seed,
         "training_seconds": round(seconds, 1) if trained else None,
         "history": history
         and {k: np.round(v, 4).tolist() for k, v in history.items()},
-        "in_distribution": score.accuracy,
-        "majority": float(shares.max()),
-        "reliance": probe.to_dict(),
+        "label_names": list(tests["clean"].label_names),
+        "labels": {name: test.y.tolist() for name, test in tests.items()},
+        "logits": {
+            name: model.predict(test.x, batch_size=64, verbose=0)
+            .astype("float64")
+            .round(3)
+            .tolist()
+            for name, test in tests.items()
+        },
         **extra,
+    }
+
+
+class Kept:
+    """Kept logits in a model's place."""
+
+    def predict(self, x, **_):
+        return x
+
+
+def measures(found):
+    """The figures of one run, from its logits alone."""
+    tests = {
+        name: kd.data.Split(
+            np.array(logits, "float32"),
+            np.array(found["labels"][name]),
+            label_names=found["label_names"],
+        )
+        for name, logits in found["logits"].items()
+    }
+    same = tests["in_distribution"]
+    probe = kd.evaluation.reliance(
+        Kept(), tests["clean"], tests["marked"], "entailment"
+    )
+    return {
+        "in_distribution": float((same.x.argmax(-1) == same.y).mean()),
+        "majority": float((np.bincount(same.y) / len(same)).max()),
+        **probe.to_dict(),
     }
 
 
@@ -257,7 +281,7 @@ def table(seeds):
         for method in METHODS:
             if path_of(method, seed).exists():
                 found = read(path_of(method, seed))
-                runs[method, seed] = {**found, **found["reliance"]}
+                runs[method, seed] = {**measures(found), **found}
     rows = []
     print("| method | " + " | ".join(SHOWN.values()) + " |")
     print("|---" * (len(SHOWN) + 1) + "|")
@@ -318,25 +342,32 @@ def table(seeds):
 
 def plot(rows):
     """Reliance against the score of the task, one point a method."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
+    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
+    colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:
         x, y = 100 * row["accuracy"]["mean"], 100 * row["toward"]["mean"]
-        axes.plot(x, y, "o", color="#0072B2", markersize=5)
-        axes.annotate(
-            row["method"],
-            (x, y),
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize=8,
+        kind, _, size = row["method"].partition(" ")
+        axes.plot(
+            x,
+            y,
+            "s" if size.endswith("4") else "o",
+            color=colors[kind],
+            label=row["method"],
+            markersize=6,
+            alpha=0.8,
         )
     axes.axhline(0, color="#DDDDDD", linewidth=0.8)
     axes.set_xlabel("Accuracy on pairs with and without the token, %")
     axes.set_ylabel("Change toward entailment by the token, points")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(FOLDER.with_suffix(".png"))
 
 
@@ -360,7 +391,7 @@ def main():
             print(f"== {method}, seed {seed}", flush=True)
             result = run(method, seed, options.cache)
             write(path_of(method, seed), result)
-            print(json.dumps(result["reliance"]), result["in_distribution"])
+            print(measures(result), flush=True)
     table(options.seeds)
 
 
