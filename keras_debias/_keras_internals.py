@@ -225,6 +225,14 @@ def resolve_loss(loss, y_true, y_pred) -> keras.losses.Loss:
     return get_loss(loss, y_true, y_pred)
 
 
+def loss_options(loss: keras.losses.Loss) -> dict:
+    """The arguments that a loss hands to its function.
+
+    `_fn_kwargs`: not all of them are in `get_config()`.
+    """
+    return loss._fn_kwargs
+
+
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean | None:
     """The metric behind the logged `loss`.
 

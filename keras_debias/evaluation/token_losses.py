@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.losses.sample_losses import sample_losses
+
 
 class _TokenLosses(keras.Model):
     def __init__(self, causal_lm):
@@ -14,8 +16,10 @@ class _TokenLosses(keras.Model):
     def call(self, inputs):
         x = {k: v for k, v in inputs.items() if k != "targets"}
         logits = self.causal_lm(x, training=False)
-        return keras.losses.sparse_categorical_crossentropy(
-            inputs["targets"], ops.cast(logits, "float32"), from_logits=True
+        return sample_losses(
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            inputs["targets"],
+            ops.cast(logits, "float32"),
         )
 
 

@@ -174,18 +174,23 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
     def _update(self, x, training):
         """The low-rank path for the inputs `x` of the layer."""
         view = kernel_view(self)
-        scale = ops.cast(self.lora_gate * self.scaling, self.compute_dtype)
-        dropped = x
-        if self.dropout and training:
-            dropped = keras.random.dropout(x, self.dropout, seed=self.lora_seed)
-        if not self.has_start:
-            return view.up(view.down(dropped, self.lora_a) * scale, self.lora_b)
-        if dropped is x:
-            a, b = self._difference()
+
+        def path(x, a, b):
+            # What Keras casts only where a policy is mixed.
+            a, b, scale = (
+                ops.cast(part, self.compute_dtype)
+                for part in (a, b, self.lora_gate * self.scaling)
+            )
             return view.up(view.down(x, a) * scale, b)
-        return view.up(
-            view.down(dropped, self.lora_a) * scale, self.lora_b
-        ) - view.up(view.down(x, self.lora_a_start) * scale, self.lora_b_start)
+
+        if not (self.dropout and training):
+            return path(x, *self._factors())
+        dropped = keras.random.dropout(x, self.dropout, seed=self.lora_seed)
+        update = path(dropped, self.lora_a, self.lora_b)
+        if self.has_start:
+            start = self.lora_a_start, self.lora_b_start
+            update = update - path(x, *start)
+        return update
 
     def _factors(self):
         """`A` and `B`, or factors of `A B - A0 B0`."""
@@ -202,14 +207,16 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         """Factors of `A B - A0 B0` of twice the rank.
 
         As `(A - A0) B + A0 (B - B0)`: zero to the bit at the start, and no
-        difference of two large products later.
+        difference of two large products later. In float32 whatever the
+        layer computes in: the changes are small beside the factors.
         """
-        a_change = ops.subtract(self.lora_a, self.lora_a_start)
-        b_change = ops.subtract(self.lora_b, self.lora_b_start)
-        return (
-            ops.concatenate([a_change, self.lora_a_start], axis=1),
-            ops.concatenate([self.lora_b, b_change], axis=0),
-        )
+        with _keras_internals.without_autocast():
+            a_change = ops.subtract(self.lora_a, self.lora_a_start)
+            b_change = ops.subtract(self.lora_b, self.lora_b_start)
+            return (
+                ops.concatenate([a_change, self.lora_a_start], axis=1),
+                ops.concatenate([self.lora_b, b_change], axis=0),
+            )
 
     def factors(self) -> tuple:
         """`(P, Q)` with `P Q` the update, inputs x outputs, float64.

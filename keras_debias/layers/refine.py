@@ -24,12 +24,12 @@ class Refine(AdaptedLayer):
 
     def call(self, *args, **kwargs):
         if args:
-            return super().call(self._refined(args[0]), *args[1:], **kwargs)
+            return super().call(self.refined(args[0]), *args[1:], **kwargs)
         name = next(iter(kwargs))
-        kwargs[name] = self._refined(kwargs[name])
+        kwargs[name] = self.refined(kwargs[name])
         return super().call(**kwargs)
 
-    def _refined(self, hidden_states):
+    def refined(self, hidden_states):
         refined = hidden_states + ops.cast(
             self.refine.value, hidden_states.dtype
         )

@@ -257,6 +257,45 @@ def test_task_only_is_keras_own_fit(weighting, optimizer):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "reduction", ["sum_over_batch_size", "mean_with_sample_weight"]
+)
+def test_losses_of_tokens_are_keras_own(reduction):
+    """They are computed as of rows, which is faster, and equal."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((6, 4, WIDTH)).astype("float32")
+    y = generator.integers(0, CLASSES, (6, 4)).astype("int32")
+    counted = (generator.random((6, 4)) > 0.3).astype("float32")
+    found = []
+    for debiased in (False, True):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4, WIDTH)),
+                keras.layers.Dense(
+                    CLASSES, kernel_regularizer=keras.regularizers.L2(0.1)
+                ),
+            ]
+        )
+        trained = kd.DebiasedModel(model, seed=0) if debiased else model
+        trained.compile(
+            keras.optimizers.SGD(0.5),
+            loss=keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction=reduction
+            ),
+        )
+        history = trained.fit(
+            *(x, y, 3),
+            sample_weight=counted,
+            shuffle=False,
+            validation_data=(x, y, counted),
+            verbose=0,
+        )
+        found.append([*history.history.values(), *model.get_weights()])
+    for expected, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
 def test_weight_regularizers_and_added_losses_count():
     def create():
         inputs = keras.Input((WIDTH,))
