@@ -6,8 +6,8 @@ k = 5, at which its spectral term is constant for three classes, and with
 k = 1. Of one seed, all methods have the same rows in the same order and the
 same head at the start. The test rows are balanced.
 
-    python examples/ba_lora_imbalanced_nli.py             # 3 seeds, resumable
-    python examples/ba_lora_imbalanced_nli.py --seeds 0 --methods LoRA PiSSA
+    python examples/ba_lora_imbalanced_nli.py             # one seed, resumable
+    python examples/ba_lora_imbalanced_nli.py --seeds 0 1 2
     python examples/ba_lora_imbalanced_nli.py --table     # from the logits
 
 Needs the set `snli`: a folder named by KERAS_DEBIAS_DATA, or the hub.
@@ -32,13 +32,13 @@ import numpy as np  # isort: skip
 
 RATIO = {"entailment": 100, "neutral": 10, "contradiction": 1}
 MINORITY = "contradiction"
-EPOCHS = 4
+EPOCHS = 6
 BATCH_SIZE = 32
 SEQUENCE_LENGTH = 28  # 95 % of the training pairs fit
 TEST_LENGTH = 40
 TEST_ROWS = 1500
-# The factors of PiSSA start large: a lower rate.
-LEARNING_RATES = {kd.adapters.LoRA: 1e-3, kd.adapters.PiSSA: 3e-4}
+# At 1e-3 both stay at the frequent class: nine rows in ten are of it.
+LEARNING_RATES = {kd.adapters.LoRA: 5e-4, kd.adapters.PiSSA: 3e-4}
 # Half the time of float32 on a CPU that knows bfloat16; weights, factors and
 # optimizer stay float32.
 POLICY = "mixed_bfloat16"
@@ -309,7 +309,7 @@ def show(rows, differences, valid):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS)
     )
