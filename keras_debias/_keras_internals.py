@@ -40,6 +40,14 @@ def created_trainable(layer: keras.Layer) -> list[keras.Variable]:
     return list(layer._trainable_variables)
 
 
+def is_rematerialized(layer: keras.Layer) -> bool:
+    """Whether a layer forgets its activations and computes them twice.
+
+    `_remat_mode`: what `keras.RematScope` leaves on a layer.
+    """
+    return getattr(layer, "_remat_mode", None) is not None
+
+
 def created_state(layer: keras.Layer) -> list[keras.Variable]:
     """The layer's own variables that were created as state.
 
@@ -223,6 +231,16 @@ def resolve_loss(loss, y_true, y_pred) -> keras.losses.Loss:
     from keras.src.trainers.compile_utils import get_loss
 
     return get_loss(loss, y_true, y_pred)
+
+
+def build_loss(model: keras.Model, y, y_pred) -> None:
+    """Builds the compiled loss of a model that computes its own.
+
+    `_compile_loss`: Keras runs the model symbolically in every call of
+    `train_on_batch` until its loss is built.
+    """
+    if not model._compile_loss.built:
+        model._compile_loss.build(y, y_pred)
 
 
 def loss_options(loss: keras.losses.Loss) -> dict:

@@ -148,6 +148,33 @@ class KernelView:
             f"{self._output},{self._kept}->{self._output}", y, factors
         )
 
+    def input_rows(self, x):
+        """Inputs of the layer as `(batch, positions, inputs)`."""
+        return self._rows(x, self._input, self._summed, self.inputs)
+
+    def output_rows(self, y):
+        """Outputs of the layer as `(batch, positions, outputs)`."""
+        return self._rows(y, self._output, self._kept, self.outputs)
+
+    def _rows(self, x, letters, last, size):
+        if not self._is_trailing:
+            order = [letters.index(c) for c in self._batch + last]
+            x = ops.transpose(x, order)
+        return ops.reshape(x, (ops.shape(x)[0], -1, size))
+
+    @property
+    def rows_come_first(self) -> bool:
+        """Whether the first axis of inputs and outputs is the same one."""
+        return (
+            self._input[0] == self._output[0] == self._batch[:1]
+            and self._input[0] not in self._summed
+        )
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether outputs have the order of the kernel's own axes."""
+        return [c for c in self._output if c in self._kept] == list(self._kept)
+
     @property
     def _free_letter(self) -> str:
         letters = "abcdefghijklmnopqrstuvwxyz"

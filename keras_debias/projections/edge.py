@@ -8,6 +8,7 @@ from keras_debias.losses.generalized_cross_entropy import (
     GeneralizedCrossEntropy,
 )
 from keras_debias.losses.identity import identity
+from keras_debias.losses.rows import check_count
 from keras_debias.projections.projection import Projection
 
 
@@ -49,9 +50,15 @@ class EDGE(Projection):
         common: bool. `False` takes out the part of `B` that is orthogonal to
             `G` instead (the ablation of the paper's Figure 4). Defaults to
             `True`.
+        refresh: int, at least 1. For how many updates `|B| / |G|` is kept.
+            With the ratio known, the update is the gradient of one weighted
+            sum of the two losses: one backward pass, of language models
+            too. Above 1 it is no longer exact, and needs `scope="global"`
+            and `common=True`. Defaults to `1`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or `refresh` is above 1
+            where the update is no sum with one weight each.
 
     Example:
 
@@ -67,8 +74,18 @@ class EDGE(Projection):
         equations: see `PublishedEDGE`.
     """
 
-    def __init__(self, alpha=0.5, q=0.7, scope="variable", common=True):
+    def __init__(
+        self, alpha=0.5, q=0.7, scope="variable", common=True, refresh=1
+    ):
         validate_alpha(alpha)
+        check_count(refresh, "refresh", 1)
+        if refresh > 1 and (scope != "global" or not common):
+            raise ValueError(
+                'Expected `scope="global"` and `common=True` with `refresh` '
+                "above 1: else each variable has weights of its own. "
+                f"Received: refresh={refresh}, scope={scope!r}, "
+                f"common={common}"
+            )
         if scope not in ("variable", "global"):
             raise ValueError(
                 'Expected `scope` to be "variable" or "global". '
@@ -78,6 +95,7 @@ class EDGE(Projection):
         self.bias = GeneralizedCrossEntropy(q)
         self.scope = scope
         self.common = common
+        self.refresh = refresh
 
     @property
     def objectives(self):
@@ -90,20 +108,28 @@ class EDGE(Projection):
             return combine(task, bias)
         return [combine([g], [b])[0] for g, b in zip(task, bias)]
 
-    def _combine(self, task, bias):
-        task_norm, bias_norm = norm(task), norm(bias)
-        either_zero = (task_norm == 0) | (bias_norm == 0)
+    def measure(self, gradients):
+        task_norm, bias_norm = norm(gradients["task"]), norm(gradients["bias"])
         safe = ops.where(task_norm == 0, ops.ones_like(task_norm), task_norm)
-        alpha = ops.where(
-            either_zero,
-            ops.zeros_like(task_norm),
-            ops.full_like(task_norm, self.alpha),
+        return ops.where(
+            task_norm == 0, ops.zeros_like(task_norm), bias_norm / safe
         )
-        gain = 1 + alpha * bias_norm / (2 * safe)
+
+    def weights(self, measured):
+        # Zero where either gradient is.
+        alpha = ops.where(
+            measured > 0,
+            ops.full_like(measured, self.alpha),
+            ops.zeros_like(measured),
+        )
+        return {"task": 1 + alpha * measured / 2, "bias": -alpha / 2}
+
+    def _combine(self, task, bias):
+        weights = self.weights(self.measure({"task": task, "bias": bias}))
         return [
             ops.cast(
-                gain * ops.cast(g, "float32")
-                - (alpha / 2) * ops.cast(b, "float32"),
+                weights["task"] * ops.cast(g, "float32")
+                + weights["bias"] * ops.cast(b, "float32"),
                 g.dtype,
             )
             for g, b in zip(task, bias)
@@ -124,4 +150,5 @@ class EDGE(Projection):
             "q": self.bias.q,
             "scope": self.scope,
             "common": self.common,
+            "refresh": self.refresh,
         }

@@ -18,6 +18,9 @@ class Projection:
     ```
     """
 
+    # For how many updates `measure` holds; 1: it is never asked for.
+    refresh = 1
+
     @property
     def objectives(self) -> dict:
         """Objectives by name; `"task"` is the compiled loss itself."""
@@ -37,6 +40,21 @@ class Projection:
             A list of tensors in the same order.
         """
         return gradients["task"]
+
+    def measure(self, gradients: dict):
+        """With `refresh` above 1: the number that `weights` goes by."""
+        raise NotImplementedError
+
+    def weights(self, measured) -> dict:
+        """With `refresh` above 1: the update as a sum of gradients.
+
+        Args:
+            measured: what `measure` found, up to `refresh` updates ago.
+
+        Returns:
+            Dict from objective to the weight of its gradient.
+        """
+        raise NotImplementedError
 
     def get_config(self) -> dict:
         return {}

@@ -20,6 +20,8 @@ from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.constraining import bind_subspace
 from keras_debias.training.constraining import kept_components
 from keras_debias.training.network_wrapper import NetworkWrapper
+from keras_debias.training.one_pass import OnePass
+from keras_debias.training.one_pass import plan
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
 
@@ -83,6 +85,21 @@ class BaseDebiasedModel(NetworkWrapper):
         self._built_for = None
         self._seen_variables = None
         self._constrained_for = constrained_for
+        self._planned = None, None
+        self.kept_measure = None
+        if any(p.refresh > 1 for p in projections[1:]):
+            raise ValueError(
+                "Expected a projection with `refresh` to be the first. "
+                f"Received: projection={projections}"
+            )
+        if projections and projections[0].refresh > 1:
+            self.kept_measure = self.add_weight(
+                name="kept_measure",
+                shape=(),
+                dtype="float32",
+                initializer="zeros",
+                trainable=False,
+            )
         if seed is None:
             # Drawn as Keras draws its own: `set_random_seed` decides it.
             seed = random.randint(0, 2**31 - 1)
@@ -213,6 +230,7 @@ class BaseDebiasedModel(NetworkWrapper):
                     x, y, y_pred, sample_weight, training=training
                 )
             # The same number, in less time.
+            _keras_internals.build_loss(self, y, y_pred)
             return self._with_added_losses(
                 self.objective_loss(identity)(y, y_pred, sample_weight)
             )
@@ -266,6 +284,75 @@ class BaseDebiasedModel(NetworkWrapper):
         return loss if penalty is None else loss + ops.cast(penalty, loss.dtype)
 
     # From gradients to the update.
+
+    def one_pass(self, variables) -> OnePass | None:
+        """The backward pass that the objectives share, if they can."""
+        key = [id(v) for v in variables], self.objectives()
+        if self._planned[0] != key:
+            self._planned = key, plan(self)
+        return None if isinstance(self._planned[1], str) else self._planned[1]
+
+    @property
+    def separate_passes(self) -> str | None:
+        """Why each objective takes a backward pass of its own, or `None`."""
+        self.one_pass(self.trainable_variables)
+        reason = self._planned[1]
+        return reason if isinstance(reason, str) else None
+
+    def find_update(self, each, weighted, variables) -> list:
+        """The update of a step.
+
+        Args:
+            each: function to a dict from each objective to its gradients.
+            weighted: function of rows of weights, one of each objective or
+                `None`, to the gradients of the weighted sums.
+            variables: list of the variables that train.
+        """
+        if self.kept_measure is None or self.alignment is not None:
+            return self.combine(each(), variables)
+        first, *others = self.projections
+
+        def fresh():
+            gradients = each()
+            named = {n: gradients[o] for n, o in first.objectives.items()}
+            return self.combine(gradients, variables), first.measure(named)
+
+        def kept():
+            # The regularizers join, unless a projection comes between.
+            weights = first.weights(self.kept_measure.value)
+            weights = {o: weights[n] for n, o in first.objectives.items()}
+            one = ops.ones_like(self.kept_measure.value)
+            rows = [weights]
+            if REGULARIZERS in self.objectives():
+                if others:
+                    rows.append({REGULARIZERS: one})
+                else:
+                    weights[REGULARIZERS] = one
+            rows = [[row.get(o) for o in self.objectives()] for row in rows]
+            update, *rest = weighted(rows)
+            for projection in others:
+                update = projection.project({"task": update}, variables)
+            for gradients in rest:
+                update = [u + g for u, g in zip(update, gradients)]
+            return update, self.kept_measure.value
+
+        is_due = self.optimizer.iterations % first.refresh == 0
+        update, measured = self.choose(is_due, fresh, kept)
+        self.kept_measure.assign(measured)
+        return update
+
+    def choose(self, condition, first, second):
+        """Runs one of two functions, as the backend does it."""
+        raise NotImplementedError
+
+    def one_hot_rows(self) -> list:
+        """Rows for `weighted`: each objective by itself."""
+        count = len(self.objectives())
+        one = ops.ones((), "float32")
+        return [
+            [one if i == j else None for j in range(count)]
+            for i in range(count)
+        ]
 
     def combine(self, gradients: dict, variables: list) -> list:
         """The update from the gradients of all objectives."""

@@ -1,9 +1,13 @@
+import dataclasses
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import keras
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.one_pass import per_sample
 
 
 class JaxDebiasedModel(BaseDebiasedModel):
@@ -15,17 +19,27 @@ class JaxDebiasedModel(BaseDebiasedModel):
         present += list(zip(self.non_trainable_variables, rest))
         teachers = self.regularization.teacher_outputs(x, present)
 
-        def values_of(trainable):
-            _, aux = self.compute_loss_and_updates(
-                trainable,
-                rest,
-                metrics_state,
-                x,
-                y,
-                sample_weight,
-                training=True,
-                optimizer_variables=optimizer_state,
-            )
+        shared = self.one_pass(self.trainable_variables)
+        calls = []
+
+        def forward(trainable, taps=None):
+            watch = nullcontext() if shared is None else shared.recording(taps)
+            with watch as found:
+                _, aux = self.compute_loss_and_updates(
+                    trainable,
+                    rest,
+                    metrics_state,
+                    x,
+                    y,
+                    sample_weight,
+                    training=True,
+                    optimizer_variables=optimizer_state,
+                )
+            calls[:] = found or ()
+            return aux, [call.inputs for call in calls]
+
+        def values_of(trainable, taps):
+            aux, inputs = forward(trainable, taps)
             loss, y_pred = aux[:2]
             mask = self.regularization.mask(x, y_pred, sample_weight)
             terms = self.regularization.values(y, y_pred, mask, teachers)
@@ -36,20 +50,26 @@ class JaxDebiasedModel(BaseDebiasedModel):
                 values = self.values(loss, penalty, y, y_pred, sample_weight)
                 scaled = [self.optimizer.scale_loss(v) for v in values]
             total = self.total(loss, penalty)
-            return jnp.stack(scaled), (*aux, terms, total)
+            return jnp.stack(scaled), (*aux, terms, total, inputs)
 
-        values, pull_back, aux = jax.vjp(values_of, trainable, has_aux=True)
-        loss, y_pred, new_rest, metrics_state, terms, total = aux
-        gradients = {
-            objective: pull_back(row)[0]
-            for objective, row in zip(
-                self.objectives(), jnp.eye(len(values), dtype=values.dtype)
-            )
-        }
+        taps = self._taps(forward, trainable, shared, calls)
+        if taps is None:
+            shared = None
+        values, pull_back, aux = jax.vjp(
+            values_of, trainable, taps, has_aux=True
+        )
+        loss, y_pred, new_rest, metrics_state, terms, total, inputs = aux
+        pull = _Pull(
+            self, values, pull_back, shared, shared and list(zip(calls, inputs))
+        )
         mapping = list(zip(self.trainable_variables, trainable))
+        mapping += list(zip(self.non_trainable_variables, rest))
         mapping += list(zip(self.metrics_variables, metrics_state))
+        mapping += scaling
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            update = self.combine(gradients, self.trainable_variables)
+            update = self.find_update(
+                pull.each, pull.weighted, self.trainable_variables
+            )
             self.regularization.track(terms, len(keras.tree.flatten(x)[0]))
         metrics_state = [
             scope.get_current_value(v) for v in self.metrics_variables
@@ -65,7 +85,11 @@ class JaxDebiasedModel(BaseDebiasedModel):
             ),
             lambda: (trainable, optimizer_state),
         )
-        # Only what the forward pass wrote: most of it is the frozen base.
+        # Only what the step wrote: most of it is the frozen base.
+        new_rest = [
+            scope.get_current_value(v) if v is self.kept_measure else new
+            for v, new in zip(self.non_trainable_variables, new_rest)
+        ]
         rest = [
             old if new is old else jnp.where(finite, new, old)
             for new, old in zip(new_rest, rest)
@@ -79,3 +103,75 @@ class JaxDebiasedModel(BaseDebiasedModel):
             sample_weight,
         )
         return logs, (trainable, rest, optimizer_state, metrics_state)
+
+    def _taps(self, forward, trainable, shared, calls):
+        """Zeros to add to the outputs of the layers that train.
+
+        `None` where the objectives cannot share a backward pass.
+        """
+        if shared is None:
+            return None
+        jax.eval_shape(forward, trainable)
+        rows = calls[-1].outputs.shape[0] if calls else 0
+        if not shared.fits(calls, rows):
+            return None
+        return [
+            jnp.zeros(call.outputs.shape, call.outputs.dtype) for call in calls
+        ]
+
+    def choose(self, condition, first, second):
+        return jax.lax.cond(condition, first, second)
+
+
+class _Pull:
+    """The gradients of one step."""
+
+    def __init__(self, model, values, pull_back, shared, calls):
+        self.model = model
+        self.values = values
+        self.pull_back = pull_back
+        self.shared = shared
+        self.calls = calls
+
+    def each(self):
+        objectives = self.model.objectives()
+        rows = jnp.eye(len(self.values), dtype=self.values.dtype)
+        if self.shared is None:
+            found = [self.pull_back(row)[0] for row in rows]
+            return dict(zip(objectives, found))
+        count = len(per_sample(objectives))
+        taps = [self.pull_back(row)[1] for row in rows[:count]]
+        found = self.shared.contract(
+            [
+                dataclasses.replace(call, inputs=inputs, outputs=None)
+                for call, inputs in self.calls
+            ],
+            taps[0][:-1],
+            # What the other passes do below the outputs is never used, and
+            # the compiler leaves it out.
+            self.shared.weights([tap[-1] for tap in taps]),
+            self.model.trainable_variables,
+            _pull_back,
+        )
+        found += [self.pull_back(row)[0] for row in rows[count:]]
+        return dict(zip(objectives, found))
+
+    def weighted(self, rows):
+        return [
+            self.pull_back(
+                jnp.stack(
+                    [
+                        jnp.zeros((), self.values.dtype)
+                        if weight is None
+                        else jnp.asarray(weight, self.values.dtype)
+                        for weight in row
+                    ]
+                )
+            )[0]
+            for row in rows
+        ]
+
+
+def _pull_back(function, values, cotangents):
+    values = [jnp.asarray(value) for value in values]
+    return jax.vjp(function, values)[1](cotangents)[0]

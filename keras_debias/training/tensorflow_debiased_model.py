@@ -1,9 +1,12 @@
+from contextlib import nullcontext
+
 import keras
 import tensorflow as tf
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.one_pass import per_sample
 
 
 class TensorFlowDebiasedModel(BaseDebiasedModel):
@@ -25,8 +28,12 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         before = [tf.identity(v.value) for v in state]
 
         teachers = self.regularization.teacher_outputs(x)
+        variables = self.trainable_variables
+        shared = self.one_pass(variables)
         with tf.GradientTape(persistent=True) as tape:
-            y_pred = self(x, training=True)
+            watch = nullcontext() if shared is None else shared.recording()
+            with watch as calls:
+                y_pred = self(x, training=True)
             loss = _keras_internals.expand_loss(
                 self, x, y, y_pred, sample_weight
             )
@@ -43,24 +50,9 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             tf.where(finite, loss, float("nan")), sample_weight=rows
         )
         self.regularization.track(terms, rows)
-        variables = self.trainable_variables
-        gradients = {
-            objective: [
-                # Dense, and of a shape that projections can read.
-                tf.ensure_shape(tf.convert_to_tensor(g), v.shape)
-                for g, v in zip(
-                    tape.gradient(
-                        value,
-                        [v.value for v in variables],
-                        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-                    ),
-                    variables,
-                )
-            ]
-            for objective, value in zip(self.objectives(), scaled)
-        }
-        del tape
-        update = self.combine(gradients, variables)
+        pull = _Pull(self, tape, scaled, variables, shared, calls)
+        update = self.find_update(pull.each, pull.weighted, variables)
+        del tape, pull
 
         def apply():
             self.optimizer.apply(update, variables)
@@ -75,3 +67,81 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             self.optimizer.build(variables)
         tf.cond(finite, apply, skip)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def choose(self, condition, first, second):
+        return tf.cond(condition, first, second)
+
+
+class _Pull:
+    """The gradients of one step."""
+
+    def __init__(self, model, tape, values, variables, shared, calls):
+        self.model = model
+        self.tape = tape
+        self.values = values
+        self.variables = variables
+        self.calls = calls
+        rows = calls[-1].outputs.shape[0] if calls else None
+        fits = shared is not None and shared.fits(calls, rows)
+        self.shared = shared if fits else None
+
+    def each(self):
+        objectives = self.model.objectives()
+        if self.shared is None:
+            found = self.weighted(self.model.one_hot_rows())
+            return dict(zip(objectives, found))
+        count = len(per_sample(objectives))
+        outputs = self.calls[-1].outputs
+        cotangents = [
+            self.tape.gradient(
+                value,
+                outputs,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            for value in self.values[:count]
+        ]
+        gradients = self.tape.gradient(
+            self.values[0], [call.outputs for call in self.calls[:-1]]
+        )
+        found = self.shared.contract(
+            self.calls,
+            gradients,
+            self.shared.weights(cotangents),
+            self.variables,
+            _pull_back,
+        )
+        if len(self.values) > count:
+            found += self.weighted(self.model.one_hot_rows()[count:])
+        return dict(zip(objectives, found))
+
+    def weighted(self, rows):
+        return [self._gradients(row) for row in rows]
+
+    def _gradients(self, row):
+        chosen = [i for i, weight in enumerate(row) if weight is not None]
+        found = self.tape.gradient(
+            [self.values[i] for i in chosen],
+            [v.value for v in self.variables],
+            output_gradients=[
+                tf.cast(row[i], self.values[i].dtype) for i in chosen
+            ],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        # Dense, and of a shape that projections can read.
+        return [
+            tf.ensure_shape(tf.convert_to_tensor(g), v.shape)
+            for g, v in zip(found, self.variables)
+        ]
+
+
+def _pull_back(function, values, cotangents):
+    values = [tf.convert_to_tensor(value) for value in values]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        outputs = function(values)
+    return tape.gradient(
+        outputs,
+        values,
+        output_gradients=cotangents,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )

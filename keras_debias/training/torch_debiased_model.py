@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import keras
 import torch
 from keras import ops
@@ -6,6 +8,7 @@ from keras.utils import unpack_x_y_sample_weight
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.inputs import without_inputs
+from keras_debias.training.one_pass import per_sample
 from keras_debias.training.run_callbacks import SameReplicas
 from keras_debias.training.torch_replicas import Replicas
 
@@ -52,7 +55,10 @@ class TorchDebiasedModel(BaseDebiasedModel):
 
         with torch.no_grad():
             teachers = self.regularization.teacher_outputs(x)
-        y_pred = self._forward(x)
+        variables = self.trainable_variables
+        shared = self.one_pass(variables)
+        with nullcontext() if shared is None else shared.recording() as calls:
+            y_pred = self._forward(x)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is that of all processes.
         y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
@@ -80,26 +86,91 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 for variable, value in zip(state, before):
                     variable.assign(value)
         if finite:
-            variables = self.trainable_variables
-            gradients = self.replicas.mean(self._gradients(values, variables))
+            scaled = [self.optimizer.scale_loss(value) for value in values]
+            pull = _Pull(self, scaled, variables, shared, calls)
+            update = self.find_update(pull.each, pull.weighted, variables)
             with torch.no_grad():
-                self.optimizer.apply(
-                    self.combine(gradients, variables), variables
-                )
+                self.optimizer.apply(update, variables)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
-    def _gradients(self, values, variables):
-        tensors = [v.value for v in variables]
-        gradients = {}
-        for number, objective in enumerate(self.objectives()):
-            found = torch.autograd.grad(
-                self.optimizer.scale_loss(values[number]),
-                tensors,
-                retain_graph=number < len(values) - 1,
+    def choose(self, condition, first, second):
+        return first() if bool(condition) else second()
+
+    def combine(self, gradients, variables):
+        with torch.no_grad():
+            return super().combine(gradients, variables)
+
+
+class _Pull:
+    """The gradients of one step."""
+
+    def __init__(self, model, values, variables, shared, calls):
+        self.model = model
+        self.values = values
+        self.variables = variables
+        self.tensors = [v.value for v in variables]
+        self.calls = calls
+        rows = len(calls[-1].outputs) if calls else 0
+        fits = shared is not None and shared.fits(calls, rows)
+        self.shared = shared if fits else None
+
+    def each(self):
+        objectives = self.model.objectives()
+        if self.shared is None:
+            found = self.weighted(self.model.one_hot_rows())
+            return dict(zip(objectives, found))
+        count = len(per_sample(objectives))
+        outputs = self.calls[-1].outputs
+        cotangents = [
+            torch.autograd.grad(value, outputs, retain_graph=True)[0]
+            for value in self.values[:count]
+        ]
+        separate = len(self.values) > count
+        gradients = torch.autograd.grad(
+            outputs,
+            [call.outputs for call in self.calls[:-1]],
+            cotangents[0],
+            retain_graph=separate,
+            allow_unused=True,
+        )
+        with torch.no_grad():
+            found = self.shared.contract(
+                self.calls,
+                gradients,
+                self.shared.weights(cotangents),
+                self.variables,
+                _pull_back,
+            )
+        found = self._mean(found)
+        if separate:
+            found += self.weighted(self.model.one_hot_rows()[count:])
+        return dict(zip(objectives, found))
+
+    def weighted(self, rows):
+        found = []
+        for number, row in enumerate(rows):
+            chosen = [i for i, weight in enumerate(row) if weight is not None]
+            gradients = torch.autograd.grad(
+                [self.values[i] for i in chosen],
+                self.tensors,
+                [row[i].to(self.values[i].dtype) for i in chosen],
+                retain_graph=number < len(rows) - 1,
                 allow_unused=True,
             )
-            gradients[objective] = [
-                torch.zeros_like(t) if g is None else g
-                for g, t in zip(found, tensors)
-            ]
-        return gradients
+            found.append(
+                [
+                    torch.zeros_like(t) if g is None else g
+                    for g, t in zip(gradients, self.tensors)
+                ]
+            )
+        return self._mean(found)
+
+    def _mean(self, found):
+        found = self.model.replicas.mean(dict(enumerate(found)))
+        return list(found.values())
+
+
+def _pull_back(function, values, cotangents):
+    with torch.enable_grad():
+        values = [value.detach().requires_grad_() for value in values]
+        return torch.autograd.grad(function(values), values, cotangents)

@@ -47,6 +47,7 @@ def test_keras_file_restores_everything(name, adapter, tmp_path):
         "q": 0.7,
         "scope": "variable",
         "common": True,
+        "refresh": 1,
     }
     for a, b in zip(
         loaded.optimizer.variables, model.optimizer.variables, strict=True

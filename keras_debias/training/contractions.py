@@ -1,0 +1,308 @@
+"""Gradients of a layer's own weights from its inputs and output gradients.
+
+Each contraction belongs to one layer that has weights to train. `watch` puts
+a `mark` where the layer's weights have done all they do to a row: what `mark`
+sees there, and the gradient that reaches it, give the gradients of those
+weights for any weights of the rows.
+"""
+
+import contextlib
+import functools
+import re
+
+import keras
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.layers.bias_update import BiasUpdate
+from keras_debias.layers.bias_update import bias_shape
+from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.layers.refine import Refine
+from keras_debias.linalg import kernel_view
+
+
+def contraction_of(layer: keras.Layer):
+    """The contraction of a layer with own trainable weights, or `None`."""
+    for kind in (DenseContraction, RefineContraction, NormContraction):
+        if kind.fits(layer):
+            return kind(layer)
+    return None
+
+
+def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights of the layer itself that train."""
+    own = _keras_internals.created_trainable(layer)
+    return [variable for variable in own if variable.trainable]
+
+
+@contextlib.contextmanager
+def replaced(layer, **functions):
+    """Other methods on one layer for a while.
+
+    In `__dict__`: neither Keras' tracking nor torch's modules take notice.
+    """
+    before = {k: layer.__dict__[k] for k in functions if k in layer.__dict__}
+    layer.__dict__.update(functions)
+    try:
+        yield
+    finally:
+        for name in functions:
+            del layer.__dict__[name]
+        layer.__dict__.update(before)
+
+
+class Contraction:
+    """Base class: one layer.
+
+    Attributes:
+        layer: the layer.
+        variables: list of its own weights that train.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.variables = own_trainable(layer)
+
+    @classmethod
+    def fits(cls, layer) -> bool:
+        """Whether all weights that the layer trains are understood."""
+        raise NotImplementedError
+
+    def watch(self, mark):
+        """A context in which the layer calls `mark(self, inputs, outputs)`.
+
+        `mark` returns the outputs, or a tensor in place of them.
+        """
+        raise NotImplementedError
+
+    def gradients(self, inputs, gradient, weights, pull_back) -> list:
+        """The gradients of the own weights.
+
+        Args:
+            inputs, gradient: what `mark` saw, and the gradient of its outputs.
+            weights: float32 tensor of shape `(objectives, batch)`.
+            pull_back: function of `(function, values, cotangents)`: the
+                gradients of a function of a list of tensors.
+
+        Returns:
+            For each variable a list of one gradient for each objective.
+        """
+        raise NotImplementedError
+
+
+class DenseContraction(Contraction):
+    """`Dense` and `EinsumDense`: kernel, bias, low-rank factors, biases."""
+
+    @classmethod
+    def fits(cls, layer):
+        if plain_class(layer) is None:
+            return False
+        try:
+            view = kernel_view(layer)
+        except ValueError:
+            return False
+        low_rank = isinstance(layer, LowRankUpdate)
+        if not view.rows_come_first or not view.keeps_order:
+            return False
+        if low_rank and (layer.dropout or layer.has_magnitude):
+            return False
+        if not low_rank and layer.quantization_mode is not None:
+            return False
+        known = _bias_variables(layer)
+        kernel = _keras_internals.base_variables(layer)["kernel"]
+        if low_rank:
+            known += [layer.lora_a, layer.lora_b]
+        bias = _keras_internals.base_variables(layer).get("bias")
+        if bias is not None:
+            shape = [size for size in bias.shape if size != 1]
+            kept = [size for size in bias_shape(layer) if size != 1]
+            if shape != kept or len(bias.shape) > len(shape) + 1:
+                return False
+            known.append(bias)
+        known = {id(v) for v in (*known, kernel)}
+        return all(id(v) in known for v in own_trainable(layer))
+
+    @contextlib.contextmanager
+    def watch(self, mark):
+        layer, seen = self.layer, []
+        name = "_adapt" if isinstance(layer, LowRankUpdate) else "call"
+        call, activation = getattr(layer, name), layer.activation
+
+        def watched_call(first, *args, **kwargs):
+            # `_adapt` gets the product with the kernel first.
+            seen.append(args[0] if name == "_adapt" else first)
+            return call(first, *args, **kwargs)
+
+        def watched_activation(outputs):
+            outputs = mark(self, seen.pop(), outputs)
+            return outputs if activation is None else activation(outputs)
+
+        with replaced(
+            layer, **{name: watched_call, "activation": watched_activation}
+        ):
+            yield
+
+    def gradients(self, inputs, gradient, weights, pull_back):
+        layer, view = self.layer, kernel_view(self.layer)
+        x, g = view.input_rows(inputs), view.output_rows(gradient)
+        found = {}
+        base = _keras_internals.base_variables(layer)
+        own = {id(v) for v in self.variables}
+        if id(base["kernel"]) in own:
+            found[id(base["kernel"])] = [
+                view.from_matrix(_product(x, g * _rows(w, g)))
+                for w in ops.unstack(weights, axis=0)
+            ]
+        if isinstance(layer, LowRankUpdate):
+            a, b = self._low_rank(x, g, weights)
+            found[id(layer.lora_a)], found[id(layer.lora_b)] = a, b
+        bias, updates = base.get("bias"), _bias_variables(layer)
+        if (bias is not None and id(bias) in own) or updates:
+            sums = ops.cast(ops.sum(g, axis=1), "float32")
+            sums = ops.unstack(ops.matmul(weights, sums), axis=0)
+            if bias is not None and id(bias) in own:
+                found[id(bias)] = [ops.reshape(s, bias.shape) for s in sums]
+            if updates:
+                found.update(self._updates(sums, pull_back))
+        return [found[id(v)] for v in self.variables]
+
+    def _low_rank(self, x, g, weights):
+        """`s x' (w g B')` and `(w s x A)' g`, all objectives at once."""
+        layer, count = self.layer, weights.shape[0]
+        a = ops.cast(ops.convert_to_tensor(layer.lora_a), g.dtype)
+        b = ops.cast(ops.convert_to_tensor(layer.lora_b), g.dtype)
+        scale = ops.cast(layer.lora_gate.value * layer.scaling, g.dtype)
+        weights = ops.unstack(weights, axis=0)
+        up = ops.matmul(g, ops.transpose(b)) * scale
+        down = ops.matmul(x, a) * scale
+        up = ops.concatenate([up * _rows(w, g) for w in weights], axis=-1)
+        down = ops.concatenate([down * _rows(w, g) for w in weights], axis=-1)
+        return (
+            ops.split(_product(x, up), count, axis=1),
+            ops.split(_product(down, g), count, axis=0),
+        )
+
+    def _updates(self, sums, pull_back):
+        """From the gradients of a whole bias to those of its updates."""
+        layer, found = self.layer, {}
+        shape = bias_shape(layer)
+        base = layer.base_bias
+        for form, slot, names in layer.bias_updates.values():
+            variables = {n: getattr(layer, own) for n, own in names.items()}
+            trained = [n for n, v in variables.items() if v.trainable]
+            values = {n: v.value for n, v in variables.items()}
+            start = base
+            if base is not None:
+                start = slot.take(ops.cast(base.value, "float32"))
+            delta = functools.partial(
+                _delta, form, slot, start, values, trained, layer.bias_gate
+            )
+            each = [
+                pull_back(
+                    delta,
+                    [values[name] for name in trained],
+                    ops.reshape(total, shape),
+                )
+                for total in sums
+            ]
+            for name, gradients in zip(trained, zip(*each)):
+                found[id(variables[name])] = list(gradients)
+        return found
+
+
+class RefineContraction(Contraction):
+    """The vector that is added to the input of a block."""
+
+    @classmethod
+    def fits(cls, layer):
+        own = own_trainable(layer)
+        return isinstance(layer, Refine) and own == [layer.refine]
+
+    @contextlib.contextmanager
+    def watch(self, mark):
+        refined = self.layer.refined
+
+        def watched(hidden_states):
+            return mark(self, hidden_states, refined(hidden_states))
+
+        with replaced(self.layer, refined=watched):
+            yield
+
+    def gradients(self, inputs, gradient, weights, pull_back):
+        width = gradient.shape[-1]
+        g = ops.reshape(gradient, (ops.shape(gradient)[0], -1, width))
+        sums = ops.matmul(weights, ops.cast(ops.sum(g, axis=1), "float32"))
+        return [ops.unstack(sums, axis=0)]
+
+
+class NormContraction(Contraction):
+    """Scales and offsets of normalizations within a row."""
+
+    @classmethod
+    def fits(cls, layer):
+        within = re.search("(Layer|RMS|Group)Norm", type(layer).__name__)
+        return within is not None and is_known(layer)
+
+    @contextlib.contextmanager
+    def watch(self, mark):
+        call = self.layer.call
+
+        def watched(inputs, *args, **kwargs):
+            return mark(self, inputs, call(inputs, *args, **kwargs))
+
+        with replaced(self.layer, call=watched):
+            yield
+
+    def gradients(self, inputs, gradient, weights, pull_back):
+        layer = self.layer
+        others = layer.non_trainable_variables
+
+        def outputs(values):
+            state = [v.value for v in others]
+            return layer.stateless_call(values, state, inputs)[0]
+
+        found = [
+            pull_back(
+                outputs,
+                [v.value for v in layer.trainable_variables],
+                gradient * _rows(w, gradient),
+            )
+            for w in ops.unstack(weights, axis=0)
+        ]
+        by_variable = dict(zip(map(id, layer.trainable_variables), zip(*found)))
+        return [list(by_variable[id(v)]) for v in self.variables]
+
+
+def is_known(layer) -> bool:
+    """Whether a layer comes from Keras, KerasHub or here."""
+    module = type(layer).__module__.split(".")[0]
+    return module in ("keras", "keras_hub", "keras_debias")
+
+
+def _delta(form, slot, start, values, trained, gate, given):
+    """One update of a bias as a function of the weights that train."""
+    values = {**values, **dict(zip(trained, given))}
+    return slot.place(form.delta(values, start)) * gate
+
+
+def _bias_variables(layer) -> list[keras.Variable]:
+    if not isinstance(layer, BiasUpdate):
+        return []
+    return [
+        variable
+        for role in layer.bias_updates
+        for variable in layer.bias_state(role).values()
+    ]
+
+
+def _rows(weights, like):
+    """Weights of rows `(batch,)` against a tensor `(batch, ...)`."""
+    shape = (-1, *(1 for _ in like.shape[1:]))
+    return ops.reshape(ops.cast(weights, like.dtype), shape)
+
+
+def _product(x, g):
+    """`x' g` over batch and positions."""
+    x = ops.reshape(x, (-1, x.shape[-1]))
+    return ops.matmul(ops.transpose(x), ops.reshape(g, (-1, g.shape[-1])))

@@ -1,0 +1,243 @@
+"""One backward pass for several objectives of the same rows.
+
+The gradients of two functions of the per-sample losses weigh the same
+per-sample gradients: at the outputs of the network, and so at the output of
+every layer below, the row of the one is a multiple of the row of the other.
+So what arrives at a layer is sent there once, and each layer with weights to
+train contracts it with its inputs once for each objective.
+"""
+
+import contextlib
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.training.contractions import Contraction
+from keras_debias.training.contractions import contraction_of
+from keras_debias.training.contractions import is_known
+from keras_debias.training.contractions import own_trainable
+from keras_debias.training.contractions import replaced
+from keras_debias.training.regularization import REGULARIZERS
+
+# Of Keras, and one row of theirs depends on others, or nobody knows.
+_COUPLING = (
+    *("BatchNormalization", "Lambda", "SpectralNormalization", "MixUp"),
+    *("CutMix", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"),
+    *("TimeDistributed", "Bidirectional", "RNN", "Pipeline"),
+)
+# What KerasHub's graphs do between layers, row by row.
+_ROWWISE_OPERATIONS = ("GetItem", "Add", "Multiply", "Cast", "NotEqual")
+
+
+@dataclasses.dataclass
+class Call:
+    """What one call of a layer has to say.
+
+    Attributes:
+        contraction: of the layer; `None` for the network as a whole.
+        inputs, outputs: tensors.
+    """
+
+    contraction: Contraction | None
+    inputs: object
+    outputs: object
+
+
+class OnePass:
+    """Shares one backward pass among the objectives of a step.
+
+    Args:
+        contractions: the contraction of every layer that trains.
+        network: the network.
+    """
+
+    def __init__(self, contractions, network):
+        self.contractions = contractions
+        self.network = network
+
+    @contextlib.contextmanager
+    def recording(self, taps=None):
+        """Takes down the calls of all layers that train, in their order.
+
+        `taps`, for a backend without gradients of tensors within a
+        function, are added to the outputs; the last one to those of the
+        network.
+        """
+        calls = []
+
+        def mark(contraction, inputs, outputs):
+            if taps is not None:
+                tapped = outputs + taps[len(calls)]
+                mask = _keras_internals.carried_mask(outputs)
+                if mask is not None:
+                    _keras_internals.carry_mask(tapped, mask)
+                outputs = tapped
+            calls.append(Call(contraction, inputs, outputs))
+            return outputs
+
+        network_call = self.network.call
+
+        def watched(*args, **kwargs):
+            return mark(None, None, network_call(*args, **kwargs))
+
+        with contextlib.ExitStack() as stack:
+            for contraction in self.contractions:
+                stack.enter_context(contraction.watch(mark))
+            stack.enter_context(replaced(self.network, call=watched))
+            yield calls
+
+    def fits(self, calls, rows) -> bool:
+        """Whether each row of what was taken down is a row of the batch."""
+        if not calls or calls[-1].contraction is not None:
+            return False
+        return len(calls[-1].outputs.shape) == 2 and all(
+            call.inputs.shape[0] == call.outputs.shape[0] == rows
+            for call in calls[:-1]
+        )
+
+    def weights(self, cotangents):
+        """How each objective weighs the rows, against the first.
+
+        Args:
+            cotangents: for each objective its gradient with respect to the
+                outputs of the network, `(batch, outputs)`.
+
+        Returns:
+            A float32 tensor of shape `(objectives, batch)`.
+        """
+        first, *others = [ops.cast(c, "float32") for c in cotangents]
+        # Scaled: rows that are certain have gradients near the smallest
+        # numbers there are.
+        largest = ops.max(ops.abs(first), axis=-1, keepdims=True)
+        reached = largest > 0
+        largest = ops.where(reached, largest, ops.ones_like(largest))
+        first = first / largest
+        squares = ops.sum(ops.square(first), axis=-1)
+        squares = ops.where(reached[:, 0], squares, ops.ones_like(squares))
+        rows = [ops.ones_like(squares)]
+        for other in others:
+            rows.append(ops.sum(other / largest * first, axis=-1) / squares)
+        return ops.stack(rows)
+
+    def contract(self, calls, gradients, weights, variables, pull_back):
+        """The gradients of all weights that train.
+
+        Args:
+            calls: what was taken down, without the network's own.
+            gradients: of the first objective, for the outputs of each call.
+            weights: see `weights`.
+            variables: list of the weights that train.
+            pull_back: see `Contraction.gradients`.
+
+        Returns:
+            For each objective a list of one gradient for each variable.
+        """
+        found = {}
+        for call, gradient in zip(calls, gradients):
+            if gradient is None:
+                continue
+            contraction = call.contraction
+            new = contraction.gradients(
+                call.inputs, gradient, weights, pull_back
+            )
+            for variable, each in zip(contraction.variables, new):
+                before = found.get(id(variable))
+                if before is not None:
+                    each = [ops.add(a, b) for a, b in zip(before, each)]
+                found[id(variable)] = each
+        result = []
+        for number in range(weights.shape[0]):
+            result.append(
+                [
+                    ops.cast(found[id(v)][number], v.dtype)
+                    if id(v) in found
+                    else ops.zeros(v.shape, v.dtype)
+                    for v in variables
+                ]
+            )
+        return result
+
+
+def per_sample(objectives) -> list:
+    """Those of the objectives that are functions of per-sample losses."""
+    return [o for o in objectives if o is not REGULARIZERS]
+
+
+def plan(model) -> OnePass | str:
+    """How a `DebiasedModel` can share a backward pass, or why it cannot."""
+    network = model.model
+    if len(per_sample(model.objectives())) < 2:
+        return "There is one objective."
+    if model.objective is not None:
+        return f"{type(model.objective).__name__} weighs rows by their batch."
+    reason = _loss_reason(model)
+    if reason is not None:
+        return reason
+    layers = [network, *_keras_internals.flatten_layers(network)]
+    for layer in layers:
+        reason = _layer_reason(layer)
+        if reason is not None:
+            return reason
+    if network.losses:
+        return "The network adds losses of its own."
+    contractions = []
+    for layer in layers:
+        if own_trainable(layer):
+            contraction = contraction_of(layer)
+            if contraction is None:
+                return f"What trains in '{layer.path}' has no short form."
+            contractions.append(contraction)
+    return OnePass(contractions, network)
+
+
+def _loss_reason(model) -> str | None:
+    loss = _keras_internals.compiled_loss_arguments(model)[0]
+    if loss is None or keras.tree.is_nested(loss):
+        return "There is more than one loss."
+    if not isinstance(loss, str):
+        name = getattr(loss, "fn", loss)
+        name = getattr(name, "__name__", "")
+        config = loss.get_config() if hasattr(loss, "get_config") else {}
+        if config.get("label_smoothing"):
+            return "The loss smooths labels, other objectives do not."
+        module = type(loss).__module__ if hasattr(loss, "fn") else ""
+        if not module.startswith("keras."):
+            return "The loss is not Keras' own."
+    else:
+        name = loss
+    if name not in (
+        *("sparse_categorical_crossentropy", "categorical_crossentropy"),
+        *("crossentropy",),
+    ):
+        return f"The loss is {name!r}, not a cross entropy over classes."
+    return None
+
+
+def _layer_reason(layer) -> str | None:
+    name = type(layer).__name__
+    subclassed = name in ("Functional", "Sequential")
+    if not (subclassed or is_known(layer)):
+        return f"'{layer.path}' is a layer of your own: it may couple rows."
+    # On jax every layer is a `JaxLayer`, of the backend.
+    parents = {
+        parent.__name__
+        for parent in type(layer).__mro__
+        if ".backend." not in parent.__module__
+    }
+    coupling = sorted(parents & set(_COUPLING))
+    if coupling and (name != "BatchNormalization" or layer.trainable):
+        return f"'{layer.path}' may couple rows: {name}."
+    if "moe" in name.lower():
+        return f"'{layer.path}' sends tokens to experts."
+    if _keras_internals.is_rematerialized(layer):
+        return f"'{layer.path}' is computed twice, to save memory."
+    for operation in getattr(layer, "operations", ()):
+        kind = type(operation)
+        if not (
+            isinstance(operation, keras.Layer)
+            or kind.__name__ in _ROWWISE_OPERATIONS
+        ):
+            return f"'{layer.path}' holds the operation {kind.__name__}."
+    return None
