@@ -48,6 +48,10 @@ SETS = {
     "qnli": 300,
     "is_cs": 300,
 }
+NOTE = (
+    "Kept runs are from one H200 with twelve to thirty processes side by "
+    "side: their seconds say nothing."
+)
 FOLDER = pathlib.Path(__file__).with_suffix("")
 METHODS = {
     "ERM": kd.recipes.FineTuning(),
@@ -225,6 +229,7 @@ def write(comparison, folder):
         "dtype_policy": POLICY,
         "injection": {"train": [0.25, 0.90], "test": [0.66, 0.50]},
         "test_rows": "all" if folder.name.endswith("_full") else SETS,
+        "note": NOTE,
     }
     result = {
         "command": "python examples/compare_nli.py",
