@@ -58,8 +58,8 @@ NOT_FOR_ANALYSTS = {"comparison", "recipes"}
 
 TRAINERS = {"comparison", "recipes", "testing", "training", "__init__"}
 BACKEND_ROOMS = {"testing", "training", "__init__"}
-# A result says which backend it is from.
-BACKEND_FILES = {"comparison/environment.py"}
+# A result says which backend and accelerator it is from.
+BACKEND_FILES = {"comparison/accelerator.py", "comparison/environment.py"}
 
 # Attributes of Keras that no subclass may use either, even on `self`.
 KERAS_PRIVATE = {

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_debias.comparison import fingerprint
+from keras_debias.comparison.accelerator import Accelerator
 from keras_debias.comparison.average import Average
 from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
@@ -219,6 +220,8 @@ def _run(
     criteria,
 ) -> Run:
     gc.collect()
+    accelerator = Accelerator()
+    accelerator.reset_peak()
     with PeakMemory() as memory:
         began = time.perf_counter()
         model = method.fit(trainer, train)
@@ -250,6 +253,7 @@ def _run(
         seconds_per_update=trainer.seconds / max(trainer.updates, 1),
         peak_memory=memory.bytes,
         environment=environment(),
+        accelerator_memory=accelerator.peak(),
     )
 
 

@@ -4,6 +4,7 @@ import platform
 import keras
 import numpy as np
 
+from keras_debias.comparison.accelerator import Accelerator
 from keras_debias.version import __version__
 
 
@@ -16,6 +17,7 @@ def environment() -> dict:
         "numpy": np.__version__,
         "backend": keras.config.backend(),
         "dtype_policy": keras.config.dtype_policy().name,
+        "accelerator": Accelerator().name,
         "machine": platform.machine(),
         "cores": os.cpu_count(),
     }

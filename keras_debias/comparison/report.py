@@ -54,7 +54,7 @@ def page(comparison) -> str:
     parts.append(
         _note(
             "Seconds of training, evaluation not included; the highest host "
-            "memory of the process."
+            "memory of the process, and of the GPU where one was used."
         )
     )
     if comparison.errors:

@@ -21,6 +21,8 @@ class Run:
         peak_memory: int, bytes: the highest resident memory of the process
             during the run (host memory; a device's is not included).
         environment: dict of versions, backend and machine.
+        accelerator_memory: int, bytes: the most memory in use on the GPU
+            during the run; `None` on a CPU.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Run:
     seconds_per_update: float
     peak_memory: int
     environment: dict
+    accelerator_memory: int | None = None
 
     def to_dict(self) -> dict:
         """Returns the run as JSON would hold it, without predictions."""

@@ -81,6 +81,9 @@ def intervals(comparison) -> tuple[list, list]:
 def costs(comparison) -> tuple[list, list]:
     """Header and rows of what each method took."""
     header = ["method", "updates", "seconds", "ms/update", "peak MiB", "chosen"]
+    on_gpu = any(run.accelerator_memory for run in comparison.runs)
+    if on_gpu:
+        header.append("GPU MiB")
     broken = [method for method, _ in comparison.errors]
     if broken:
         header.append("broken")
@@ -96,8 +99,11 @@ def costs(comparison) -> tuple[list, list]:
                 f"{max(r.peak_memory for r in runs) / 2**20:.0f}",
                 runs[0].selection,
             ]
+            if on_gpu:
+                most = max(r.accelerator_memory or 0 for r in runs)
+                row.append(f"{most / 2**20:.0f}")
         else:
-            row = [method, *["-"] * 5]
+            row = [method, *["-"] * (5 + on_gpu)]
         if broken:
             row.append(str(broken.count(method)))
         rows.append(row)

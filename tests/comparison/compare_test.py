@@ -87,6 +87,8 @@ def test_runs_are_kept_and_not_repeated(tmp_path, capsys):
     assert run.updates == 12 and run.peak_memory > 2**20
     assert run.selection == "last update"
     assert run.environment["keras_debias"] == kd.__version__
+    assert run.environment["accelerator"] is None
+    assert run.accelerator_memory is None
 
 
 def test_same_table_after_an_interruption(tmp_path):

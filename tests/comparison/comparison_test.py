@@ -1,5 +1,6 @@
 """The table, against figures worked out by hand."""
 
+import dataclasses
 import json
 import re
 
@@ -113,6 +114,18 @@ def test_text(comparison):
     assert "plain, seed 2: ValueError: no" in broken
     assert comparison.choose("WorstClass") == "other_&_<b>"
     assert comparison.choose("Average") == "plain"
+
+
+def test_memory_of_a_gpu_has_its_column(comparison):
+    header, _ = tables.costs(comparison)
+    assert "GPU MiB" not in header
+    runs = [
+        dataclasses.replace(r, accelerator_memory=5 * 2**20)
+        for r in comparison.runs
+    ]
+    header, rows = tables.costs(Comparison(comparison.methods, runs))
+    assert header[-1] == "GPU MiB"
+    assert [row[-1] for row in rows] == ["5"] * len(rows)
 
 
 def test_a_wide_table_is_cut_into_blocks():
