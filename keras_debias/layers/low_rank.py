@@ -1,5 +1,7 @@
 """What the layers with a low-rank update share."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -28,6 +30,23 @@ def validate_low_rank(rank, alpha, dropout) -> None:
         )
 
 
+@contextlib.contextmanager
+def without_low_rank(layers):
+    """Leaves low-rank updates out of the calls inside.
+
+    A closed gate multiplies an update by zero; this does not compute it. It
+    is seen when a call is traced, so it is no replacement for the gate.
+    """
+    chosen = [layer for layer in layers if isinstance(layer, LowRankUpdate)]
+    for layer in chosen:
+        layer.__dict__["low_rank_is_off"] = True
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            layer.__dict__.pop("low_rank_is_off")
+
+
 class LowRankUpdate(Magnitude, AdaptedLayer):
     """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
 
@@ -37,6 +56,9 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
     magnitude the outputs are scaled as well, see `Magnitude`.
     """
 
+    # See `without_low_rank`.
+    low_rank_is_off = False
+
     def call(self, inputs, training=None):
         return self._adapt(self._product(inputs), inputs, training)
 
@@ -45,9 +67,11 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         return self._adapt(product, inputs, training)
 
     def _adapt(self, product, inputs, training):
-        x = ops.add(product, self._update(inputs, training))
-        if self.has_magnitude:
-            x = ops.add(x, self._lengthening(x, inputs))
+        x = product
+        if not self.low_rank_is_off:
+            x = ops.add(x, self._update(inputs, training))
+            if self.has_magnitude:
+                x = ops.add(x, self._lengthening(x, inputs))
         if self.bias is not None:
             x = ops.add(x, self.bias)
         if self.activation is not None:

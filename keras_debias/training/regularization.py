@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.merge import disabled_values
+from keras_debias.layers.low_rank import without_low_rank
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.training.frozen_features import cached_features
 from keras_debias.training.frozen_features import split_at_head
@@ -148,7 +150,8 @@ class Regularization:
                     outputs = self.head(features, training=False)
             elif teacher is None:
                 changes = [*mapping, *disabled_values(self.network)]
-                with keras.StatelessScope(changes):
+                layers = adapted_layers(self.network).values()
+                with keras.StatelessScope(changes), without_low_rank(layers):
                     outputs = self.network(inputs, training=False)
             else:
                 with keras.StatelessScope():

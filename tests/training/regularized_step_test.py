@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_debias as kd
+from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.projections import Projection
 from keras_debias.regularizers import Consistency
 from keras_debias.regularizers import Diversity
@@ -242,7 +243,9 @@ def test_forward_passes_a_step(regularizers, forwards):
 
 
 @pytest.mark.parametrize("name", ["bert", "llama", "functional", "vit"])
-@pytest.mark.parametrize("adapter", [kd.adapters.LoRA, kd.adapters.PiSSA])
+@pytest.mark.parametrize(
+    "adapter", [kd.adapters.LoRA, kd.adapters.PiSSA, kd.adapters.DoRA]
+)
 def test_the_teacher_is_the_pretrained_model(name, adapter):
     """Dropout off, adapters off, the present head; nothing is written."""
     seen = []
@@ -285,6 +288,32 @@ def test_the_teacher_is_the_pretrained_model(name, adapter):
     assert all(float(ops.convert_to_numpy(g)) == 1.0 for g in gates)
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_teacher_takes_no_low_rank_path(monkeypatch):
+    """The update is computed once a step: for the student."""
+    calls = []
+    update = LowRankUpdate._update
+
+    def counted(layer, inputs, training):
+        calls.append(layer.path)
+        return update(layer, inputs, training)
+
+    monkeypatch.setattr(LowRankUpdate, "_update", counted)
+    architecture = TABLE["functional"]
+    model = architecture.build()
+    kd.adapters.apply(
+        model,
+        kd.adapters.PiSSA(rank=2),
+        also_train=architecture.also_train,
+    )
+    debiased = compiled([Consistency(0.5)], model, run_eagerly=True)
+    x, _ = architecture.data()
+    with keras.StatelessScope():
+        debiased.regularization.teacher_outputs(x)
+    assert calls == []
+    model(x)
+    assert calls
 
 
 def test_weights_follow_the_updates():
