@@ -11,8 +11,10 @@ import math
 from keras import ops
 from keras import tree
 
-# Numbers handled at a time: 16 MiB in float32.
-CHUNK = 2**22
+# Numbers handled at a time at least: 4 MiB in float32, which caches hold.
+CHUNK = 2**20
+# Chunks at most: more would keep a GPU waiting for Python.
+_MOST_CHUNKS = 64
 
 
 def check_outputs(y_pred, mask=None, teacher_pred=None) -> tuple:
@@ -88,7 +90,7 @@ def _is_unknown_and_large(tensors):
     shape = tensors[0].shape
     if num_rows(shape) is not None or len(shape) == 2:
         return False
-    return shape[1] is None or shape[1] * shape[2] > CHUNK // 16
+    return shape[1] is None or shape[1] * shape[2] > CHUNK // 4
 
 
 def _chunks(tensors):
@@ -96,7 +98,7 @@ def _chunks(tensors):
     flat = [ops.reshape(t, (-1, ops.shape(t)[-1])) for t in tensors]
     if rows is None:
         return [flat]
-    size = max(1, CHUNK // tensors[0].shape[-1])
+    size = max(1, CHUNK // tensors[0].shape[-1], -(-rows // _MOST_CHUNKS))
     return [[t[i : i + size] for t in flat] for i in range(0, rows, size)]
 
 

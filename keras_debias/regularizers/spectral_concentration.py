@@ -107,17 +107,20 @@ class SpectralConcentration(Regularizer):
             factors = chosen if frobenius else chosen - share
             largest = ops.max(s)
             factors = factors * ops.cast(s > _ZERO * largest, "float32")
-            along = share / ops.square(size) if frobenius else 0.0
+            along = share / ops.square(size)
             scaled = u * ops.expand_dims(factors / size, 0)
             scaled = ops.reshape(
                 scaled, (*ops.shape(outputs)[:-1], ops.shape(s)[0])
             )
 
             def gradient(upstream):
+                # Factors of a row or a direction: few numbers to multiply.
                 def rows(outputs_, weight, left):
-                    found = along * ops.cast(outputs_, "float32")
-                    found = weight * (found - ops.matmul(left, vt))
-                    return ops.cast(upstream * found, outputs.dtype)
+                    found = ops.matmul(weight * left, -upstream * vt)
+                    if frobenius:
+                        part = (upstream * along) * weight
+                        found = found + part * ops.cast(outputs_, "float32")
+                    return ops.cast(found, outputs.dtype)
 
                 return map_rows(rows, outputs, weights, scaled)
 

@@ -162,7 +162,7 @@ def test_diversity_of_a_large_vocabulary_is_the_same(monkeypatch):
     mask = np.ones((3, 4), bool)
     mask[1, 2:] = False
     z = 1.0 + outputs((3, 4, 6))
-    for chunk in (2**22, 8):
+    for chunk in (2**20, 8):
         monkeypatch.setattr(rows, "CHUNK", chunk)
         check(Diversity(1.0), diversity, z, z, mask)
 
