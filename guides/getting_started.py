@@ -347,8 +347,9 @@ With the token as in training the two runs are alike. Where it says nothing,
 the worst group can be better or worse with EDGE: with another seed of start
 and order the difference has another size, and sometimes another sign. One run
 proves nothing; `examples/biased_snli.py` compares over several seeds. EDGE
-reweighs the rows of a batch, mildly, at the price of a second backward pass
-in each step.
+reweighs the rows of a batch, mildly. With adapters in a text classifier both
+gradients come from one backward pass; `model.separate_passes` says where and
+why there are two.
 """
 
 assert all(each["same"].accuracy > 0.8 for each in scores.values())
