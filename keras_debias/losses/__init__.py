@@ -4,6 +4,8 @@ Objectives are functions of per-sample losses; a `TaskObjective` knows the
 group and the index of each row as well.
 """
 
+from keras_debias.losses.correct_n_contrast import CorrectNContrast
+from keras_debias.losses.feature_swap import FeatureSwap
 from keras_debias.losses.focal import Focal
 from keras_debias.losses.generalized_cross_entropy import (
     GeneralizedCrossEntropy,
@@ -18,6 +20,8 @@ from keras_debias.losses.relative_difficulty import RelativeDifficulty
 from keras_debias.losses.task_objective import TaskObjective
 
 __all__ = [
+    "CorrectNContrast",
+    "FeatureSwap",
     "Focal",
     "GeneralizedCrossEntropy",
     "GradientAlignment",

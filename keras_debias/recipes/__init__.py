@@ -4,11 +4,13 @@ from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.budget import Budget
+from keras_debias.recipes.cnc import CNC
 from keras_debias.recipes.counterfactual_inference import (
     CounterfactualInference,
 )
 from keras_debias.recipes.cross_mistakes import CrossMistakes
 from keras_debias.recipes.curriculum import Curriculum
+from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.gradient_alignment import GradientAlignment
@@ -32,9 +34,11 @@ __all__ = [
     "BagOfWords",
     "BalancedSampling",
     "Budget",
+    "CNC",
     "CounterfactualInference",
     "CrossMistakes",
     "Curriculum",
+    "DFA",
     "DFR",
     "FineTuning",
     "GradientAlignment",

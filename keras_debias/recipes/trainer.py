@@ -9,6 +9,7 @@ from keras_debias.data.split import Split
 from keras_debias.evaluation.outputs import check_outputs
 from keras_debias.evaluation.outputs import probabilities
 from keras_debias.recipes.budget import Budget
+from keras_debias.recipes.encoder import cut_at_head
 from keras_debias.recipes.keep_best import KeepBest
 from keras_debias.training import DebiasedModel
 
@@ -156,6 +157,16 @@ class Trainer:
         adapters=None,
     ) -> DebiasedModel:
         """A new compiled model, at the start that the seed decides."""
+        return self.wrap(
+            self.network(updates, adapters),
+            projection=projection,
+            regularizers=regularizers,
+            objective=objective,
+            loss=loss,
+        )
+
+    def network(self, updates, adapters=None) -> keras.Model:
+        """A new network of `model_fn`, compiled, at the seed's start."""
         keras.utils.set_random_seed(self.seed)
         network = self.model_fn(updates)
         if not isinstance(network, keras.Model) or not network.compiled:
@@ -166,6 +177,18 @@ class Trainer:
             )
         if adapters is not None:
             apply(network, adapters)
+        return network
+
+    def wrap(
+        self,
+        network,
+        *,
+        projection=None,
+        regularizers=None,
+        objective=None,
+        loss=None,
+    ) -> DebiasedModel:
+        """A compiled `DebiasedModel` around a compiled network."""
         model = DebiasedModel(
             network, projection, regularizers, objective, seed=self.seed
         )
@@ -175,10 +198,29 @@ class Trainer:
             model.compile(loss=loss)
         return model
 
+    def plain(self, network) -> DebiasedModel:
+        """The model to return where another shares its weights and trains."""
+        model = DebiasedModel(network, seed=self.seed)
+        model.compile()
+        return model
+
     def advance(
-        self, model, train, updates, *, last=True, sampler=None, begin=0
+        self,
+        model,
+        train,
+        updates,
+        *,
+        last=True,
+        sampler=None,
+        begin=0,
+        judged=None,
     ) -> DebiasedModel:
-        """Trains a model for so many updates more, the `begin`-th time."""
+        """Trains a model for so many updates more, the `begin`-th time.
+
+        `judged` is the model to return that shares its weights, where the one
+        that trains has other outputs.
+        """
+        judged = model if judged is None else judged
         choose = last and self.selection is not None
         checks = min(self.budget.checks, updates) if choose else 1
         bounds = np.linspace(0, updates, checks + 1).round().astype(int)
@@ -197,11 +239,11 @@ class Trainer:
             )
             self.seconds += time.perf_counter() - began
             if best is not None:
-                best.see(model, int(bounds[number - begin + 1]))
+                best.see(judged, int(bounds[number - begin + 1]))
         if best is not None:
-            self.notes["selected_update"] = best.restore(model)
+            self.notes["selected_update"] = best.restore(judged)
         self.updates += updates
-        return model
+        return judged
 
     def predict(self, model, split: Split) -> np.ndarray:
         """Class probabilities of a model, `(n, classes)`."""
@@ -222,22 +264,7 @@ class Trainer:
                 does not end in a `Dense` layer without activation.
         """
         network = model.model
-        head = network.layers[-1] if network.layers else None
-        linear = (
-            isinstance(head, keras.layers.Dense)
-            and head.use_bias
-            and head.activation is keras.activations.linear
-        )
-        try:
-            encoder = keras.Model(network.inputs, head.input)
-        except (AttributeError, ValueError, TypeError):
-            linear = False
-        if not linear:
-            raise ValueError(
-                "Expected a functional or sequential network that ends in a "
-                "`Dense` layer with a bias and without activation. Received: "
-                f"{network.name!r}, which ends in {head!r}"
-            )
+        encoder, head = cut_at_head(network)
         data = Batches(
             split.x,
             batch_size=self.budget.batch_size,

@@ -14,6 +14,8 @@ FREE = {
     "focal": R.FineTuning(objective=kd.losses.PerRow(kd.losses.Focal())),
     "JTT": R.JTT(),
     "LfF": R.LearningFromFailure(),
+    "DFA": R.DFA(),
+    "CNC": R.CNC(),
     "balanced, XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=2)),
     "GroupDRO, XRM": R.GroupDRO(groups=R.CrossMistakes(rounds=1)),
 }
@@ -36,8 +38,8 @@ ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 class Counted(R.Trainer):
     """Keeps every model, to count its optimizer's updates."""
 
-    def build(self, *args, **kwargs):
-        model = super().build(*args, **kwargs)
+    def wrap(self, *args, **kwargs):
+        model = super().wrap(*args, **kwargs)
         self.models = [*getattr(self, "models", []), model]
         return model
 
@@ -76,7 +78,7 @@ def test_recipe(name):
         counted.fit(toy.numbers(40), share=0.1)
 
 
-@pytest.mark.parametrize("name", ["JTT", "balanced, XRM"])
+@pytest.mark.parametrize("name", ["JTT", "DFA", "CNC", "balanced, XRM"])
 def test_label_free_recipes_do_not_look_at_groups(name):
     """Same seed, same outputs, whatever the groups; other seed, others."""
     train = toy.numbers(240)

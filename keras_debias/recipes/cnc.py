@@ -1,0 +1,93 @@
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import losses
+from keras_debias.data.balanced_sampler import BalancedSampler
+from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.encoder import as_compiled
+from keras_debias.recipes.encoder import cut_at_head
+from keras_debias.recipes.recipe import Recipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class CNC(Recipe):
+    """Brings rows of a class together that a first model tells apart.
+
+    The first model is trained plainly on a share of the budget. The second,
+    from the same start, is trained with `losses.CorrectNContrast` on the
+    inputs of its last layer. In its batches, rows that the first gets right
+    and wrong are equally frequent in each class.
+
+    Attributes:
+        weight: float in [0, 1]. Of the contrast, against the loss. Defaults
+            to `0.75`, the paper's for Waterbirds.
+        temperature: float above 0. Defaults to `0.1`.
+        first_share: float in (0, 1). The first model's part of the budget.
+            Defaults to `0.3`.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if the network
+            does not end in a `Dense` layer, or the first model gets every
+            row right, or every row wrong.
+
+    Example:
+
+    ```python
+    model = kd.recipes.CNC().fit(trainer, train)
+    trainer.notes["mistakes"]
+    ```
+
+    Reference:
+        [Zhang et al., 2022](https://arxiv.org/abs/2203.01517). They draw
+        positives and negatives for each anchor, and give the second model a
+        training run of its own; here both share one budget.
+    """
+
+    weight: float = 0.75
+    temperature: float = 0.1
+    first_share: float = 0.3
+
+    def __post_init__(self):
+        check_share(self.first_share, "first_share")
+        losses.CorrectNContrast(
+            np.zeros(1, "int32"), 1, self.weight, self.temperature
+        )
+
+    def fit(self, trainer, train):
+        check_class_labels(train, self)
+        first = trainer.fit(train, share=self.first_share, last=False)
+        guesses = trainer.predict(first, train).argmax(-1).astype("int32")
+        wrong = guesses != train.y
+        trainer.notes["mistakes"] = int(wrong.sum())
+        if wrong.all() or not wrong.any():
+            raise ValueError(
+                "Expected a first model that gets some rows wrong and some "
+                f"right. Received: {int(wrong.sum())} of {len(train)} wrong. "
+                f"Change `first_share={self.first_share}`."
+            )
+        updates = trainer.take(None, train)
+        network = trainer.network(updates)
+        encoder, _ = cut_at_head(network)
+        outputs = [encoder.output, *network.outputs]
+        wide = keras.Model(network.inputs, ops.concatenate(outputs, axis=-1))
+        model = trainer.wrap(
+            as_compiled(wide, network),
+            objective=losses.CorrectNContrast(
+                guesses,
+                encoder.output.shape[-1],
+                self.weight,
+                self.temperature,
+            ),
+        )
+        return trainer.advance(
+            model,
+            train,
+            updates,
+            sampler=BalancedSampler(2 * train.y.astype("int64") + wrong),
+            judged=trainer.plain(network),
+        )

@@ -1,0 +1,91 @@
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias import losses
+from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.encoder import as_compiled
+from keras_debias.recipes.encoder import cut_at_head
+from keras_debias.recipes.recipe import Recipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class DFA(Recipe):
+    """Disentangles the label's features from the shortcut's, and swaps them.
+
+    Two encoders are trained side by side with `losses.FeatureSwap`: one for
+    the label, one for what a biased classifier reads. After a share of the
+    updates, the bias features of a batch are exchanged between rows, so that
+    the classifier of the label sees them with every label. The model that is
+    returned has both encoders, and that classifier.
+
+    Attributes:
+        q: float in (0, 1]. Degree of the amplification. Defaults to `0.7`.
+        bias_weight: float. Weight of the bias classifier. Defaults to `1.0`.
+        swap_weight: float. Weight of the swapped part. Defaults to `1.0`.
+        begin: float in (0, 1). The share of the updates before the first
+            swap. Defaults to `0.2`, the paper's 10,000 of 50,000.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if the network
+            does not end in a `Dense` layer.
+
+    Example:
+
+    ```python
+    model = kd.recipes.DFA().fit(trainer, train)
+    ```
+
+    Reference:
+        [Lee et al., 2021](https://arxiv.org/abs/2107.01372); see
+        `losses.FeatureSwap` for what differs. An update trains both encoders:
+        it costs two of plain fine-tuning.
+    """
+
+    q: float = 0.7
+    bias_weight: float = 1.0
+    swap_weight: float = 1.0
+    begin: float = 0.2
+
+    def __post_init__(self):
+        check_share(self.begin, "begin")
+        self._objective(1, 2, 0)
+
+    def _objective(self, width, num_classes, begin):
+        return losses.FeatureSwap(
+            width,
+            num_classes,
+            self.q,
+            self.bias_weight,
+            self.swap_weight,
+            begin,
+        )
+
+    def fit(self, trainer, train):
+        check_class_labels(train, self)
+        updates = trainer.take(None, train)
+        network = trainer.network(updates)
+        encoder, head = cut_at_head(network)
+        # Not seeded again: the encoders start apart.
+        other, _ = cut_at_head(trainer.model_fn(updates))
+        other.name = "bias_encoder"
+        features = [encoder.output, other(network.inputs)]
+        features = ops.concatenate(features, axis=-1)
+        objective = self._objective(
+            encoder.output.shape[-1],
+            head.units,
+            int(np.ceil(self.begin * updates)),
+        )
+        both = keras.Model(network.inputs, features)
+        model = trainer.wrap(as_compiled(both, network), objective=objective)
+        reader = keras.Model(network.inputs, objective.intrinsic(features))
+        return trainer.advance(
+            model,
+            train,
+            updates,
+            judged=trainer.plain(as_compiled(reader, network)),
+        )
