@@ -51,6 +51,8 @@ METHODS = {
     "JTT_6": kd.recipes.JTT(upweight=6.0),
     "JTT_20": kd.recipes.JTT(upweight=20.0),
     "LfF": kd.recipes.LearningFromFailure(),
+    "DFA": kd.recipes.DFA(),
+    "CNC": kd.recipes.CNC(),
     "REW_color": kd.recipes.Reweighting(kd.recipes.SimpleFeatures()),
     "LM_color": kd.recipes.LearnedMixin(kd.recipes.SimpleFeatures()),
     "balanced_cross_mistakes": kd.recipes.BalancedSampling(
