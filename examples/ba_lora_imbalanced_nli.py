@@ -142,8 +142,18 @@ def machine():
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
+        "device": device(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def device():
+    """Of torch; other backends say it in their own ways."""
+    if keras.config.backend() != "torch":
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def paths_of(method, seed):
@@ -215,6 +225,7 @@ def table(seeds):
     if not runs:
         print("No finished runs.")
         return
+    finished = json.loads(paths_of(*next(iter(runs)))[0].read_text())
     rows, differences = {}, {}
     for method in METHODS:
         there = [r for (m, _), r in runs.items() if m == method]
@@ -257,8 +268,8 @@ def table(seeds):
         "rows": rows,
         "differences_to_pissa": differences,
         "paper_table_12": PAPER,
-        "versions": versions(),
-        "machine": machine(),
+        "versions": finished["versions"],
+        "machine": finished["machine"],
     }
     text = json.dumps(result, indent=1) + "\n"
     write(FOLDER.with_suffix(".json"), lambda path: path.write_text(text))
