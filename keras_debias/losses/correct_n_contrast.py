@@ -79,12 +79,11 @@ class CorrectNContrast(TaskObjective):
         same_guess = _pairs(ops.take(self.guesses, index))
         positive = ops.logical_and(same_class, ops.logical_not(same_guess))
         negative = ops.logical_and(ops.logical_not(same_class), same_guess)
-        others = ops.cast(ops.logical_or(positive, negative), "float32")
+        others = ops.logical_or(positive, negative)
         positive = ops.cast(positive, "float32")
-        # The largest exponent is taken out, whatever the temperature.
-        similarity = similarity - 1 / self.temperature
-        total = ops.sum(ops.exp(similarity) * others, axis=-1, keepdims=True)
-        log_share = similarity - ops.log(ops.maximum(total, 1e-30))
+        total = ops.where(others, similarity, -1e30)
+        total = ops.logsumexp(total, axis=-1, keepdims=True)
+        log_share = similarity - total
         count = ops.sum(positive, axis=-1)
         negatives = ops.sum(ops.cast(negative, "float32"), axis=-1)
         is_anchor = ops.cast(ops.minimum(count, negatives) > 0, "float32")

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias import losses
+from keras_debias.adapters.apply import adapted_layers
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.encoder import as_compiled
@@ -83,9 +84,16 @@ class DFA(Recipe):
         both = keras.Model(network.inputs, features)
         model = trainer.wrap(as_compiled(both, network), objective=objective)
         reader = keras.Model(network.inputs, objective.intrinsic(features))
-        return trainer.advance(
+        result = trainer.advance(
             model,
             train,
             updates,
             judged=trainer.plain(as_compiled(reader, network)),
         )
+        if isinstance(network, keras.Sequential) and not adapted_layers(reader):
+            # Its variables bear its name, by which a saved copy of `reader`
+            # would not find them.
+            copy = keras.Model.from_config(reader.get_config())
+            copy.set_weights(reader.get_weights())
+            result = trainer.plain(as_compiled(copy, network))
+        return result

@@ -200,8 +200,11 @@ class Trainer:
 
     def plain(self, network) -> DebiasedModel:
         """The model to return where another shares its weights and trains."""
-        model = DebiasedModel(network, seed=self.seed)
-        model.compile()
+        model = self.wrap(network)
+        # Not used so far: a file would lack their states.
+        for each in (model, network):
+            if not each.optimizer.built:
+                each.optimizer.build(each.trainable_variables)
         return model
 
     def advance(

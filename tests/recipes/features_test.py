@@ -35,7 +35,7 @@ def batch(width, seed=0):
     return y, outputs, generator
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.005, 0.1, 1.0])
 def test_contrast_is_that_of_the_equations(temperature):
     y, outputs, generator = batch(WIDTH + CLASSES)
     guesses = generator.integers(0, CLASSES, 30).astype("int32")
@@ -173,6 +173,24 @@ def test_the_conflicting_rows_gain(recipe):
 
     plain = accuracy(kd.recipes.FineTuning())
     assert accuracy(recipe) > plain + 0.03
+
+
+@pytest.mark.parametrize("recipe", [kd.recipes.CNC(), kd.recipes.DFA()])
+def test_a_saved_model_trains_on_as_a_whole(recipe, tmp_path):
+    train = toy.numbers(120)
+    model = recipe.fit(toy.trainer(updates=8), train)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(train.x, verbose=0),
+        model.predict(train.x, verbose=0),
+        atol=1e-6,
+    )
+    assert len(loaded.trainable_variables) == len(model.trainable_variables)
+    before = [array(v) for v in loaded.trainable_variables]
+    loaded.fit(train, batch_size=24, epochs=1, verbose=0)
+    for old, variable in zip(before, loaded.trainable_variables, strict=True):
+        assert np.abs(array(variable) - old).max() > 0
 
 
 def test_a_criterion_picks_among_the_models_to_return():
