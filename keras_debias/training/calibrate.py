@@ -13,6 +13,10 @@ from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.debiased_model import DebiasedModel
 
+# Shorter gradients, as shares of the task's, are rounding: a compiled
+# teacher and its student compute the same logits in two ways.
+ROUNDING = 1e-4
+
 
 class _Nothing(Projection):
     """Takes the task out of the update: what is left is not projected."""
@@ -54,8 +58,9 @@ def calibrate(
     neither weights nor moving statistics nor the regularizers.
 
     At the start a model equals its teacher, and the gradient of
-    `Consistency` is zero. Calibrate after some steps of training; a
-    regularizer without a gradient keeps its weight, with a warning.
+    `Consistency` is zero but for rounding. Calibrate after some steps of
+    training; a regularizer whose gradient is below 1e-4 of the task's keeps
+    its weight, with a warning.
 
     Args:
         model: a compiled `DebiasedModel` with regularizers.
@@ -111,7 +116,7 @@ def calibrate(
                 "Expected finite gradients. Received: lengths "
                 f"{task} of the task and {length} of '{regularizer.name}'"
             )
-        if length > 1e-8 * task and task > 0:
+        if length > ROUNDING * task > 0:
             weights[regularizer.name] = scale * task / length
             continue
         weights[regularizer.name] = float(
