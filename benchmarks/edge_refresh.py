@@ -12,11 +12,8 @@ Needs the set `snli`: a folder named by KERAS_DEBIAS_DATA, or the hub.
 """
 
 import argparse
-import json
 import math
 import os
-import pathlib
-import platform
 import statistics
 import sys
 
@@ -26,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import keras  # noqa: E402
 import keras_hub  # noqa: E402
+import results  # noqa: E402
 import torch  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
@@ -165,22 +163,8 @@ def main():
         },
         "drift": drift(options.steps, options.seeds[0]),
         "effect": effect(options.steps, options.seeds, options.test_rows),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "keras_debias": kd.__version__,
-        },
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-        },
     }
-    if options.json:
-        text = json.dumps(result, indent=1) + "\n"
-        pathlib.Path(options.json).write_text(text, encoding="utf-8")
+    results.write(options.json, result)
 
 
 if __name__ == "__main__":

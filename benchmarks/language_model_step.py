@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
+import results  # noqa: E402
 import torch  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
@@ -274,17 +274,9 @@ def write(options, size, found):
         "rows": options.rows,
         "length": options.length,
         "programs": found,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "keras_debias": kd.__version__,
-        },
         "device": device,
     }
-    text = json.dumps(result, indent=1) + "\n"
-    pathlib.Path(options.json).write_text(text, encoding="utf-8")
+    results.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ benchmarks/merged_inference.json
 """
 
 import argparse
-import json
 import os
-import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
+import results  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
 
@@ -88,32 +86,16 @@ def main():
         goal = f", goal {GOAL}" if name.startswith("merged") else ""
         print(f"{name}: {found}{goal}")
     print(f"outputs of lora and merged differ by {difference:.1e} at most")
-    if options.json:
-        result = {
-            "command": "python benchmarks/merged_inference.py --json "
-            "benchmarks/merged_inference.json",
-            "batch": [ROWS, LENGTH],
-            "seconds": {
-                n: [round(s, 5) for s in v] for n, v in seconds.items()
-            },
-            "ratios": ratios,
-            "goal": GOAL,
-            "difference": difference,
-            "versions": {
-                "python": platform.python_version(),
-                "keras": keras.__version__,
-                "keras_hub": keras_hub.__version__,
-                "keras_debias": kd.__version__,
-                "backend": keras.config.backend(),
-            },
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            },
-        }
-        text = json.dumps(result, indent=1) + "\n"
-        pathlib.Path(options.json).write_text(text, encoding="utf-8")
+    result = {
+        "command": "python benchmarks/merged_inference.py --json "
+        "benchmarks/merged_inference.json",
+        "batch": [ROWS, LENGTH],
+        "seconds": {n: [round(s, 5) for s in v] for n, v in seconds.items()},
+        "ratios": ratios,
+        "goal": GOAL,
+        "difference": difference,
+    }
+    results.write(options.json, result)
 
 
 if __name__ == "__main__":

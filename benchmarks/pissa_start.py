@@ -10,10 +10,7 @@ starting product, against that of the exact one, the least over kernels.
 """
 
 import argparse
-import json
 import os
-import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -27,6 +24,7 @@ import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
 import peft  # noqa: E402
+import results  # noqa: E402
 import torch  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
@@ -149,11 +147,11 @@ def main():
     )
     parser.add_argument("--json", help="where to write the results")
     options = parser.parse_args()
-    results = {}
+    found_for = {}
     for name in options.models:
         # One exact decomposition of the largest takes minutes.
         rounds = 1 if name == "random_4096" else options.rounds
-        found = results[name] = measure(name, options.rank, rounds)
+        found = found_for[name] = measure(name, options.rank, rounds)
         times = {
             program: statistics.median(found[program]["seconds"])
             for program in ("pissa", "pissa_niter_16", "ours")
@@ -169,28 +167,14 @@ def main():
             {k: found[k]["energy"] for k in times},
             flush=True,
         )
-    if options.json:
-        result = {
-            "command": "python benchmarks/pissa_start.py --json "
-            "benchmarks/pissa_start.json",
-            "rank": options.rank,
-            "goals": GOALS,
-            "results": results,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "peft": peft.__version__,
-                "keras": keras.__version__,
-                "keras_debias": kd.__version__,
-            },
-            "machine": {
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            },
-        }
-        text = json.dumps(result, indent=1) + "\n"
-        pathlib.Path(options.json).write_text(text, encoding="utf-8")
+    result = {
+        "command": "python benchmarks/pissa_start.py --json "
+        "benchmarks/pissa_start.json",
+        "rank": options.rank,
+        "goals": GOALS,
+        "results": found_for,
+    }
+    results.write(options.json, result, packages=["peft"])
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
 
+from keras_debias.comparison.accelerator import Accelerator  # isort: skip
+
 TARGETS = (
     *("query", "key", "value", "attention_output"),
     *("feedforward_gate_dense", "feedforward_intermediate_dense"),
@@ -211,18 +213,9 @@ def machine():
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
-        "device": device(),
+        "device": Accelerator().name or "cpu",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
-
-
-def device():
-    """Of torch; other backends say it in their own ways."""
-    if keras.config.backend() != "torch":
-        return None
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def path_of(method, seed, scale):

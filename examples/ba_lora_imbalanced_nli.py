@@ -30,6 +30,8 @@ import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
 
+from keras_debias.comparison.accelerator import Accelerator  # isort: skip
+
 RATIO = {"entailment": 100, "neutral": 10, "contradiction": 1}
 MINORITY = "contradiction"
 EPOCHS = 6
@@ -142,18 +144,9 @@ def machine():
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
-        "device": device(),
+        "device": Accelerator().name or "cpu",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
-
-
-def device():
-    """Of torch; other backends say it in their own ways."""
-    if keras.config.backend() != "torch":
-        return None
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def paths_of(method, seed):

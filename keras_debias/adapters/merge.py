@@ -1,6 +1,7 @@
 """Adds the updates into the kernels and takes the adapters away."""
 
 import contextlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -9,7 +10,6 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
 from keras_debias.adapters.constrain import release
@@ -107,8 +107,8 @@ def disabled(model: keras.Model):
         before = classifier.predict(x)
     ```
     """
-    require_adapters(model, "Call `adapters.apply` first.")
-    with assigned(disabled_values(model)):
+    layers = require_adapters(model, "Call `adapters.apply` first.")
+    with assigned(disabled_values(layers.values())):
         yield model
 
 
@@ -130,15 +130,15 @@ def assigned(changes: list[tuple]):
             variable.assign(value)
 
 
-def disabled_values(model: keras.Model) -> list[tuple]:
+def disabled_values(layers: Iterable[keras.Layer]) -> list[tuple]:
     """`(variable, value)` pairs that make a model the pretrained one.
 
     Args:
-        model: a `keras.Model`, or a `DebiasedModel` around one.
+        layers: its adapted layers.
     """
     return [
         pair
-        for layer in adapted_layers(model).values()
+        for layer in layers
         for adapter in adapters_of(layer)
         for pair in adapter.disabled_values(layer)
     ]

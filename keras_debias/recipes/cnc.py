@@ -10,6 +10,7 @@ from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.encoder import as_compiled
 from keras_debias.recipes.encoder import cut_at_head
+from keras_debias.recipes.first_guesses import first_guesses
 from keras_debias.recipes.recipe import Recipe
 
 
@@ -60,16 +61,7 @@ class CNC(Recipe):
 
     def fit(self, trainer, train):
         check_class_labels(train, self)
-        first = trainer.fit(train, share=self.first_share, last=False)
-        guesses = trainer.predict(first, train).argmax(-1).astype("int32")
-        wrong = guesses != train.y
-        trainer.notes["mistakes"] = int(wrong.sum())
-        if wrong.all() or not wrong.any():
-            raise ValueError(
-                "Expected a first model that gets some rows wrong and some "
-                f"right. Received: {int(wrong.sum())} of {len(train)} wrong. "
-                f"Change `first_share={self.first_share}`."
-            )
+        guesses, wrong = first_guesses(trainer, train, self.first_share)
         updates = trainer.take(None, train)
         network = trainer.network(updates)
         encoder, _ = cut_at_head(network)

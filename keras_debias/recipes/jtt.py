@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_debias.data.weighted_sampler import WeightedSampler
 from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.first_guesses import first_guesses
 from keras_debias.recipes.recipe import Recipe
 
 
@@ -55,15 +56,7 @@ class JTT(Recipe):
             )
 
     def fit(self, trainer, train):
-        first = trainer.fit(train, share=self.first_share, last=False)
-        wrong = trainer.predict(first, train).argmax(-1) != train.y
-        trainer.notes["mistakes"] = int(wrong.sum())
-        if wrong.all() or not wrong.any():
-            raise ValueError(
-                "Expected a first model that gets some rows wrong and some "
-                f"right. Received: {int(wrong.sum())} of {len(train)} wrong. "
-                f"Change `first_share={self.first_share}`."
-            )
+        _, wrong = first_guesses(trainer, train, self.first_share)
         return trainer.fit(
             train,
             sampler=WeightedSampler(np.where(wrong, self.upweight, 1.0)),

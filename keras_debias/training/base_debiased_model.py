@@ -345,15 +345,6 @@ class BaseDebiasedModel(NetworkWrapper):
         """Runs one of two functions, as the backend does it."""
         raise NotImplementedError
 
-    def one_hot_rows(self) -> list:
-        """Rows for `weighted`: each objective by itself."""
-        count = len(self.objectives())
-        one = ops.ones((), "float32")
-        return [
-            [one if i == j else None for j in range(count)]
-            for i in range(count)
-        ]
-
     def combine(self, gradients: dict, variables: list) -> list:
         """The update from the gradients of all objectives."""
         self._track_alignment(gradients)

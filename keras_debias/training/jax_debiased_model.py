@@ -7,7 +7,7 @@ import keras
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
-from keras_debias.training.one_pass import per_sample
+from keras_debias.training.one_pass import Pull
 
 
 class JaxDebiasedModel(BaseDebiasedModel):
@@ -123,25 +123,16 @@ class JaxDebiasedModel(BaseDebiasedModel):
         return jax.lax.cond(condition, first, second)
 
 
-class _Pull:
-    """The gradients of one step."""
-
+class _Pull(Pull):
     def __init__(self, model, values, pull_back, shared, calls):
-        self.model = model
+        super().__init__(model, shared, calls)
         self.values = values
         self.pull_back = pull_back
-        self.shared = shared
-        self.calls = calls
 
-    def each(self):
-        objectives = self.model.objectives()
-        rows = jnp.eye(len(self.values), dtype=self.values.dtype)
-        if self.shared is None:
-            found = [self.pull_back(row)[0] for row in rows]
-            return dict(zip(objectives, found))
-        count = len(per_sample(objectives))
-        taps = [self.pull_back(row)[1] for row in rows[:count]]
-        found = self.shared.contract(
+    def contracted(self, count):
+        rows = jnp.eye(len(self.values), dtype=self.values.dtype)[:count]
+        taps = [self.pull_back(row)[1] for row in rows]
+        return self.shared.contract(
             [
                 dataclasses.replace(call, inputs=inputs, outputs=None)
                 for call, inputs in self.calls
@@ -153,8 +144,6 @@ class _Pull:
             self.model.trainable_variables,
             _pull_back,
         )
-        found += [self.pull_back(row)[0] for row in rows[count:]]
-        return dict(zip(objectives, found))
 
     def weighted(self, rows):
         return [

@@ -160,6 +160,49 @@ class OnePass:
         return result
 
 
+class Pull:
+    """The gradients of one step; each backend pulls back in its own way.
+
+    Args:
+        model: the `DebiasedModel`.
+        shared: a `OnePass` that fits the batch, or `None`.
+        calls: what it took down.
+    """
+
+    def __init__(self, model, shared, calls):
+        self.model = model
+        self.shared = shared
+        self.calls = calls
+
+    def each(self) -> dict:
+        """From each objective to its gradients."""
+        objectives = self.model.objectives()
+        one = ops.ones((), "float32")
+        rows = [
+            [one if i == j else None for j in range(len(objectives))]
+            for i in range(len(objectives))
+        ]
+        found = []
+        if self.shared is not None:
+            count = len(per_sample(objectives))
+            found, rows = self.contracted(count), rows[count:]
+        if rows:
+            found = [*found, *self.weighted(rows)]
+        return dict(zip(objectives, found))
+
+    def contracted(self, count) -> list:
+        """The gradients of the first `count` objectives, in one pass."""
+        raise NotImplementedError
+
+    def weighted(self, rows) -> list:
+        """The gradients of weighted sums of the objectives.
+
+        Args:
+            rows: for each sum a list of weights, `None` for zero.
+        """
+        raise NotImplementedError
+
+
 def per_sample(objectives) -> list:
     """Those of the objectives that are functions of per-sample losses."""
     return [o for o in objectives if o is not REGULARIZERS]

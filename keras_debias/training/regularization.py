@@ -67,7 +67,7 @@ class Regularization:
             if (
                 regularizer.needs_teacher
                 and getattr(regularizer, "teacher", None) is None
-                and not disabled_values(self.network)
+                and not disabled_values(adapted_layers(self.network).values())
             ):
                 raise ValueError(
                     f"Expected a teacher for '{regularizer.name}': a model "
@@ -149,8 +149,8 @@ class Regularization:
                 with keras.StatelessScope(mapping):
                     outputs = self.head(features, training=False)
             elif teacher is None:
-                changes = [*mapping, *disabled_values(self.network)]
                 layers = adapted_layers(self.network).values()
+                changes = [*mapping, *disabled_values(layers)]
                 with keras.StatelessScope(changes), without_low_rank(layers):
                     outputs = self.network(inputs, training=False)
             else:

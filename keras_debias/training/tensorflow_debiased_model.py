@@ -6,7 +6,7 @@ from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
-from keras_debias.training.one_pass import per_sample
+from keras_debias.training.one_pass import Pull
 
 
 class TensorFlowDebiasedModel(BaseDebiasedModel):
@@ -72,25 +72,16 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         return tf.cond(condition, first, second)
 
 
-class _Pull:
-    """The gradients of one step."""
-
+class _Pull(Pull):
     def __init__(self, model, tape, values, variables, shared, calls):
-        self.model = model
+        rows = calls[-1].outputs.shape[0] if calls else None
+        fits = shared is not None and shared.fits(calls, rows)
+        super().__init__(model, shared if fits else None, calls)
         self.tape = tape
         self.values = values
         self.variables = variables
-        self.calls = calls
-        rows = calls[-1].outputs.shape[0] if calls else None
-        fits = shared is not None and shared.fits(calls, rows)
-        self.shared = shared if fits else None
 
-    def each(self):
-        objectives = self.model.objectives()
-        if self.shared is None:
-            found = self.weighted(self.model.one_hot_rows())
-            return dict(zip(objectives, found))
-        count = len(per_sample(objectives))
+    def contracted(self, count):
         outputs = self.calls[-1].outputs
         cotangents = [
             self.tape.gradient(
@@ -103,16 +94,13 @@ class _Pull:
         gradients = self.tape.gradient(
             self.values[0], [call.outputs for call in self.calls[:-1]]
         )
-        found = self.shared.contract(
+        return self.shared.contract(
             self.calls,
             gradients,
             self.shared.weights(cotangents),
             self.variables,
             _pull_back,
         )
-        if len(self.values) > count:
-            found += self.weighted(self.model.one_hot_rows()[count:])
-        return dict(zip(objectives, found))
 
     def weighted(self, rows):
         return [self._gradients(row) for row in rows]

@@ -8,7 +8,7 @@ from keras.utils import unpack_x_y_sample_weight
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.inputs import without_inputs
-from keras_debias.training.one_pass import per_sample
+from keras_debias.training.one_pass import Pull
 from keras_debias.training.run_callbacks import SameReplicas
 from keras_debias.training.torch_replicas import Replicas
 
@@ -101,36 +101,26 @@ class TorchDebiasedModel(BaseDebiasedModel):
             return super().combine(gradients, variables)
 
 
-class _Pull:
-    """The gradients of one step."""
-
+class _Pull(Pull):
     def __init__(self, model, values, variables, shared, calls):
-        self.model = model
+        rows = len(calls[-1].outputs) if calls else 0
+        fits = shared is not None and shared.fits(calls, rows)
+        super().__init__(model, shared if fits else None, calls)
         self.values = values
         self.variables = variables
         self.tensors = [v.value for v in variables]
-        self.calls = calls
-        rows = len(calls[-1].outputs) if calls else 0
-        fits = shared is not None and shared.fits(calls, rows)
-        self.shared = shared if fits else None
 
-    def each(self):
-        objectives = self.model.objectives()
-        if self.shared is None:
-            found = self.weighted(self.model.one_hot_rows())
-            return dict(zip(objectives, found))
-        count = len(per_sample(objectives))
+    def contracted(self, count):
         outputs = self.calls[-1].outputs
         cotangents = [
             torch.autograd.grad(value, outputs, retain_graph=True)[0]
             for value in self.values[:count]
         ]
-        separate = len(self.values) > count
         gradients = torch.autograd.grad(
             outputs,
             [call.outputs for call in self.calls[:-1]],
             cotangents[0],
-            retain_graph=separate,
+            retain_graph=len(self.values) > count,
             allow_unused=True,
         )
         with torch.no_grad():
@@ -141,10 +131,7 @@ class _Pull:
                 self.variables,
                 _pull_back,
             )
-        found = self._mean(found)
-        if separate:
-            found += self.weighted(self.model.one_hot_rows()[count:])
-        return dict(zip(objectives, found))
+        return self._mean(found)
 
     def weighted(self, rows):
         found = []
