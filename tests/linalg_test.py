@@ -171,11 +171,13 @@ def low_rank_matrix(noise=0.0, shape=(12, 7)):
     return matrix + noise * generator.normal(size=shape)
 
 
-@pytest.mark.parametrize("num_iterations", [None, 0, 4])
-@pytest.mark.parametrize("shape", [(12, 7), (7, 12), (9, 9)])
-def test_truncated_svd_of_a_low_rank_matrix(num_iterations, shape):
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    "shape", [(12, 7), (7, 12), (9, 9), (200, 120), (120, 200)]
+)
+def test_truncated_svd_of_a_low_rank_matrix(exact, shape):
     matrix = low_rank_matrix(shape=shape)
-    u, s, vt = truncated_svd(matrix, 3, num_iterations)
+    u, s, vt = truncated_svd(matrix, 3, exact)
     assert u.shape == (shape[0], 3)
     assert s.shape == (3,)
     assert vt.shape == (3, shape[1])
@@ -183,24 +185,58 @@ def test_truncated_svd_of_a_low_rank_matrix(num_iterations, shape):
     np.testing.assert_allclose(s, [5.0, 3.0, 1.0], rtol=1e-5)
     np.testing.assert_allclose((u * s) @ vt, matrix, atol=1e-5)
     np.testing.assert_allclose(u.T @ u, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(vt @ vt.T, np.eye(3), atol=1e-5)
 
 
-@pytest.mark.parametrize("num_iterations", [None, 8])
-def test_truncated_svd_takes_the_leading_part(num_iterations):
-    matrix = low_rank_matrix(noise=0.05, shape=(30, 20)).astype("float32")
-    u, s, vt = truncated_svd(matrix, 2, num_iterations)
+@pytest.mark.parametrize("exact", [True, False])
+def test_truncated_svd_beyond_the_rank_of_the_matrix(exact):
+    """Blocks of nothing but rounding stay orthogonal to what was found."""
+    matrix = low_rank_matrix(shape=(200, 120))
+    u, s, vt = truncated_svd(matrix, 6, exact)
+    np.testing.assert_allclose(s, [5.0, 3.0, 1.0, 0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose((u * s) @ vt, matrix, atol=1e-5)
+    np.testing.assert_allclose(u.T @ u, np.eye(6), atol=1e-5)
+
+
+def test_truncated_svd_of_zeros():
+    u, s, vt = truncated_svd(np.zeros((200, 120)), 6, exact=False)
+    np.testing.assert_array_equal(s, 0.0)
+    np.testing.assert_array_equal((u * s) @ vt, 0.0)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("shape", [(30, 20), (300, 200)])
+def test_truncated_svd_takes_the_leading_part(exact, shape):
+    matrix = low_rank_matrix(noise=0.05, shape=shape).astype("float32")
+    u, s, vt = truncated_svd(matrix, 2, exact)
     full_u, full_s, full_vt = np.linalg.svd(matrix, full_matrices=False)
     np.testing.assert_allclose(s, full_s[:2], rtol=1e-4)
     best = (full_u[:, :2] * full_s[:2]) @ full_vt[:2]
     np.testing.assert_allclose((u * s) @ vt, best, atol=1e-3)
 
 
+@pytest.mark.parametrize("rank", [4, 16, 40])
+@pytest.mark.parametrize("shape", [(384, 384), (192, 576), (1536, 576)])
+def test_truncated_svd_holds_the_energy_of_a_flat_spectrum(rank, shape):
+    """Random entries: no gap helps the directions to come out."""
+    generator = np.random.default_rng(0)
+    matrix = generator.standard_normal(shape, dtype="float32")
+    u, s, vt = truncated_svd(matrix, rank, exact=False)
+    best = np.linalg.svd(matrix, compute_uv=False)[:rank]
+    held = np.linalg.norm((u * s) @ vt) / np.linalg.norm(best)
+    assert 0.99 < held < 1 + 1e-5
+    np.testing.assert_allclose(u.T @ u, np.eye(rank), atol=1e-5)
+
+
 def test_truncated_svd_is_a_function_of_the_seed():
-    matrix = low_rank_matrix(noise=0.5, shape=(30, 20))
+    matrix = low_rank_matrix(noise=0.5, shape=(300, 200))
     state = np.random.get_state()[1].copy()
-    first = truncated_svd(matrix, 2, 1, seed=3)
-    for a, b in zip(first, truncated_svd(matrix, 2, 1, seed=3)):
+    first = truncated_svd(matrix, 2, exact=False, seed=3)
+    second = truncated_svd(matrix, 2, exact=False, seed=3)
+    other = truncated_svd(matrix, 2, exact=False, seed=4)
+    for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], other[0])
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 

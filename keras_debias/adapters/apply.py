@@ -1,5 +1,7 @@
 """Puts adapters on a model in place, and says what trains."""
 
+import time
+
 import keras
 
 from keras_debias import _keras_internals
@@ -9,6 +11,9 @@ from keras_debias.adapters.selection import Selector
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
+
+# Seconds of preparing from which on there is a progress bar.
+_PATIENCE = 2.0
 
 
 def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
@@ -64,6 +69,7 @@ def apply(
     model: keras.Model,
     adapter: Adapter | list[Adapter],
     also_train: Selector | None = None,
+    verbose: int = 1,
 ) -> keras.Model:
     """Adds adapters to a built model in place and freezes the rest.
 
@@ -78,6 +84,9 @@ def apply(
         also_train: name, glob, several of them, or a function of a layer
             that returns a bool. Layers that train whole. A model without a
             `backbone` needs it, if only as `()`. Defaults to `None`.
+        verbose: int. `1` shows a progress bar where preparing may take more
+            than two seconds, such as the start of `PiSSA` on a large model;
+            `0` is silent. Defaults to `1`.
 
     Returns:
         The model.
@@ -117,7 +126,7 @@ def apply(
     kept = list(model.trainable_variables) if adapted_layers(model) else []
     kept += _trainable_rest(model, also_train, needed=not kept)
     kept_ids = {id(v) for v in kept}
-    plan = []
+    found = []
     taken: dict[tuple, str] = {}
     for each in adapters:
         for path, layer in each.find(model, kept_ids).items():
@@ -130,7 +139,11 @@ def apply(
                         "Give them different `targets`."
                     )
                 taken[key] = repr(each)
-            plan.append((each, layer, each.prepare(path, layer)))
+            found.append((each, path, layer))
+    plan = [
+        (each, layer, each.prepare(path, layer))
+        for each, path, layer in _with_bar(found, verbose)
+    ]
 
     # Then the writing.
     for variable in model.weights:
@@ -139,6 +152,18 @@ def apply(
         each.attach(layer, prepared)
     reset_training(model)
     return model
+
+
+def _with_bar(items, verbose):
+    """The items, with a progress bar if they seem to take a while."""
+    began, bar = time.monotonic(), None
+    for done, item in enumerate(items, 1):
+        yield item
+        seconds = (time.monotonic() - began) / done * len(items)
+        if verbose and bar is None and seconds > _PATIENCE:
+            bar = keras.utils.Progbar(len(items), unit_name="layer")
+        if bar is not None:
+            bar.update(done)
 
 
 def _trainable_rest(model, also_train, needed):

@@ -28,10 +28,10 @@ class PiSSA(LoRA):
             returns a bool. Defaults to `("query", "value")`.
         train_bias: bool. Whether the biases of the adapted layers train.
             Defaults to `False`.
-        exact_up_to: int. Kernels whose smaller side is larger than this are
-            decomposed by the randomized algorithm. Defaults to `2048`.
-        num_iterations: int. Power iterations of the randomized algorithm.
-            Defaults to `8`.
+        exact: bool. Whether to decompose the kernels exactly, for ten times
+            the time. Otherwise by a randomized algorithm, whose starting
+            product holds at least 0.99 of the norm that the exact one has.
+            Defaults to `False`.
         seed: int. Seed of the randomized algorithm. Defaults to `0`.
 
     Raises:
@@ -60,21 +60,13 @@ class PiSSA(LoRA):
         rank_stabilized=False,
         targets=("query", "value"),
         train_bias=False,
-        exact_up_to=2048,
-        num_iterations=8,
+        exact=False,
         seed=0,
     ):
         super().__init__(
             rank, alpha, dropout, rank_stabilized, targets, train_bias
         )
-        if exact_up_to < 0 or num_iterations < 0:
-            raise ValueError(
-                "Expected `exact_up_to` and `num_iterations` to be zero or "
-                f"more. Received: exact_up_to={exact_up_to}, "
-                f"num_iterations={num_iterations}"
-            )
-        self.exact_up_to = exact_up_to
-        self.num_iterations = num_iterations
+        self.exact = exact
         self.seed = seed
 
     def start(self, path, layer, constraint=None):
@@ -90,9 +82,7 @@ class PiSSA(LoRA):
                 f"{path}', with {np.sum(~np.isfinite(matrix))} that are not. "
                 "Load sound weights first."
             )
-        exact = min(matrix.shape) <= self.exact_up_to
-        iterations = None if exact else self.num_iterations
-        u, s, vt = truncated_svd(matrix, self.rank, iterations, self.seed)
+        u, s, vt = truncated_svd(matrix, self.rank, self.exact, self.seed)
         alpha = self.rank if self.alpha is None else self.alpha
         divisor = self.rank**0.5 if self.rank_stabilized else self.rank
         root = np.sqrt(s / (alpha / divisor))
@@ -108,7 +98,6 @@ class PiSSA(LoRA):
     def get_config(self):
         return {
             **super().get_config(),
-            "exact_up_to": self.exact_up_to,
-            "num_iterations": self.num_iterations,
+            "exact": self.exact,
             "seed": self.seed,
         }

@@ -1,6 +1,9 @@
 """Choosing layers, what trains, and everything `apply` refuses."""
 
+import sys
+
 import keras
+import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -179,7 +182,7 @@ class TestRefusals:
             lambda: kd.adapters.LoRA(alpha=float("nan")),
             lambda: kd.adapters.LoRA(dropout=1.0),
             lambda: kd.adapters.LoRA(dropout=-0.1),
-            lambda: kd.adapters.PiSSA(num_iterations=-1),
+            lambda: kd.adapters.PiSSA(rank=0),
         ],
     )
     def test_arguments(self, create):
@@ -269,9 +272,26 @@ class TestRefusals:
             np.testing.assert_array_equal(a, b)
 
 
+class TestProgress:
+    @pytest.mark.parametrize(
+        "patience, verbose, shown",
+        [(-1.0, 1, True), (-1.0, 0, False), (60.0, 1, False)],
+    )
+    def test_a_slow_start_shows_a_bar(
+        self, patience, verbose, shown, monkeypatch, capsys
+    ):
+        module = sys.modules["keras_debias.adapters.apply"]
+        monkeypatch.setattr(module, "_PATIENCE", patience)
+        model = TABLE["bert"].build()
+        capsys.readouterr()
+        kd.adapters.apply(model, kd.adapters.PiSSA(rank=2), verbose=verbose)
+        assert ("4/4" in capsys.readouterr().out) == shown
+        assert len(adapted_paths(model)) == 4
+
+
 class TestPiSSA:
-    @pytest.mark.parametrize("exact_up_to", [2048, 0])
-    def test_start_is_the_leading_part_of_each_kernel(self, exact_up_to):
+    @pytest.mark.parametrize("exact", [True, False])
+    def test_start_is_the_leading_part_of_each_kernel(self, exact):
         model = TABLE["gemma"].build()
         kernels = {
             path: ops.convert_to_numpy(layer.kernel)
@@ -279,7 +299,7 @@ class TestPiSSA:
             if path.endswith("query")
         }
         adapter = kd.adapters.PiSSA(
-            rank=2, alpha=5, targets="query", exact_up_to=exact_up_to
+            rank=2, alpha=5, targets="query", exact=exact
         )
         kd.adapters.apply(model, adapter)
         for path, kernel in kernels.items():
@@ -300,6 +320,25 @@ class TestPiSSA:
             np.testing.assert_array_equal(
                 ops.convert_to_numpy(layer.kernel), kernel
             )
+
+    def test_start_of_a_real_model_is_near_the_best(self):
+        """Eckart and Young: no product of this rank holds more."""
+        classifier = keras_hub.models.TextClassifier.from_preset(
+            kd.presets.minilm(), num_classes=3
+        )
+        kd.adapters.apply(classifier, kd.adapters.PiSSA(rank=4))
+        layers = layer_paths(classifier)
+        for path in adapted_paths(classifier):
+            layer = layers[path]
+            matrix = kernel_view(layer).to_matrix(layer.kernel)
+            values = np.linalg.svd(
+                ops.convert_to_numpy(matrix), compute_uv=False
+            )
+            a, b = (
+                ops.convert_to_numpy(v) for v in (layer.lora_a, layer.lora_b)
+            )
+            held = np.linalg.norm(a @ b) / np.linalg.norm(values[:4])
+            assert 0.99 < held < 1 + 1e-5
 
     def test_dropout_and_rank_stabilized_scale(self):
         model = unnamed()

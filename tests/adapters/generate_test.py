@@ -135,12 +135,19 @@ def test_real_smollm2():
         ["The capital of France is"], sequence_length=12
     )
     inputs = {k: np.array(ops.convert_to_numpy(v)) for k, v in tokens.items()}
-    start = ops.convert_to_numpy(causal_lm(inputs))
+    real = inputs["padding_mask"].astype(bool)
+
+    def logits():
+        # Padding attends to little but itself, where rounding grows: one
+        # unit in the last place of the kernels makes 1e-5 of them there.
+        return ops.convert_to_numpy(causal_lm(inputs))[real]
+
+    start = logits()
     kd.adapters.apply(
         causal_lm, kd.adapters.PiSSA(rank=8, targets=("query", "value"))
     )
     np.testing.assert_allclose(
-        ops.convert_to_numpy(causal_lm(inputs)),
+        logits(),
         start,
         atol=1e-5 * np.abs(start).max(),
     )
@@ -152,14 +159,10 @@ def test_real_smollm2():
     for variable in causal_lm.trainable_variables:
         noise = 0.01 * generator.standard_normal(variable.shape)
         variable.assign(ops.convert_to_numpy(variable) + noise)
-    moved = ops.convert_to_numpy(causal_lm(inputs))
+    moved = logits()
     scale = np.abs(start).max()
     assert np.abs(moved - start).max() > 1e-3 * scale
     with kd.adapters.disabled(causal_lm):
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(causal_lm(inputs)), start, atol=1e-5 * scale
-        )
+        np.testing.assert_allclose(logits(), start, atol=1e-5 * scale)
     kd.adapters.merge(causal_lm)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(causal_lm(inputs)), moved, atol=1e-5 * scale
-    )
+    np.testing.assert_allclose(logits(), moved, atol=1e-5 * scale)
