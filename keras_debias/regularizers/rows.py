@@ -6,8 +6,10 @@ else in a step: whatever is computed from the logits is computed for some
 rows at a time, forward and, through `with_gradient`, backward.
 """
 
+import itertools
 import math
 
+import keras
 from keras import ops
 from keras import tree
 
@@ -68,9 +70,35 @@ def map_rows(function, *tensors):
     shape = ops.shape(tensors[0])[:-1]
     if _is_unknown_and_large(tensors):
         return ops.map(lambda parts: function(*parts), tensors)
-    results = [function(*parts) for parts in _chunks(tensors)]
-    joined = results[0] if len(results) == 1 else ops.concatenate(results)
+    chunks, rest = _chunks(tensors)
+    if chunks is None:
+        joined = function(*rest)
+    elif keras.config.backend() == "torch":
+        return _fill(function, shape, chunks, rest)
+    else:
+        joined = ops.map(lambda parts: function(*parts), chunks)
+        joined = ops.reshape(joined, (-1, ops.shape(joined)[-1]))
+        if rest is not None:
+            joined = ops.concatenate([joined, function(*rest)])
     return ops.reshape(joined, (*shape, ops.shape(joined)[-1]))
+
+
+def _fill(function, shape, chunks, rest):
+    """`map_rows` into one tensor: joining parts at the end takes two.
+
+    The tensor is made in its final shape: autograd adds the gradient of
+    another term in place, but not to a view.
+    """
+    result, row = None, 0
+    everything = itertools.chain(zip(*chunks), () if rest is None else (rest,))
+    for parts in everything:
+        part = function(*parts)
+        if result is None:
+            result = part.new_empty((*shape, part.shape[-1]))
+        rows = result.view(-1, part.shape[-1])
+        rows[row : row + len(part)] = part
+        row += len(part)
+    return result
 
 
 def sum_rows(function, *tensors):
@@ -78,8 +106,21 @@ def sum_rows(function, *tensors):
     if _is_unknown_and_large(tensors):
         results = ops.map(lambda parts: function(*parts), tensors)
         return tree.map_structure(lambda r: ops.sum(r, axis=0), results)
-    results = [function(*parts) for parts in _chunks(tensors)]
-    return tree.map_structure(lambda *parts: sum(parts), *results)
+    chunks, rest = _chunks(tensors)
+    if chunks is None:
+        return function(*rest)
+
+    def add(i, total):
+        part = function(*(t[i] for t in chunks))
+        return tree.map_structure(lambda a, b: a + b, total, part)
+
+    # One at a time: each result may be as wide as the vocabulary.
+    first = function(*(t[0] for t in chunks))
+    total = ops.fori_loop(1, chunks[0].shape[0], add, first)
+    if rest is not None:
+        last = function(*rest)
+        total = tree.map_structure(lambda a, b: a + b, total, last)
+    return total
 
 
 def _is_unknown_and_large(tensors):
@@ -93,13 +134,27 @@ def _is_unknown_and_large(tensors):
     return shape[1] is None or shape[1] * shape[2] > CHUNK // 4
 
 
-def _chunks(tensors):
-    rows = num_rows(tensors[0].shape)
+def _chunks(tensors) -> tuple:
+    """The rows as `(chunks, size, width)`, and what is left of them.
+
+    The first is `None` where all rows are one chunk, the second where
+    nothing is left.
+    """
     flat = [ops.reshape(t, (-1, ops.shape(t)[-1])) for t in tensors]
+    rows = num_rows(tensors[0].shape)
     if rows is None:
-        return [flat]
+        return None, flat
     size = max(1, CHUNK // tensors[0].shape[-1], -(-rows // _MOST_CHUNKS))
-    return [[t[i : i + size] for t in flat] for i in range(0, rows, size)]
+    if size >= rows:
+        return None, flat
+    # What is left costs a copy: rather somewhat smaller chunks.
+    even = (n for n in range(size, size // 2, -1) if rows % n == 0)
+    size = next(even, size)
+    whole = rows // size * size
+    chunks = [
+        ops.reshape(t[:whole], (-1, size, ops.shape(t)[-1])) for t in flat
+    ]
+    return chunks, None if whole == rows else [t[whole:] for t in flat]
 
 
 def with_gradient(function, y_pred):
