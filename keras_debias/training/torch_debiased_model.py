@@ -25,6 +25,25 @@ class TorchDebiasedModel(BaseDebiasedModel):
             trainable=False,
         )
 
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """As for all backends; `torch.compile` takes plain training only.
+
+        Raises:
+            ValueError: If `jit_compile=True` meets projections or
+                regularizers: compiled layers do not tell what goes through
+                them, and EDGE's update comes out wrong.
+        """
+        if jit_compile is True and (
+            len(self.objectives()) > 1 or self.regularizers
+        ):
+            raise ValueError(
+                'Expected `jit_compile=False` or "auto" on torch for a model '
+                "with projections or regularizers: `torch.compile` hides "
+                "what their gradients need. Received: jit_compile=True. Leave "
+                "it out, or train on jax, where every step is compiled."
+            )
+        super().compile(*args, jit_compile=jit_compile, **kwargs)
+
     @property
     def shard(self):
         return self.replicas.rank, self.replicas.size
