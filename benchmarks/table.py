@@ -1,0 +1,118 @@
+"""The figures of all benchmarks beside their goals, from the kept results.
+
+Before is what the same benchmark gave before the work that it led to; a dash
+is where there was nothing to measure.
+
+    python benchmarks/table.py
+"""
+
+import json
+import pathlib
+import statistics
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def load(name):
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def steps():
+    found = load("step_time")
+    before = {"ours_edge/ours": 1.38, "ours/peft": 1.07, "ours/keras": 1.00}
+    labels = {
+        "ours_edge/ours": "step: EDGE / LoRA",
+        "ours/peft": "step: LoRA / PEFT",
+        "ours/keras": "step: LoRA / Keras' enable_lora",
+        "ours_edge/published_edge": "step: EDGE / EDGE as published",
+    }
+    for key, label in labels.items():
+        ratio = found["ratios"][key]
+        yield label, ratio["of_medians"], ratio["goal"], before.get(key)
+    steps = {name: m["steps"] for name, m in found["memory_mib"].items()}
+    for other, label in (("peft", "PEFT"), ("keras", "Keras")):
+        ratio = steps["ours"] / steps[other]
+        yield f"memory of steps: LoRA / {label}", ratio, 1.0, None
+
+
+def ba_lora():
+    for task, base, goals in (
+        ("classification", "PiSSA", (1.10, 1.05)),
+        ("generation", "(PiSSA + forward)", (1.15, 1.25)),
+    ):
+        found = load(f"ba_lora_step_{task}")
+        time = found["ratios"]["time_over_pissa"]["ba_lora"]
+        yield f"{task}: BA-LoRA / {base}", time, goals[0], None
+        memory = found["ratios"]["memory_over_pissa"]["ba_lora"]
+        yield f"{task}: peak memory / PiSSA", memory, goals[1], None
+
+
+def edge_refresh():
+    effect = load("edge_refresh")["drift"]["updates"]
+    least = min(c for row in effect.values() for c in row.values())
+    yield "EDGE(refresh <= 32): cosine to exact", least, None, None
+
+
+def pissa_start():
+    found = load("pissa_start")
+    before = {
+        ("minilm", "ours/pissa"): 1.4,
+        ("minilm", "ours/pissa_niter_16"): 5.0,
+    }
+    for model, result in found["results"].items():
+        for key, ratio in result["ratios"].items():
+            label = f"PiSSA start, {model}: {key}"
+            goal = found["goals"]["time"]
+            yield label, ratio, goal, before.get((model, key))
+        energy = result["ours"]["energy"]
+        label = f"PiSSA start, {model}: energy (at least)"
+        yield label, energy, found["goals"]["energy"], None
+
+
+def logits_memory():
+    found = load("logits_memory")
+    before = {("all", 49_152): 0.58, ("all", 128_256): 0.70}
+    for row in found["rows"]:
+        key = row["term"], row["vocabulary"]
+        label = f"logits of {key[1]} words: {key[0]} / naive"
+        yield label, row["ratio"], found["goal"], before.get(key)
+
+
+def merged_inference():
+    found = load("merged_inference")
+    ratio = found["ratios"]["merged/base"]["median_of_rounds"]
+    yield "inference: merged / base", ratio, found["goal"], None
+
+
+def language_model():
+    found = load("language_model_step")["programs"]
+    speed = {
+        name: 1 / statistics.median(program["seconds"])
+        for name, program in found.items()
+    }
+    for name, label in (
+        ("keras", "Keras' enable_lora"),
+        ("ours", "LoRA"),
+        ("ours_edge", "EDGE"),
+        ("ours_edge_refresh", "EDGE, refresh=8"),
+        ("ours_ba_lora", "BA-LoRA"),
+    ):
+        share = speed[name] / speed["peft"]
+        yield f"Llama 1.2 B, GPU: speed of {label} / PEFT", share, None, None
+
+
+def main():
+    print("| figure | measured | goal | before |")
+    print("| --- | --- | --- | --- |")
+    for benchmark in (
+        *(steps, ba_lora, edge_refresh, pissa_start),
+        *(logits_memory, merged_inference, language_model),
+    ):
+        for label, *numbers in benchmark():
+            cells = ["-" if n is None else f"{n:.4g}" for n in numbers]
+            print(f"| {label} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
