@@ -75,7 +75,7 @@ def matrices(model, targets, rank):
 def ours(model, targets, rank):
     adapter = kd.adapters.PiSSA(rank=rank, targets=targets)
     began = time.perf_counter()
-    kd.adapters.apply(model, adapter, also_train=())
+    kd.adapters.apply(model, adapter, also_train=(), verbose=0)
     seconds = time.perf_counter() - began
     norms = []
     for layer in adapted_layers(model).values():

@@ -193,8 +193,10 @@ def kernel_view(layer: keras.Layer) -> KernelView:
 
 # Directions of a block of `truncated_svd`, at least.
 _BLOCK_SIZE = 16
-# What is left of a block is nothing below this share of it.
+# What is left of a block, as a share of it: nothing below the first, and
+# below the second so little that rounding points into what was taken out.
 _ROUNDING = 1e-5
+_LITTLE = 1e-2
 
 
 def truncated_svd(
@@ -243,14 +245,18 @@ def _in_krylov_space(matrix, rank, size, num_blocks, seed):
     basis = np.empty((matrix.shape[0], 0), "float32")
     image = np.empty((matrix.shape[1], 0), "float32")
     for _ in range(num_blocks):
-        least = _ROUNDING * np.linalg.norm(block)
+        size = np.linalg.norm(block)
         block = block - basis @ (basis.T @ block)
         # Columns in order of what is left of them: the last may be rounding.
-        block, r, _ = scipy.linalg.qr(block, mode="economic", pivoting=True)
-        block = block[:, np.abs(np.diag(r)) > least]
+        block, r, _ = scipy.linalg.qr(
+            block, mode="economic", pivoting=True, check_finite=False
+        )
+        left = np.abs(np.diag(r)) / max(size, np.finfo("float32").tiny)
+        block, left = block[:, left > _ROUNDING], left[left > _ROUNDING]
         if not block.size:
             break
-        block, _ = np.linalg.qr(block - basis @ (basis.T @ block))
+        if left[-1] < _LITTLE:
+            block, _ = np.linalg.qr(block - basis @ (basis.T @ block))
         product = matrix.T @ block
         basis = np.concatenate([basis, block], axis=1)
         image = np.concatenate([image, product], axis=1)
