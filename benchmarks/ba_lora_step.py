@@ -65,7 +65,9 @@ class Program:
         targets = ("query", "value") if self.classifies else PROJECTIONS
         rank = 8 if self.classifies else 32
         kd.adapters.apply(
-            self.network, kd.adapters.PiSSA(rank=rank, targets=targets)
+            self.network,
+            kd.adapters.PiSSA(rank=rank, targets=targets),
+            verbose=0,
         )
         cache = None
         if name == "ba_lora" and self.classifies:

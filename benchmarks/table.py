@@ -72,6 +72,7 @@ def pissa_start():
 
 def logits_memory():
     found = load("logits_memory")
+    # Of half as many tokens.
     before = {("all", 49_152): 0.58, ("all", 128_256): 0.70}
     for row in found["rows"]:
         key = row["term"], row["vocabulary"]
@@ -110,7 +111,7 @@ def main():
         *(logits_memory, merged_inference, language_model),
     ):
         for label, *numbers in benchmark():
-            cells = ["-" if n is None else f"{n:.4g}" for n in numbers]
+            cells = ["-" if n is None else f"{n:.6g}" for n in numbers]
             print(f"| {label} | " + " | ".join(cells) + " |")
 
 
