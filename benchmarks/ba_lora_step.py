@@ -19,8 +19,6 @@ interleaved; memory is the peak of a process that does nothing else.
 import argparse
 import json
 import os
-import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -36,6 +34,7 @@ import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from results import write  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
 
@@ -239,14 +238,10 @@ def main():
     if not arguments.no_memory:
         memory = {n: memory_in_own_process(task, n) for n in VARIANTS[task]}
     seconds = measure_time(task, arguments.rounds, arguments.warm_up)
-    modules = (keras, keras_hub, torch, np, kd)
     results = {
+        "command": f"python benchmarks/ba_lora_step.py --task {task} "
+        f"--rounds {arguments.rounds} --threads {torch.get_num_threads()}",
         "task": task,
-        "versions": {
-            "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in modules},
-        },
-        "machine": {"cpu": platform.processor(), "cores": os.cpu_count()},
         "threads": torch.get_num_threads(),
         "rounds": arguments.rounds,
         "seconds": seconds,
@@ -254,9 +249,7 @@ def main():
         "ratios": summarize(task, seconds, memory),
     }
     report(results)
-    if arguments.json:
-        text = json.dumps(results, indent=1) + "\n"
-        pathlib.Path(arguments.json).write_text(text)
+    write(arguments.json, results)
 
 
 if __name__ == "__main__":

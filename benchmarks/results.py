@@ -23,10 +23,19 @@ def write(path, result, packages=()) -> None:
     for name in (*PACKAGES, *packages):
         versions[name] = importlib.import_module(name).__version__
     machine = {
-        "processor": platform.machine(),
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
     content = {**result, "versions": versions, "machine": machine}
     text = json.dumps(content, indent=1) + "\n"
     pathlib.Path(path).write_text(text, encoding="utf-8")
+
+
+def _cpu():
+    path = pathlib.Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()

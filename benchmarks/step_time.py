@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from results import write  # noqa: E402
 
 BATCH_SIZE = 32
 LENGTH = 64
@@ -316,31 +316,6 @@ def memory_in_own_process(name, dropout):
     return json.loads(output.decode().splitlines()[-1])
 
 
-def machine():
-    cpu = platform.processor()
-    path = pathlib.Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    return {"cpu": cpu, "cores": os.cpu_count()}
-
-
-def versions():
-    import keras_hub
-    import peft
-    import transformers
-
-    import keras_debias
-
-    modules = (keras, keras_hub, torch, peft, transformers, np, keras_debias)
-    return {
-        "python": platform.python_version(),
-        **{module.__name__: module.__version__ for module in modules},
-    }
-
-
 def summarize(times, cpu_times):
     """Ratios of wall clock, and of CPU time, which other load moves less."""
     ratios = {}
@@ -414,8 +389,6 @@ def main():
     results = {
         "command": "python benchmarks/step_time.py "
         + " ".join(sys.argv[1:]).strip(),
-        "versions": versions(),
-        "machine": machine(),
         "threads": torch.get_num_threads(),
         "rounds": arguments.rounds,
         "dropout": arguments.dropout,
@@ -426,9 +399,7 @@ def main():
         "ratios": summarize(seconds, cpu_seconds),
     }
     report(results)
-    if arguments.json:
-        text = json.dumps(results, indent=1) + "\n"
-        pathlib.Path(arguments.json).write_text(text)
+    write(arguments.json, results, packages=["peft", "transformers"])
 
 
 if __name__ == "__main__":
