@@ -245,13 +245,13 @@ def _in_krylov_space(matrix, rank, size, num_blocks, seed):
     basis = np.empty((matrix.shape[0], 0), "float32")
     image = np.empty((matrix.shape[1], 0), "float32")
     for _ in range(num_blocks):
-        size = np.linalg.norm(block)
+        length = np.linalg.norm(block)
         block = block - basis @ (basis.T @ block)
         # Columns in order of what is left of them: the last may be rounding.
         block, r, _ = scipy.linalg.qr(
             block, mode="economic", pivoting=True, check_finite=False
         )
-        left = np.abs(np.diag(r)) / max(size, np.finfo("float32").tiny)
+        left = np.abs(np.diag(r)) / max(length, np.finfo("float32").tiny)
         block, left = block[:, left > _ROUNDING], left[left > _ROUNDING]
         if not block.size:
             break
