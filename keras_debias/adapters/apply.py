@@ -13,7 +13,7 @@ from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
 
 # Seconds of preparing from which on there is a progress bar.
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 
 
 def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
@@ -85,7 +85,7 @@ def apply(
             that returns a bool. Layers that train whole. A model without a
             `backbone` needs it, if only as `()`. Defaults to `None`.
         verbose: int. `1` shows a progress bar where preparing may take more
-            than two seconds, such as the start of `PiSSA` on a large model;
+            than five seconds, such as the start of `PiSSA` on a large model;
             `0` is silent. Defaults to `1`.
 
     Returns:
