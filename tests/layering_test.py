@@ -34,7 +34,7 @@ PURE_ROOMS = {
 PURE_LIBRARIES = {"keras", "numpy"}
 MORE_LIBRARIES = {
     "_keras_internals.py": {"keras_hub"},
-    "linalg.py": {"sklearn"},
+    "linalg.py": {"scipy"},
     "adapters/store.py": {"keras_hub", "safetensors"},
     "adapters/adapter_folder.py": {"safetensors"},
     "adapters/peft_names.py": {"safetensors"},
@@ -58,8 +58,13 @@ NOT_FOR_ANALYSTS = {"comparison", "recipes"}
 
 TRAINERS = {"comparison", "recipes", "testing", "training", "__init__"}
 BACKEND_ROOMS = {"testing", "training", "__init__"}
-# A result says which backend and accelerator it is from.
-BACKEND_FILES = {"comparison/accelerator.py", "comparison/environment.py"}
+# A result says which backend and accelerator it is from; rows of logits are
+# written in place on torch, where joining them takes a second copy.
+BACKEND_FILES = {
+    "comparison/accelerator.py",
+    "comparison/environment.py",
+    "regularizers/rows.py",
+}
 
 # Attributes of Keras that no subclass may use either, even on `self`.
 KERAS_PRIVATE = {
