@@ -54,43 +54,30 @@ def naive_spectral(logits, teacher):
     return -values[:LEADING].sum() / torch.linalg.norm(values)
 
 
-def naive_all(logits, teacher):
-    terms = (naive_consistency, naive_entropy, naive_spectral)
-    return sum(term(logits, teacher) for term in terms)
-
-
-def chunked():
-    """The same terms of the library."""
-    frobenius = kd.regularizers.SpectralNorm.FROBENIUS
-    terms = {
-        "consistency": kd.regularizers.Consistency(1.0, TEMPERATURE),
-        "entropy": kd.regularizers.TopKEntropy(1.0, CANDIDATES),
-        "spectral": kd.regularizers.SpectralConcentration(
-            1.0, LEADING, frobenius
-        ),
-    }
-    found = {
-        name: lambda logits, teacher, term=term: term.call(
-            None, logits, teacher
-        )
-        for name, term in terms.items()
-    }
-
-    def everything(logits, teacher):
-        return sum(term.call(None, logits, teacher) for term in terms.values())
-
-    return {**found, "all": everything}
-
-
+FROBENIUS = kd.regularizers.SpectralNorm.FROBENIUS
 FORMS = {
     "naive": {
         "consistency": naive_consistency,
         "entropy": naive_entropy,
         "spectral": naive_spectral,
-        "all": naive_all,
     },
-    "ours": chunked(),
+    "ours": {
+        "consistency": kd.regularizers.Consistency(1.0, TEMPERATURE),
+        "entropy": kd.regularizers.TopKEntropy(1.0, CANDIDATES),
+        "spectral": kd.regularizers.SpectralConcentration(
+            1.0, LEADING, FROBENIUS
+        ),
+    },
 }
+TERMS = {name: (name,) for name in FORMS["naive"]}
+TERMS["all"] = tuple(TERMS)
+
+
+def value_of(form, name, logits, teacher):
+    term = FORMS[form][name]
+    if form == "naive":
+        return term(logits, teacher)
+    return term.call(None, logits, teacher)
 
 
 def measure(form, term, vocabulary):
@@ -100,14 +87,13 @@ def measure(form, term, vocabulary):
     for tensor in (logits, teacher):
         # In place: a temporary would be part of the peak.
         tensor.normal_(generator=generator)
-    # A few directions that all tokens share, as logits have them.
-    for tensor in (logits, teacher):
+        # A direction that all tokens share, as logits have them.
         for row in tensor:
             row.add_(torch.linspace(-3, 3, vocabulary))
     logits.requires_grad_(True)
     before = psutil.Process().memory_info().rss
     began = time.perf_counter()
-    value = FORMS[form][term](logits, teacher)
+    value = sum(value_of(form, n, logits, teacher) for n in TERMS[term])
     value.backward()
     seconds = time.perf_counter() - began
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -138,7 +124,7 @@ def main():
     for vocabulary in VOCABULARIES:
         size = TOKENS[0] * TOKENS[1] * vocabulary * 4 / 2**20
         print(f"{vocabulary} words: logits of {size:.0f} MiB")
-        for term in FORMS["naive"]:
+        for term in TERMS:
             found = {f: in_own_process(f, term, vocabulary) for f in FORMS}
             ratio = found["ours"]["mib"] / found["naive"]["mib"]
             rows.append(

@@ -14,8 +14,7 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 def load(name):
-    path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads((FOLDER / f"{name}.json").read_text())
 
 
 def steps():
@@ -30,9 +29,9 @@ def steps():
     for key, label in labels.items():
         ratio = found["ratios"][key]
         yield label, ratio["of_medians"], ratio["goal"], before.get(key)
-    steps = {name: m["steps"] for name, m in found["memory_mib"].items()}
+    memory = {name: m["steps"] for name, m in found["memory_mib"].items()}
     for other, label in (("peft", "PEFT"), ("keras", "Keras")):
-        ratio = steps["ours"] / steps[other]
+        ratio = memory["ours"] / memory[other]
         yield f"memory of steps: LoRA / {label}", ratio, 1.0, None
 
 

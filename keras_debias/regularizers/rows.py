@@ -8,6 +8,7 @@ rows at a time, forward and, through `with_gradient`, backward.
 
 import itertools
 import math
+import operator
 
 import keras
 from keras import ops
@@ -111,16 +112,16 @@ def sum_rows(function, *tensors):
         return function(*rest)
 
     def add(i, total):
-        part = function(*(t[i] for t in chunks))
-        return tree.map_structure(lambda a, b: a + b, total, part)
+        return _plus(total, function(*(t[i] for t in chunks)))
 
     # One at a time: each result may be as wide as the vocabulary.
     first = function(*(t[0] for t in chunks))
     total = ops.fori_loop(1, chunks[0].shape[0], add, first)
-    if rest is not None:
-        last = function(*rest)
-        total = tree.map_structure(lambda a, b: a + b, total, last)
-    return total
+    return total if rest is None else _plus(total, function(*rest))
+
+
+def _plus(a, b):
+    return tree.map_structure(operator.add, a, b)
 
 
 def _is_unknown_and_large(tensors):
