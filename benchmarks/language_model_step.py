@@ -7,10 +7,12 @@ A Llama of about 1.2 billion random weights in bfloat16 (16 layers of width
 2048, 128,256 tokens), 8 sequences of 1,024 tokens, LoRA of rank 16 on query
 and value whose factors are float32, AdamW. Compared are PEFT on Transformers'
 Llama, Keras' `enable_lora`, and here: plain LoRA, EDGE with two backward
-passes, EDGE with a kept ratio of norms (`refresh`), and BA-LoRA. One program
-after the other, each in a process of its own; memory is the peak of what
-torch holds on the device. `--tiny` has as many layers of width 64: on a CPU
-with eight tokens, what is left of the time is Python between operations.
+passes, EDGE with a kept ratio of norms (`refresh`), and BA-LoRA; those that
+end in `_compiled` with `jit_compile=True`, PEFT's with `torch.compile`. One
+program after the other, each in a process of its own; memory is the peak of
+what torch holds on the device. The first step, which compiles, is kept apart.
+`--tiny` has as many layers of width 64: on a CPU with eight tokens, what is
+left of the time is Python between operations.
 """
 
 import argparse
@@ -117,8 +119,18 @@ class Peft:
         return loss.item()
 
 
+class CompiledPeft(Peft):
+    """The same with `torch.compile`."""
+
+    def __init__(self, size, rows, length):
+        super().__init__(size, rows, length)
+        self.model = torch.compile(self.model)
+
+
 class Ours:
     """`LoRA` and `DebiasedModel`."""
+
+    jit_compile = False
 
     def __init__(self, size, rows, length):
         keras.utils.set_random_seed(0)
@@ -131,6 +143,7 @@ class Ours:
             keras.optimizers.AdamW(LEARNING_RATE),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[],
+            jit_compile=self.jit_compile,
         )
         self.trainable = sum(
             int(np.prod(v.shape)) for v in self.model.trainable_variables
@@ -175,13 +188,34 @@ class BaLora(Ours):
         return {"regularizers": terms}
 
 
+class CompiledOurs(Ours):
+    jit_compile = True
+
+
+class CompiledEdge(Edge):
+    jit_compile = True
+
+
+class CompiledEdgeRefresh(EdgeRefresh):
+    jit_compile = True
+
+
+class CompiledBaLora(BaLora):
+    jit_compile = True
+
+
 PROGRAMS = {
     "peft": Peft,
+    "peft_compiled": CompiledPeft,
     "keras": Keras,
     "ours": Ours,
+    "ours_compiled": CompiledOurs,
     "ours_edge": Edge,
+    "ours_edge_compiled": CompiledEdge,
     "ours_edge_refresh": EdgeRefresh,
+    "ours_edge_refresh_compiled": CompiledEdgeRefresh,
     "ours_ba_lora": BaLora,
+    "ours_ba_lora_compiled": CompiledBaLora,
 }
 
 
@@ -200,6 +234,8 @@ def measure(name, size, options):
         began = time.perf_counter()
         losses.append(program.step())
         synchronize()
+        if number == 0:
+            first = time.perf_counter() - began
         if number >= options.warm_up:
             seconds.append(time.perf_counter() - began)
     peak = None
@@ -208,6 +244,7 @@ def measure(name, size, options):
     tokens = options.rows * options.length
     return {
         "trainable": program.trainable,
+        "first_step_seconds": round(first, 2),
         "seconds": [round(s, 4) for s in seconds],
         "tokens_per_second": round(tokens / statistics.median(seconds)),
         "peak_gib": peak,
@@ -249,15 +286,16 @@ def main():
         pathlib.Path(options.json).write_text(json.dumps(found))
         return
     found = {}
-    print("program            trained  tokens/s  peak GiB")
+    print("program                     trained  tokens/s  peak GiB")
     for name in options.programs:
         row = found[name] = measured_apart(name, options)
         if "out_of_memory" in row:
-            print(f"{name:18} out of memory", flush=True)
+            print(f"{name:27} out of memory", flush=True)
             continue
         print(
-            f"{name:18} {row['trainable']:>8,} {row['tokens_per_second']:>8,}"
-            f"  {row['peak_gib']}  losses {row['losses'][:3]}",
+            f"{name:27} {row['trainable']:>8,} {row['tokens_per_second']:>8,}"
+            f"  {row['peak_gib']}  first step {row['first_step_seconds']} s"
+            f"  losses {row['losses'][:3]}",
             flush=True,
         )
         if options.json:

@@ -42,7 +42,11 @@ ACTIVATION = "gelu_pytorch_tanh"
 RATIOS = (
     ("ours", "peft", 1.0),
     ("ours", "keras", 0.9),
+    ("ours_compiled", "peft", 1.0),
+    ("ours_compiled", "peft_compiled", None),
+    ("ours_compiled", "keras", 0.9),
     ("ours_edge", "ours", 1.08),
+    ("ours_edge_compiled", "ours_compiled", 1.08),
     ("published_edge", "peft", None),
     ("ours_edge", "published_edge", None),
 )
@@ -114,6 +118,9 @@ class Peft:
     def trainable(self):
         return sum(p.numel() for p in self.parameters)
 
+    def forward(self):
+        return self.model(**self.inputs).logits
+
     def logits(self):
         self.model.eval()
         with torch.no_grad():
@@ -122,7 +129,7 @@ class Peft:
         return logits
 
     def loss(self, amplified=False):
-        logits = self.model(**self.inputs).logits
+        logits = self.forward()
         losses = torch.nn.functional.cross_entropy(
             logits, self.labels, reduction="none"
         )
@@ -138,6 +145,17 @@ class Peft:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
+
+
+class CompiledPeft(Peft):
+    """The same with `torch.compile`, in training."""
+
+    def __init__(self, folder, dropout):
+        super().__init__(folder, dropout)
+        self.compiled = torch.compile(self.model)
+
+    def forward(self):
+        return self.compiled(**self.inputs).logits
 
 
 class PublishedEdge(Peft):
@@ -179,6 +197,8 @@ class PublishedEdge(Peft):
 class Keras:
     """Keras' own `enable_lora`, through `train_on_batch`."""
 
+    jit_compile = False
+
     def __init__(self, folder, dropout):
         import keras_hub
 
@@ -206,6 +226,7 @@ class Keras:
             optimizer=keras.optimizers.Adam(LEARNING_RATE),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[],
+            jit_compile=self.jit_compile,
         )
 
     def adapt(self):
@@ -246,11 +267,26 @@ class OursEdge(Ours):
         return kd.projections.EDGE(alpha=ALPHA, q=Q)
 
 
+class CompiledOurs(Ours):
+    """Plain fine-tuning with `jit_compile=True`."""
+
+    jit_compile = True
+
+
+class CompiledOursEdge(OursEdge):
+    """`EDGE` with `jit_compile=True`."""
+
+    jit_compile = True
+
+
 VARIANTS = {
     "peft": Peft,
+    "peft_compiled": CompiledPeft,
     "keras": Keras,
     "ours": Ours,
+    "ours_compiled": CompiledOurs,
     "ours_edge": OursEdge,
+    "ours_edge_compiled": CompiledOursEdge,
     "published_edge": PublishedEdge,
 }
 
@@ -382,6 +418,8 @@ def main():
         memory = {
             name: memory_in_own_process(name, arguments.dropout)
             for name in VARIANTS
+            # What a compiler takes is no part of a step.
+            if not name.endswith("_compiled")
         }
     seconds, cpu_seconds, trained = measure_time(
         arguments.rounds, arguments.warm_up, arguments.dropout

@@ -1,5 +1,7 @@
 """The regularizers of a model within its step: masks, teachers, weights."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -123,7 +125,7 @@ class Regularization:
 
     # In the step.
 
-    def teacher_outputs(self, inputs, mapping=()) -> dict:
+    def teacher_outputs(self, inputs, mapping=(), run=None) -> dict:
         """The logits of each teacher, by `id`: one forward pass each.
 
         In a stateless scope: what the network computes with other values of
@@ -133,6 +135,9 @@ class Regularization:
             inputs: the inputs of the step.
             mapping: `(variable, value)` pairs, the present values where they
                 are not in the variables.
+            run: function of a network, a function of inputs and such pairs,
+                and inputs, that calls the one with the others. Calls it as
+                it is by default.
         """
         found = {}
         features = None
@@ -148,18 +153,25 @@ class Regularization:
             if teacher is None and features is not None:
                 with keras.StatelessScope(mapping):
                     outputs = self.head(features, training=False)
-            elif teacher is None:
-                layers = adapted_layers(self.network).values()
-                changes = [*mapping, *disabled_values(layers)]
-                with keras.StatelessScope(changes), without_low_rank(layers):
-                    outputs = self.network(inputs, training=False)
             else:
-                with keras.StatelessScope():
-                    outputs = teacher(inputs, training=False)
+                network = self.network if teacher is None else teacher
+                function = functools.partial(self._as_teacher, network)
+                outputs = (
+                    function(inputs, mapping)
+                    if run is None
+                    else run(network, function, inputs)
+                )
             found[id(teacher)] = keras.tree.map_structure(
                 ops.stop_gradient, outputs
             )
         return found
+
+    def _as_teacher(self, network, inputs, mapping):
+        own = network is self.network
+        layers = adapted_layers(network).values() if own else []
+        changes = [*mapping, *disabled_values(layers)]
+        with keras.StatelessScope(changes), without_low_rank(layers):
+            return network(inputs, training=False)
 
     def mask(self, x, y_pred, sample_weight):
         """Which rows of the outputs count, for `values`."""

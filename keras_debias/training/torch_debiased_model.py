@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from contextlib import nullcontext
 
 import keras
@@ -7,9 +8,14 @@ from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.inputs import network_inputs
 from keras_debias.training.inputs import without_inputs
 from keras_debias.training.one_pass import Pull
+from keras_debias.training.one_pass import per_sample
 from keras_debias.training.run_callbacks import SameReplicas
+from keras_debias.training.torch_compiled_call import kept_for_several_passes
+from keras_debias.training.torch_compiled_call import seeded
+from keras_debias.training.torch_compiled_network import CompiledNetwork
 from keras_debias.training.torch_replicas import Replicas
 
 
@@ -17,6 +23,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.replicas = Replicas()
+        self._compiled = None, None
         self.step_count = self.add_weight(
             name="step_count",
             shape=(),
@@ -25,24 +32,59 @@ class TorchDebiasedModel(BaseDebiasedModel):
             trainable=False,
         )
 
-    def compile(self, *args, jit_compile="auto", **kwargs):
-        """As for all backends; `torch.compile` takes plain training only.
+    # Keras would hand whole steps to `torch.compile`, which sees no further
+    # than its own Python; here the forward pass of training is compiled.
 
-        Raises:
-            ValueError: If `jit_compile=True` meets projections or
-                regularizers: compiled layers do not tell what goes through
-                them, and EDGE's update comes out wrong.
-        """
-        if jit_compile is True and (
-            len(self.objectives()) > 1 or self.regularizers
-        ):
-            raise ValueError(
-                'Expected `jit_compile=False` or "auto" on torch for a model '
-                "with projections or regularizers: `torch.compile` hides "
-                "what their gradients need. Received: jit_compile=True. Leave "
-                "it out, or train on jax, where every step is compiled."
+    def make_train_function(self, force=False):
+        with self._uncompiled():
+            super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        with self._uncompiled():
+            super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        with self._uncompiled():
+            super().make_predict_function(force)
+
+    @contextmanager
+    def _uncompiled(self):
+        jit_compile, self.jit_compile = self.jit_compile, False
+        try:
+            yield
+        finally:
+            self.jit_compile = jit_compile
+
+    def _compiled_network(self, x, variables, shared):
+        """The compiled forward passes for a batch, or `None`."""
+        if not self.jit_compile:
+            return None
+        key = self._compiled_for(variables)
+        if self._compiled[0] != key:
+            self._check_compilable()
+            objectives = per_sample(self.objectives())
+            apart = len(objectives) < len(self.objectives())
+            differentiated = apart or self.kept_measure is not None
+            self._compiled = (
+                key,
+                CompiledNetwork(self, shared, differentiated),
             )
-        super().compile(*args, jit_compile=jit_compile, **kwargs)
+        network = self._compiled[1]
+        return network if network.takes(x) else None
+
+    def _compiled_for(self, variables):
+        trained = [id(v) for v in variables]
+        return trained, [id(v) for v in self.model.weights], self.objectives()
+
+    def _check_compilable(self):
+        for layer in _keras_internals.flatten_layers(self.model):
+            if _keras_internals.is_rematerialized(layer):
+                raise ValueError(
+                    "Expected no `RematScope` with `jit_compile=True` on "
+                    f"torch. Received: '{layer.path}', which is computed "
+                    "twice: a compiled graph decides by itself what to keep. "
+                    "Leave one of them out."
+                )
 
     @property
     def shard(self):
@@ -51,33 +93,44 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def own_callbacks(self):
         return [SameReplicas(self.replicas)] if self.replicas.size > 1 else []
 
-    def _forward(self, x):
+    def _forward(self, x, shared, compiled):
         """The forward pass, with random numbers that a resumed run repeats.
 
         Keras' dropout without a seed draws from torch's global generator;
         each step gets its own state of it, and the global one is put back.
+
+        Returns:
+            The outputs, and the calls that `shared` took down.
         """
         count = int(self.step_count.value)
         self.step_count.assign(count + 1)
         seed = int(self.shuffle_seed.value) * 1_000_003 + count
         # Each process drops other units; one alone has rank 0.
         seed += self.replicas.rank * 7_368_787
-        devices = range(torch.cuda.device_count())
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            return self(x, training=True)
+        with seeded(seed):
+            if compiled is not None:
+                return compiled.forward(network_inputs(x))
+            watch = nullcontext() if shared is None else shared.recording()
+            with watch as calls:
+                return self(x, training=True), calls
 
     def train_step(self, data):
+        with kept_for_several_passes():
+            return self._train_step(data)
+
+    def _train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         state = self.forward_state()
         before = [v.value.clone() for v in state]
 
-        with torch.no_grad():
-            teachers = self.regularization.teacher_outputs(x)
         variables = self.trainable_variables
         shared = self.one_pass(variables)
-        with nullcontext() if shared is None else shared.recording() as calls:
-            y_pred = self._forward(x)
+        compiled = self._compiled_network(network_inputs(x), variables, shared)
+        with torch.no_grad():
+            teachers = self.regularization.teacher_outputs(
+                x, run=None if compiled is None else compiled.teacher
+            )
+        y_pred, calls = self._forward(x, shared, compiled)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is that of all processes.
         y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(

@@ -249,40 +249,6 @@ def test_compile_without_arguments_takes_the_tasks_own():
         plain.compile()
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"projection": kd.projections.EDGE()},
-        {"regularizers": kd.regularizers.Diversity()},
-    ],
-    ids=["projection", "regularizer"],
-)
-def test_a_compiled_step_is_the_same_or_refused(parts):
-    """`torch.compile` hides the gradients of single samples."""
-    x, y = rows()
-    results = []
-    for jit_compile in ("auto", True):
-        model = kd.DebiasedModel(network(), seed=0, **parts)
-
-        def compile(model=model, jit_compile=jit_compile):
-            model.compile(
-                keras.optimizers.SGD(0.1),
-                loss=logits_loss(),
-                jit_compile=jit_compile,
-            )
-
-        if jit_compile is True and keras.config.backend() == "torch":
-            with pytest.raises(ValueError, match="jit_compile=True. Leave it"):
-                compile()
-            assert not model.compiled
-            return
-        compile()
-        model.fit(x, y, batch_size=ROWS, shuffle=False, verbose=0)
-        results.append(model.model.get_weights())
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
 def test_token_losses_of_a_causal_lm():
     architecture = TABLE["gpt2"]
     x, y = architecture.data(seed=0)

@@ -1,0 +1,163 @@
+"""What a network computes, on torch, as one compiled graph.
+
+Keras runs Python for every layer and every weight, which a GPU waits for.
+Here it runs once, while the operations of torch are taken down; what
+`torch.compile` is handed is their list, without any Python of Keras.
+"""
+
+import contextlib
+
+import keras
+import torch
+import torch._functorch.config as functorch_config
+from keras import ops
+from torch.fx.experimental.proxy_tensor import make_fx
+
+# How far the graph may be from the function, as a share of the largest.
+_TOLERANCE = 1e-4
+_HALF_TOLERANCE = 0.1
+
+
+class CompiledCall:
+    """A function of tensors and of a network's weights, compiled.
+
+    It is traced at the first call, for inputs of those shapes. Weights that
+    the function writes are written.
+
+    Args:
+        function: function of nested tensors to nested tensors. What it does
+            beside them it does once, when it is traced.
+        variables: list of the variables that it reads.
+        differentiated: whether gradients of variables are asked for. Those
+            of arguments always may be. Defaults to `True`.
+        compiler: a backend of `torch.compile`. Defaults to `"inductor"`.
+
+    Raises:
+        ValueError: At the first call, if the function cannot be traced, or
+            the graph does not give its outputs and gradients.
+    """
+
+    def __init__(
+        self, function, variables, differentiated=True, compiler="inductor"
+    ):
+        self.function = function
+        self.variables = list({id(v): v for v in variables}.values())
+        self.differentiated = differentiated
+        self.compiler = compiler
+        self._graph = None
+        self._structure = None
+
+    def __call__(self, *arguments):
+        values = [v.value for v in self.variables]
+        if not self.differentiated:
+            values = [value.detach() for value in values]
+        leaves = keras.tree.flatten(arguments)
+        leaves = [ops.convert_to_tensor(leaf) for leaf in leaves]
+        if self._graph is None:
+            self._graph = self._compile(arguments, values, leaves)
+        outputs, written = self._graph(values, leaves)
+        for index, value in written.items():
+            self.variables[index].assign(value)
+        return keras.tree.pack_sequence_as(self._structure, outputs)
+
+    def _compile(self, arguments, values, leaves):
+        def flat(values, leaves):
+            packed = keras.tree.pack_sequence_as(arguments, leaves)
+            mapping = list(zip(self.variables, values))
+            with keras.StatelessScope(mapping, collect_losses=True) as scope:
+                before = [scope.get_current_value(v) for v in self.variables]
+                outputs = self.function(*packed)
+                after = [scope.get_current_value(v) for v in self.variables]
+            if scope.losses:
+                raise ValueError(
+                    "Expected a network without losses of activations, for "
+                    "`jit_compile=True` on torch. Received: "
+                    f"{len(scope.losses)} of them. Leave `jit_compile` out."
+                )
+            self._structure = keras.tree.map_structure(lambda _: 0, outputs)
+            pairs = enumerate(zip(before, after))
+            written = {i: new for i, (old, new) in pairs if new is not old}
+            return keras.tree.flatten(outputs), written
+
+        try:
+            with seeded(0):
+                graph = make_fx(flat, pre_dispatch=True)(values, leaves)
+        except RuntimeError as error:
+            raise ValueError(
+                "Expected a network that torch can trace, for "
+                "`jit_compile=True`. Received: one that asks for the value "
+                "of a tensor, as Python of its own or dropout with a seed "
+                f"does ({error}). Leave `jit_compile` out."
+            ) from error
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        _check(flat, graph, values, leaves)
+        return torch.compile(graph, backend=self.compiler, dynamic=False)
+
+
+def kept_for_several_passes():
+    """A context in which a graph may be pulled back more than once.
+
+    Otherwise the first backward pass gives away what it has read.
+    """
+    return functorch_config.patch(donated_buffer=False)
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Random numbers of torch that are the same each time."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check(function, graph, values, leaves):
+    """Raises if a graph and the function that was traced differ.
+
+    A gradient that a layer defines by itself is lost in a graph, and so are
+    random numbers from a generator of its own.
+    """
+    expected = _outputs_and_gradients(function, values, leaves)
+    found = _outputs_and_gradients(graph, values, leaves)
+    # Gradients of float32 weights are as rough as what they went through.
+    dtypes = {tensor.dtype for tensor in (*values, *expected)}
+    is_half = bool(dtypes & {torch.float16, torch.bfloat16})
+    tolerance = _HALF_TOLERANCE if is_half else _TOLERANCE
+    for a, b in zip(expected, found, strict=True):
+        if not a.numel() or not torch.isfinite(a).all():
+            continue
+        largest = float(a.abs().max())
+        distance = float((a - b).abs().max())
+        if not distance <= tolerance * largest:
+            raise ValueError(
+                "Expected a network whose operations say all that it does, "
+                "for `jit_compile=True`. Received: one whose graph is "
+                f"{distance:.2g} off where {largest:.2g} is the largest "
+                "value: a layer defines a gradient of its own, or draws from "
+                "a generator of its own. Leave `jit_compile` out."
+            )
+
+
+def _outputs_and_gradients(function, values, leaves):
+    with seeded(0), torch.enable_grad():
+        outputs, _ = function(values, leaves)
+        outputs = [o for o in outputs if _is_real(o)]
+        asked = [x for x in (*values, *leaves) if x.requires_grad]
+        reached = [o for o in outputs if o.requires_grad]
+        gradients = []
+        if asked and reached:
+            found = torch.autograd.grad(
+                reached,
+                asked,
+                [torch.randn_like(o) for o in reached],
+                allow_unused=True,
+            )
+            gradients = [
+                torch.zeros_like(x) if g is None else g
+                for g, x in zip(found, asked)
+            ]
+        return [value.detach() for value in (*outputs, *gradients)]
+
+
+def _is_real(output):
+    return output is not None and torch.is_floating_point(output)

@@ -1,0 +1,107 @@
+import keras
+import torch
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.training.one_pass import Call
+from keras_debias.training.torch_compiled_call import CompiledCall
+
+
+class CompiledNetwork:
+    """The forward passes of a `DebiasedModel`'s step, compiled.
+
+    For batches of the shapes of the first one; others, such as the last one
+    of an epoch, are not worth the minute that a compiler takes.
+
+    Args:
+        model: the `DebiasedModel`.
+        shared: its `OnePass`, or `None`.
+        differentiated: whether gradients of weights are asked for, rather
+            than those at the outputs of layers alone.
+    """
+
+    # What `torch.compile` calls its backend.
+    compiler = "inductor"
+
+    def __init__(self, model, shared, differentiated):
+        self.model = model
+        self.shared = shared
+        self.differentiated = differentiated
+        self._shapes = None
+        self._forward = None
+        self._teachers = {}
+        self._taps = []
+        self._contractions = []
+
+    def takes(self, x) -> bool:
+        """Whether a batch has the shapes of the first."""
+        shapes = [(tuple(t.shape), t.dtype) for t in keras.tree.flatten(x)]
+        if self._shapes is None:
+            self._shapes = shapes
+        return shapes == self._shapes
+
+    def forward(self, x) -> tuple:
+        """Outputs in training, and the calls of layers that train."""
+        if self._forward is None:
+            self._tap(x)
+            self._forward = CompiledCall(
+                self._watched,
+                self.model.model.variables,
+                self.differentiated or not self._taps,
+                self.compiler,
+            )
+        y_pred, mask, inputs = self._forward(x, self._taps)
+        if mask is not None:
+            _keras_internals.carry_mask(y_pred, mask)
+        calls = [
+            Call(*parts)
+            for parts in zip(self._contractions, inputs, self._taps)
+        ]
+        return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
+
+    def _watched(self, x, taps):
+        """The forward pass, zeros added to the outputs of some layers.
+
+        What a compiled graph returns has no way back into it: gradients at
+        the outputs of layers are those of the zeros.
+        """
+        if not taps:
+            y_pred, inputs = self._plain(x), []
+        else:
+            zeros = [*taps, ops.zeros((), self.model.compute_dtype)]
+            with self.shared.recording(zeros) as calls:
+                y_pred = self._plain(x)
+            inputs = [call.inputs for call in calls[:-1]]
+        return y_pred, _keras_internals.carried_mask(y_pred), inputs
+
+    def _plain(self, x):
+        return self.model.model(x, training=True)
+
+    def _tap(self, x):
+        """Finds the shapes of what the layers that train return."""
+        if self.shared is None:
+            return
+        with torch.no_grad(), keras.StatelessScope():
+            with self.shared.recording() as calls:
+                self._plain(x)
+        rows = len(calls[-1].outputs) if calls else 0
+        if not self.shared.fits(calls, rows):
+            return
+        for call in calls[:-1]:
+            zero = torch.zeros_like(call.outputs[:1].flatten()[:1])
+            tap = zero.expand(call.outputs.shape).detach()
+            self._taps.append(tap.requires_grad_())
+            self._contractions.append(call.contraction)
+
+    def teacher(self, network, function, x):
+        """What `Regularization.teacher_outputs` asks for."""
+        if id(network) not in self._teachers:
+            variables = network.variables
+
+            def outputs_of(x):
+                return function(x, [(v, v.value) for v in variables])
+
+            self._teachers[id(network)] = CompiledCall(
+                outputs_of, variables, False, self.compiler
+            )
+        return self._teachers[id(network)](x)
