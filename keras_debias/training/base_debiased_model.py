@@ -146,11 +146,14 @@ class BaseDebiasedModel(NetworkWrapper):
             metrics: as for Keras; `"auto"` as above when the loss is not
                 given either, else none.
             weighted_metrics: like `metrics`.
-            **kwargs: other arguments of `keras.Model.compile`.
+            **kwargs: other arguments of `keras.Model.compile`. On torch,
+                `jit_compile=True` compiles the forward passes of training,
+                for batches of the shapes of the first.
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not
-                compiled.
+                compiled. At the first batch, if `jit_compile=True` on torch
+                meets a layer that a graph cannot hold.
         """
         own = self.model.get_compile_config() if self.model.compiled else None
         automatic = loss == "auto"

@@ -190,6 +190,29 @@ def test_dropout_is_drawn_anew_in_each_step_and_again_in_each_run(graphs):
     assert np.abs(first - run(0.0)).max() > 1e-4
 
 
+@of_torch
+def test_a_callback_may_ask_for_another_objective(graphs):
+    x, y = TABLE["bert"].data(seed=0)
+    logs = []
+    for jit_compile in (False, True):
+        _, model = trained(
+            lambda: adapted("bert"), dict, x, y, jit_compile, epochs=1
+        )
+        history = model.fit(
+            x,
+            y,
+            batch_size=4,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+            callbacks=[kd.callbacks.GradientAlignment()],
+        ).history
+        assert model.separate_passes is None
+        logs.append([history["gradient_cosine"], history["loss"]])
+    np.testing.assert_allclose(*logs, atol=1e-5)
+    assert len({id(graph) for graph in graphs}) == 2
+
+
 class Decides(keras.layers.Layer):
     """Python that asks for the value of a tensor."""
 
