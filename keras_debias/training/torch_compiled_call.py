@@ -82,6 +82,8 @@ class CompiledCall:
         try:
             with seeded(0):
                 graph = make_fx(flat, pre_dispatch=True)(values, leaves)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise ValueError(
                 "Expected a network that torch can trace, for "

@@ -103,16 +103,18 @@ class TorchDebiasedModel(BaseDebiasedModel):
             The outputs, and the calls that `shared` took down.
         """
         count = int(self.step_count.value)
-        self.step_count.assign(count + 1)
         seed = int(self.shuffle_seed.value) * 1_000_003 + count
         # Each process drops other units; one alone has rank 0.
         seed += self.replicas.rank * 7_368_787
         with seeded(seed):
             if compiled is not None:
-                return compiled.forward(network_inputs(x))
-            watch = nullcontext() if shared is None else shared.recording()
-            with watch as calls:
-                return self(x, training=True), calls
+                y_pred, calls = compiled.forward(network_inputs(x))
+            else:
+                watch = nullcontext() if shared is None else shared.recording()
+                with watch as calls:
+                    y_pred = self(x, training=True)
+        self.step_count.assign(count + 1)
+        return y_pred, calls
 
     def train_step(self, data):
         with kept_for_several_passes():

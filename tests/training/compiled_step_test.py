@@ -277,10 +277,10 @@ def test_what_a_graph_cannot_hold_is_refused(layer, message):
     model.compile(
         keras.optimizers.SGD(0.1), loss=logits_loss(), jit_compile=True
     )
-    before = [np.array(w) for w in model.model.get_weights()]
+    before = [np.array(w) for w in model.get_weights()]
     with pytest.raises(ValueError, match=message):
         model.fit(x, y, verbose=0)
-    for a, b in zip(model.model.get_weights(), before, strict=True):
+    for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
