@@ -81,7 +81,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             if _keras_internals.is_rematerialized(layer):
                 raise ValueError(
                     "Expected no `RematScope` with `jit_compile=True` on "
-                    f"torch. Received: '{layer.path}', which is computed "
+                    f"torch. Received: '{layer.name}', which is computed "
                     "twice: a compiled graph decides by itself what to keep. "
                     "Leave one of them out."
                 )
