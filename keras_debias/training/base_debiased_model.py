@@ -1,4 +1,5 @@
 import random
+import warnings
 
 import keras
 import numpy as np
@@ -444,7 +445,10 @@ class BaseDebiasedModel(NetworkWrapper):
                 value, custom_objects=custom_objects
             )
 
-        model = deserialize(config["model"])
+        with warnings.catch_warnings():
+            # Of KerasHub's tasks, which have compiled themselves by then.
+            warnings.filterwarnings("ignore", "`compile\\(\\)` was not called")
+            model = deserialize(config["model"])
         if model.compiled and not config["model_compiled"]:
             # A KerasHub task compiles itself when it is built; the file has
             # no state for an optimizer that was not there.

@@ -223,3 +223,14 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_ends(tmp_path):
     expected = np.load(tmp_path / "whole" / "weights.npz")
     for name in expected.files:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+
+
+def test_a_task_that_compiled_itself_loads_without_a_warning(tmp_path):
+    task = TABLE["bert_text"].build()
+    task.compile()
+    model = kd.DebiasedModel(task)
+    model.compile(keras.optimizers.SGD(0.1), loss=logits_loss())
+    model.save(tmp_path / "model.keras")
+    # Warnings are errors here.
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.model.compiled
