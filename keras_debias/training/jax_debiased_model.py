@@ -112,8 +112,7 @@ class JaxDebiasedModel(BaseDebiasedModel):
         if shared is None:
             return None
         jax.eval_shape(forward, trainable)
-        rows = calls[-1].outputs.shape[0] if calls else 0
-        if not shared.fits(calls, rows):
+        if not shared.fits(calls):
             return None
         return [
             jnp.zeros(call.outputs.shape, call.outputs.dtype) for call in calls

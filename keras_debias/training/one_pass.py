@@ -88,10 +88,11 @@ class OnePass:
             stack.enter_context(replaced(self.network, call=watched))
             yield calls
 
-    def fits(self, calls, rows) -> bool:
+    def fits(self, calls) -> bool:
         """Whether each row of what was taken down is a row of the batch."""
         if not calls or calls[-1].contraction is not None:
             return False
+        rows = calls[-1].outputs.shape[0]
         return len(calls[-1].outputs.shape) == 2 and all(
             call.inputs.shape[0] == call.outputs.shape[0] == rows
             for call in calls[:-1]

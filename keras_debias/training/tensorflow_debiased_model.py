@@ -74,8 +74,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
 class _Pull(Pull):
     def __init__(self, model, tape, values, variables, shared, calls):
-        rows = calls[-1].outputs.shape[0] if calls else None
-        fits = shared is not None and shared.fits(calls, rows)
+        fits = shared is not None and shared.fits(calls)
         super().__init__(model, shared if fits else None, calls)
         self.tape = tape
         self.values = values

@@ -117,6 +117,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
         return y_pred, calls
 
     def train_step(self, data):
+        if not self.jit_compile:
+            return self._train_step(data)
         with kept_for_several_passes():
             return self._train_step(data)
 
@@ -177,8 +179,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
 
 class _Pull(Pull):
     def __init__(self, model, values, variables, shared, calls):
-        rows = len(calls[-1].outputs) if calls else 0
-        fits = shared is not None and shared.fits(calls, rows)
+        fits = shared is not None and shared.fits(calls)
         super().__init__(model, shared if fits else None, calls)
         self.values = values
         self.variables = variables
