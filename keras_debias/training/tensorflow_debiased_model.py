@@ -22,6 +22,12 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             )
         super().__init__(*args, **kwargs)
 
+    def make_train_function(self, force=False):
+        # In the traced step, the start of each slot would be two more graphs.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        super().make_train_function(force)
+
     def train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         state = self.forward_state()
@@ -63,8 +69,6 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
                 variable.assign(value)
             return False
 
-        if not self.optimizer.built:
-            self.optimizer.build(variables)
         tf.cond(finite, apply, skip)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
