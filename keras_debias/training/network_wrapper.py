@@ -231,7 +231,8 @@ class NetworkWrapper(keras.Model):
     # Adapters that come or go make traced functions stale.
 
     def _is_stale(self, force):
-        seen = [(id(v), v.trainable) for v in self.weights]
+        # A number: Keras would keep track of each item of a list.
+        seen = hash(tuple((id(v), v.trainable) for v in self.weights))
         stale = self._seen_variables not in (None, seen)
         if stale:
             _keras_internals.drop_compiled_functions(self)

@@ -59,7 +59,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
         """The compiled forward passes for a batch, or `None`."""
         if not self.jit_compile:
             return None
-        key = self._compiled_for(variables)
+        # Made anew when adapters, objectives or what trains have changed.
+        key = self.train_function, [id(v) for v in variables]
         if self._compiled[0] != key:
             self._check_compilable()
             objectives = per_sample(self.objectives())
@@ -71,10 +72,6 @@ class TorchDebiasedModel(BaseDebiasedModel):
             )
         network = self._compiled[1]
         return network if network.takes(x) else None
-
-    def _compiled_for(self, variables):
-        trained = [id(v) for v in variables]
-        return trained, [id(v) for v in self.model.weights], self.objectives()
 
     def _check_compilable(self):
         for layer in _keras_internals.flatten_layers(self.model):
