@@ -66,7 +66,7 @@ test: install
 	for backend in $(BACKENDS); do \
 		echo "== KERAS_BACKEND=$$backend"; \
 		$(ONE_THREAD) KERAS_BACKEND=$$backend \
-			$(BIN)/python -m pytest -n $(WORKERS) || status=1; \
+			$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal || status=1; \
 	done; \
 	$(BIN)/python -m tests.matrix || status=1; \
 	exit $$status

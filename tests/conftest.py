@@ -12,6 +12,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 if os.environ["KERAS_BACKEND"] == "jax":
     # The models are tiny: compiling them is most of the work.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # What one test, worker or run has compiled, another need not.
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR",
+        str(pathlib.Path(__file__).parent.parent / ".jax_cache"),
+    )
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
@@ -35,6 +42,24 @@ def isolated():
     yield
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+if keras.config.backend() == "tensorflow":
+    from tensorflow.python.framework.ops import gradient_registry
+
+    @pytest.fixture(autouse=True)
+    def graphs_go():
+        """Lets go of the graphs of a test, ten gigabytes over the suite.
+
+        Keras' optimizer takes the mean over replicas, whose gradient holds
+        the graph, and tensorflow keeps it under a name for good.
+        """
+        registered = gradient_registry._registry
+        before = set(registered)
+        yield
+        for name in set(registered) - before:
+            if name.startswith("CustomGradient-"):
+                del registered[name]
 
 
 @pytest.fixture(scope="session")
