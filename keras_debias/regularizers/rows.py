@@ -166,6 +166,9 @@ def with_gradient(function, y_pred):
             maps the factor from above to a tensor like the logits.
         y_pred: the logits.
     """
+    is_tensorflow = keras.config.backend() == "tensorflow"
+    if is_tensorflow and hasattr(y_pred, "graph"):
+        return _with_slope(function, y_pred)
 
     @ops.custom_gradient
     def evaluate(outputs):
@@ -179,3 +182,19 @@ def with_gradient(function, y_pred):
         return value, backward
 
     return evaluate(y_pred)
+
+
+def _with_slope(function, y_pred):
+    """The same without `custom_gradient`.
+
+    Tensorflow keeps a graph with one for good, and all weights in it.
+    """
+    if keras.backend.standardize_dtype(y_pred.dtype) == "float16":
+        # The factor from above is what keeps the slope within its range.
+        y_pred = ops.cast(y_pred, "float32")
+    fixed = ops.stop_gradient(y_pred)
+    value, gradient = function(fixed)
+    slope = ops.stop_gradient(gradient(ops.ones_like(value)))
+    # Zeros, whose gradient is the slope; infinite logits may have none.
+    zeros = ops.where(slope == 0, slope, slope * (y_pred - fixed))
+    return ops.stop_gradient(value) + ops.cast(ops.sum(zeros), value.dtype)

@@ -60,8 +60,18 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         update = self.find_update(pull.each, pull.weighted, variables)
         del tape, pull
 
-        def apply():
+        def update_weights(strategy=None):
             self.optimizer.apply(update, variables)
+
+        def apply():
+            if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+                # Refuses what comes below, at the price of the memory.
+                update_weights()
+            else:
+                # Not as a replica: Keras' mean over replicas has a gradient
+                # that tensorflow keeps for good, with graph and weights.
+                context = tf.distribute.get_replica_context()
+                context.merge_call(update_weights)
             return True
 
         def skip():
