@@ -2,8 +2,10 @@
 
 The three read the same input: with their `A` side by side, one product takes
 the place of three. Timed are forward and backward of the low-rank paths of
-all layers of MiniLM (32 x 64 tokens, rank 8), apart and fused, beside a whole
-step of plain LoRA on query, key and value, all in one run.
+all layers of MiniLM (32 x 64 tokens, rank 8), apart and fused, beside whole
+steps of plain LoRA on query, key and value: eager, where the factors stay
+apart, and compiled (`jit_compile=True`), where they are joined, and with that
+turned off. All in one run.
 
     python benchmarks/fused_factors.py --json benchmarks/fused_factors.json
 """
@@ -25,6 +27,7 @@ import results  # noqa: E402
 import torch  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
+from keras_debias.training import torch_compiled_call  # noqa: E402
 
 ROWS, LENGTH, WIDTH, RANK, LAYERS = 32, 64, 384, 8, 6
 
@@ -65,7 +68,7 @@ class Paths:
 class Step:
     """Plain LoRA on query, key and value."""
 
-    def __init__(self):
+    def __init__(self, jit_compile=False, joined=True):
         keras.utils.set_random_seed(0)
         backbone = keras_hub.models.Backbone.from_preset(kd.presets.minilm())
         network = keras_hub.models.BertTextClassifier(
@@ -78,6 +81,7 @@ class Step:
             keras.optimizers.Adam(1e-4),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[],
+            jit_compile=jit_compile,
         )
         generator = np.random.default_rng(0)
         tokens = generator.integers(1000, 30000, (ROWS, LENGTH))
@@ -87,6 +91,12 @@ class Step:
             "segment_ids": np.zeros_like(tokens, "int32"),
         }
         self.y = generator.integers(0, 3, ROWS).astype("int32")
+        share = torch_compiled_call.share_products
+        if not joined:
+            torch_compiled_call.share_products = lambda *_: None
+        # Compiles, if it does.
+        self.step()
+        torch_compiled_call.share_products = share
 
     def step(self):
         self.model.train_on_batch(self.x, self.y)
@@ -98,7 +108,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", help="where to write the results")
     options = parser.parse_args()
-    programs = {"apart": Paths(False), "fused": Paths(True), "step": Step()}
+    programs = {
+        "apart": Paths(False),
+        "fused": Paths(True),
+        "step": Step(),
+        "compiled apart": Step(jit_compile=True, joined=False),
+        "compiled joined": Step(jit_compile=True),
+    }
     seconds = {name: [] for name in programs}
     for number in range(3 + options.rounds):
         for name, program in programs.items():
@@ -111,6 +127,8 @@ def main():
         "low-rank paths": medians["apart"] / medians["step"],
         "saved by fusing": (medians["apart"] - medians["fused"])
         / medians["step"],
+        "compiled apart": medians["compiled apart"] / medians["step"],
+        "compiled joined": medians["compiled joined"] / medians["step"],
     }
     print({name: f"{1e3 * s:.1f} ms" for name, s in medians.items()})
     print({name: f"{100 * s:.1f} % of a step" for name, s in shares.items()})

@@ -13,6 +13,8 @@ import torch._functorch.config as functorch_config
 from keras import ops
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from keras_debias.training.torch_shared_products import share_products
+
 # How far the graph may be from the function, as a share of the largest.
 _TOLERANCE = 1e-4
 _HALF_TOLERANCE = 0.1
@@ -92,6 +94,7 @@ class CompiledCall:
                 f"does ({error}). Leave `jit_compile` out."
             ) from error
         graph.graph.eliminate_dead_code()
+        share_products(graph.graph, len(values))
         graph.recompile()
         _check(flat, graph, values, leaves)
         return torch.compile(graph, backend=self.compiler, dynamic=False)

@@ -1,0 +1,96 @@
+"""Products of one tensor with several narrow matrices, as a single one.
+
+Query, key and value read the same input, each with a low-rank factor of its
+own. In a graph that is plain to see, and no layer has to know of another.
+"""
+
+import operator
+
+import torch
+
+_MATMUL = torch.ops.aten.matmul.default
+# Wider ones gain nothing from company.
+_WIDEST = 128
+
+
+def share_products(graph, num_weights) -> None:
+    """Joins what the first `num_weights` inputs of a graph make of a tensor.
+
+    Args:
+        graph: `torch.fx.Graph` of operations of torch.
+        num_weights: int. Only matrices that are made of these inputs are
+            joined: others may depend on each other's products.
+    """
+    _drop_casts_to_the_same(graph)
+    nodes = list(graph.nodes)
+    of_weights = _made_of(nodes, num_weights)
+    products = {}
+    for node in nodes:
+        if node.target == _MATMUL and node.args[1] in of_weights:
+            if _is_narrow(node.args[1].meta["val"].shape):
+                products.setdefault(node.args[0], []).append(node)
+    shared = {x: found for x, found in products.items() if len(found) > 1}
+    matrices = [node.args[1] for found in shared.values() for node in found]
+    _move_to_the_start(nodes, matrices)
+    for x, found in shared.items():
+        _join(graph, x, found)
+
+
+def _is_narrow(shape):
+    return len(shape) == 2 and shape[1] <= min(_WIDEST, shape[0] // 2)
+
+
+def _join(graph, x, products):
+    matrices = [product.args[1] for product in products]
+    sizes = [matrix.meta["val"].shape[1] for matrix in matrices]
+    with graph.inserting_before(products[0]):
+        joined = graph.call_function(torch.ops.aten.cat.default, (matrices, 1))
+        parts = graph.call_function(
+            torch.ops.aten.split_with_sizes.default,
+            (graph.call_function(_MATMUL, (x, joined)), sizes, -1),
+        )
+        for index, product in enumerate(products):
+            part = graph.call_function(operator.getitem, (parts, index))
+            product.replace_all_uses_with(part)
+    for product in products:
+        graph.erase_node(product)
+
+
+def _made_of(nodes, num_weights) -> set:
+    """The nodes that depend on some first inputs alone, and on no chance."""
+    found = set()
+    for number, node in enumerate(nodes):
+        if node.op == "placeholder":
+            if number < num_weights:
+                found.add(node)
+        elif node.op == "call_function" and not node.is_impure():
+            inputs = node.all_input_nodes
+            if inputs and all(n in found for n in inputs):
+                found.add(node)
+    return found
+
+
+def _move_to_the_start(nodes, needed):
+    """Moves nodes, and what they are made of, behind the inputs."""
+    needed = set(needed)
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    last = [node for node in nodes if node.op == "placeholder"][-1]
+    for node in nodes:
+        if node in needed and node.op != "placeholder":
+            last.append(node)
+            last = node
+
+
+def _drop_casts_to_the_same(graph):
+    """Takes out conversions that Keras asks for to be on the safe side."""
+    for node in list(graph.nodes):
+        if not str(node.target).startswith("aten.to."):
+            continue
+        if True in node.args or node.kwargs.get("copy"):
+            continue
+        before, after = node.args[0].meta["val"], node.meta["val"]
+        if (before.dtype, before.device) == (after.dtype, after.device):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
