@@ -26,9 +26,14 @@ def share_products(graph, num_weights) -> None:
     of_weights = _made_of(nodes, num_weights)
     products = {}
     for node in nodes:
-        if node.target == _MATMUL and node.args[1] in of_weights:
-            if _is_narrow(node.args[1].meta["val"].shape):
-                products.setdefault(node.args[0], []).append(node)
+        if node.target != _MATMUL:
+            continue
+        x, matrix = node.args
+        # Of a weight, products could be what other matrices are made of.
+        if x in of_weights or matrix not in of_weights:
+            continue
+        if _is_narrow(matrix.meta["val"].shape):
+            products.setdefault(x, []).append(node)
     shared = {x: found for x, found in products.items() if len(found) > 1}
     matrices = [node.args[1] for found in shared.values() for node in found]
     _move_to_the_start(nodes, matrices)

@@ -97,6 +97,24 @@ def test_only_matrices_of_weights_are_joined():
     assert count(graph.graph, "matmul") == 3
 
 
+def test_products_of_weights_stay_apart():
+    weights = [torch.randn(8, 8), torch.randn(8, 2), torch.randn(8, 2)]
+
+    def function(weights, x):
+        kernel, a, b = weights
+        first = kernel @ a
+        # Both read the kernel, and the second is made of the first.
+        second = kernel @ (first + b)
+        return x @ first, x @ second
+
+    graph = traced(function, weights, torch.randn(3, 8))
+    assert count(graph.graph, "split_with_sizes") == 1
+    assert count(graph.graph, "matmul") == 3
+    x = torch.randn(3, 8)
+    for a, b in zip(function(weights, x), graph(weights, x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_matrices_made_late_are_moved_up():
     weights = [torch.randn(8, 2, requires_grad=True) for _ in range(4)]
     x = torch.randn(3, 8, requires_grad=True)
