@@ -435,17 +435,17 @@ def predict(model, x) -> np.ndarray:
     if isinstance(model, DebiasedModel):
         return np.asarray(model.predict(x, verbose=0))
     return np.asarray(
-        keras.Model.predict(model, network_inputs(model, x), verbose=0)
+        keras.Model.predict(model, preprocessed(model, x), verbose=0)
     )
 
 
 def call(model, x) -> np.ndarray:
     """The same outputs without compiling, which takes most of the time."""
-    outputs = model(network_inputs(model, x), training=False)
+    outputs = model(preprocessed(model, x), training=False)
     return np.asarray(ops.convert_to_numpy(outputs))
 
 
-def network_inputs(model, x):
+def preprocessed(model, x):
     """Inputs that went through a task's preprocessor.
 
     A new pipeline of `predict` takes seconds to do it; `fit` has one.
