@@ -13,6 +13,7 @@ from keras_debias import comparison
 from keras_debias import constraints
 from keras_debias import data
 from keras_debias import evaluation
+from keras_debias import features
 from keras_debias import layers
 from keras_debias import losses
 from keras_debias import metrics
@@ -46,6 +47,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluation",
+    "features",
     "grasp",
     "layers",
     "losses",

@@ -12,6 +12,8 @@ from keras_debias.data.groups import Groups
 from keras_debias.data.low_data import low_data
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.quota_sampler import QuotaSampler
+from keras_debias.data.sentences import sentences
+from keras_debias.data.skew import skew
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
 from keras_debias.data.waterbirds import waterbirds
@@ -31,6 +33,8 @@ __all__ = [
     "load",
     "low_data",
     "prompt_response",
+    "sentences",
+    "skew",
     "sources",
     "subsample_classes",
     "waterbirds",

@@ -4,7 +4,10 @@ from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.budget import Budget
+from keras_debias.recipes.class_labels import ClassLabels
+from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.cnc import CNC
+from keras_debias.recipes.co_trained_hint import CoTrainedHint
 from keras_debias.recipes.counterfactual_inference import (
     CounterfactualInference,
 )
@@ -12,7 +15,9 @@ from keras_debias.recipes.cross_mistakes import CrossMistakes
 from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
+from keras_debias.recipes.diagnosis import Diagnosis
 from keras_debias.recipes.fine_tuning import FineTuning
+from keras_debias.recipes.frozen_probe import FrozenProbe
 from keras_debias.recipes.gradient_alignment import GradientAlignment
 from keras_debias.recipes.grasp import grasp
 from keras_debias.recipes.grasp_result import GraspResult
@@ -20,16 +25,33 @@ from keras_debias.recipes.group_dro import GroupDRO
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.group_inference import agreement
 from keras_debias.recipes.group_recipe import GroupRecipe
+from keras_debias.recipes.inverse_propensity_sampling import (
+    InversePropensitySampling,
+)
 from keras_debias.recipes.jtt import JTT
 from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
+from keras_debias.recipes.probe_hint import ProbeHint
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommended import Recommended
 from keras_debias.recipes.recommended import recommended
 from keras_debias.recipes.reweighting import Reweighting
+from keras_debias.recipes.shallow_hint import ShallowHint
+from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.simple_features import SimpleFeatures
 from keras_debias.recipes.trainer import Trainer
 
 __all__ = [
+    "ClassLabels",
+    "Clusters",
+    "CoTrainedHint",
+    "Diagnosis",
+    "FrozenProbe",
+    "InversePropensitySampling",
+    "ProbeHint",
+    "ShallowHint",
+    "ShallowModel",
+    "Recommended",
     "AuditCue",
     "BagOfWords",
     "BalancedSampling",

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -6,25 +7,33 @@ import numpy as np
 from keras_debias.audit import audit
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.recipes.shallow_model import class_names
+from keras_debias.recipes.shallow_model import num_classes
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class AuditCue(GroupInference):
-    """Groups by label x what the strongest finding of an audit hints at.
+    """Groups by label x what the strongest findings of an audit hint at.
 
-    `kd.audit` looks for features of texts or pictures that go with a label.
-    The strongest finding is taken for the shortcut, together with its
-    sisters: where it is a hue, all hues that go with a label; a token stands
-    alone. The cue of a row hints at its own label, at another, or the row
-    has none. It needs no training and no budget. It cannot tell a shortcut
-    from what honestly belongs to a class (word overlap does say something
-    about entailment): look at `notes["cue"]` before you believe the result.
+    `kd.audit` looks for features of texts or images that go with a label.
+    The strongest finding is taken for the shortcut, together with the
+    findings of the same measure: with a hue, all hues that go with a label;
+    a token counts by itself. The cue of a row hints at its own label, at
+    another, or the row has none. It needs no training and no budget. It
+    cannot tell a shortcut from what honestly belongs to a class (word
+    overlap does say something about entailment): look at `notes["cue"]`
+    before you believe the result.
 
     Attributes:
         min_count: int, see `kd.audit`. Defaults to `20`.
         min_difference: float, see `kd.audit`. Defaults to `0.05`.
         false_discovery_rate: float, see `kd.audit`. Defaults to `0.01`.
+        cues: int. How many distinct cues are crossed: the strongest, then
+            the next that is nearly uncorrelated with those before it.
+            Defaults to `1`.
+        max_phi: float. The largest absolute correlation (phi) between two
+            distinct cues. Defaults to `0.3`.
 
     Raises:
         ValueError: In `infer`, if the audit finds nothing, or labels are not
@@ -37,11 +46,51 @@ class AuditCue(GroupInference):
     ```
     """
 
+    attribute: ClassVar[str] = "cue"
+
     min_count: int = 20
     min_difference: float = 0.05
     false_discovery_rate: float = 0.01
+    cues: int = 1
+    max_phi: float = 0.3
+
+    def __post_init__(self):
+        if isinstance(self.cues, bool) or not isinstance(
+            self.cues, (int, np.integer)
+        ):
+            raise TypeError(
+                f"Expected `cues` to be an integer, received {self.cues!r}"
+            )
+        if self.cues < 1:
+            raise ValueError(
+                f"Expected `cues` of at least 1, received cues={self.cues}"
+            )
+        if not 0 <= self.max_phi <= 1:
+            raise ValueError(
+                "Expected `max_phi` between 0 and 1, received "
+                f"max_phi={self.max_phi}"
+            )
+
+    def cells(self, trainer, train, split=None):
+        """The hinted classes of each row, one name for each cue."""
+        names = [*class_names(train), "none"]
+        hints = self._hints(trainer, train, train if split is None else split)
+        spelled = np.asarray(names, dtype=object)[hints]
+        return np.array([" and ".join(row) for row in spelled.T], dtype=object)
 
     def infer(self, trainer, train):
+        hints = self._hints(trainer, train, train)
+        cues = {}
+        for number, hint in enumerate(hints, start=1):
+            # The last class is "none".
+            cell = np.where(hint == num_classes(train), "none", "other")
+            cell[hint == train.y] = "own"
+            name = "cue" if len(hints) == 1 else f"cue {number}"
+            cues[name] = cell.tolist()
+        return train.with_label_groups(cues).groups
+
+    def _hints(self, trainer, train, split) -> np.ndarray:
+        """The class that each cue hints at, int `(cues, n)`."""
         check_class_labels(train, self)
         report = audit(
             train,
@@ -52,25 +101,51 @@ class AuditCue(GroupInference):
         )
         if not report.findings:
             raise ValueError(
-                "Expected a feature that goes with a label beyond chance. "
-                f"Received: none of {report.tests:,} pairs of feature and "
+                "Expected a feature that goes with a label beyond chance, "
+                f"received none of {report.tests:,} pairs of feature and "
                 "label. Use a method that needs no groups."
             )
-        first = report.findings[0].feature
-        names = train.label_names or tuple(map(str, range(train.y.max() + 1)))
-        hints = np.full(len(train), -1)
-        cues = []
-        # The stronger ones last: they have the last word.
-        for finding in reversed(report.findings):
-            feature = finding.feature
-            if _family(feature) == _family(first):
-                cues.append(f"{feature} -> {finding.label}")
-                hints[feature.present(train)] = names.index(finding.label)
-        trainer.notes["cue"] = cues[::-1]
-        hint = np.where(hints < 0, "none", "other")
-        hint[hints == train.y] = "own"
-        return train.with_label_groups({"cue": hint.tolist()}).groups
+        families = self._families(report.findings, train)
+        names = class_names(train)
+        found, spelled = [], []
+        for family in families:
+            hints = np.full(len(split), len(names))
+            # The strongest last: it decides where two are present.
+            for finding in reversed(family):
+                present = finding.feature.present(split)
+                hints[present] = names.index(finding.label)
+            spelled += [f"{f.feature} -> {f.label}" for f in family]
+            found.append(hints)
+        trainer.notes["cue"] = spelled
+        return np.stack(found)
+
+    def _families(self, findings, train):
+        """The findings of each distinct cue, the strongest cue first."""
+        families, presences = [], []
+        for finding in findings:
+            if len(families) == self.cues:
+                break
+            present = finding.feature.present(train).astype("float64")
+            if any(
+                abs(_phi(present, other)) > self.max_phi for other in presences
+            ):
+                continue
+            presences.append(present)
+            families.append(
+                [
+                    other
+                    for other in findings
+                    if _family(other.feature) == _family(finding.feature)
+                ]
+            )
+        return families
 
 
 def _family(feature):
     return feature.column, feature.measure, feature.token
+
+
+def _phi(first, second) -> float:
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -51,6 +52,8 @@ class CrossMistakes(GroupInference):
         method's budget.
     """
 
+    attribute: ClassVar[str] = "mistake"
+
     share: float = 0.5
     rounds: int = 4
     confident: bool = False
@@ -63,7 +66,13 @@ class CrossMistakes(GroupInference):
                 f"Received: rounds={self.rounds}"
             )
 
-    def infer(self, trainer, train):
+    def cells(self, trainer, train, split=None):
+        if split is not None:
+            raise ValueError(
+                "Expected `split=None`: mistakes are known of training rows "
+                "only. Use `Clusters`, `ShallowHint` or `ProbeHint` for the "
+                "cells of other rows."
+            )
         check_class_labels(train, self)
         generator = np.random.default_rng([trainer.seed, 1])
         in_first = np.zeros(len(train), dtype=bool)
@@ -94,7 +103,7 @@ class CrossMistakes(GroupInference):
                 f"Received: {int(wrong.sum())} of {len(train)} wrong. Change "
                 f"`share={self.share}` or the budget."
             )
-        return train.with_label_groups({"mistake": wrong}).groups
+        return wrong
 
     @staticmethod
     def _flips(held_out, generator):

@@ -6,10 +6,10 @@ from keras import ops
 
 from keras_debias import losses
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.features.cut_at_head import as_compiled
+from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
-from keras_debias.recipes.encoder import as_compiled
-from keras_debias.recipes.encoder import cut_at_head
 from keras_debias.recipes.recipe import Recipe
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
@@ -10,22 +11,55 @@ from keras_debias.data.groups import Groups
 class GroupInference:
     """Base class of ways to find groups without group labels.
 
-    A subclass overrides one method, `infer`, and never sees the groups of
-    the data, if there are any.
+    A subclass overrides one method, `cells`: the inferred value of the
+    unknown attribute of each row. Groups are label x cell. It never sees the
+    groups of the data, if there are any.
+
+    Attributes:
+        attribute: string, the attribute's name in the names of groups.
+
+    Example:
+
+    ```python
+    @dataclasses.dataclass(frozen=True)
+    class LongTexts(kd.recipes.GroupInference):
+        attribute = "long"
+
+        def cells(self, trainer, train, split=None):
+            texts = (train if split is None else split).x
+            return np.array([len(text) > 100 for text in texts])
+    ```
     """
 
-    def infer(self, trainer, train) -> Groups:
-        """Finds the group of each row.
+    attribute: ClassVar[str] = "cell"
+
+    def cells(self, trainer, train, split=None) -> np.ndarray:
+        """Infers the cell of each row.
 
         Args:
             trainer: `recipes.Trainer`; what is trained here is taken off its
                 budget.
+            train: `kd.data.Split` with labels, to learn from.
+            split: `kd.data.Split` whose rows get a cell; its labels are not
+                used. Defaults to `None`: the rows of `train`.
+
+        Returns:
+            Array of shape `(n,)` of integers, booleans or strings.
+        """
+        return np.zeros(len(train if split is None else split), dtype=int)
+
+    def infer(self, trainer, train) -> Groups:
+        """Infers the group of each training row, label x cell.
+
+        Args:
+            trainer: `recipes.Trainer`.
             train: `kd.data.Split` with labels.
 
         Returns:
-            `kd.data.Groups`, as a rule label x something found.
+            `kd.data.Groups`.
         """
-        return train.with_label_groups().groups
+        cells = self.cells(trainer, train)
+        return train.with_label_groups({self.attribute: cells}).groups
 
     def get_config(self) -> dict:
         return dataclasses.asdict(self)

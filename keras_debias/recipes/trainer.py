@@ -8,13 +8,15 @@ from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.evaluation.outputs import check_outputs
 from keras_debias.evaluation.outputs import probabilities
+from keras_debias.features.cut_at_head import cut_at_head
+from keras_debias.features.frozen_features import FrozenFeatures
 from keras_debias.recipes.budget import Budget
-from keras_debias.recipes.encoder import cut_at_head
 from keras_debias.recipes.keep_best import KeepBest
 from keras_debias.training import DebiasedModel
 
 # Shares such as 1/3 + 2/3 need not sum to one exactly.
 ROUNDING = 1e-6
+FEATURE_BATCH = 64
 
 
 class Trainer:
@@ -34,6 +36,10 @@ class Trainer:
             `None`: those after the last update.
         rows: int. The training rows that a budget in epochs counts by.
             Defaults to `None`: those of the first stage.
+        features: function of a `Split` to a float array of shape `(n,
+            width)`, what methods take for the features of a pretrained
+            encoder. Defaults to `None`: `kd.features.FrozenFeatures` of a
+            network that `model_fn` makes.
 
     Attributes:
         notes: dict. What a recipe found on its way, kept with the result.
@@ -58,6 +64,7 @@ class Trainer:
         validation=None,
         selection=None,
         rows=None,
+        features=None,
     ):
         if not callable(model_fn):
             raise TypeError(
@@ -74,6 +81,11 @@ class Trainer:
                 "Expected `validation` data with a criterion that picks the "
                 f"weights. Received: selection={selection!r}, validation=None"
             )
+        if features is not None and not callable(features):
+            raise TypeError(
+                "Expected `features` to be a function of a split to an array "
+                f"of shape (n, width), received features={features!r}"
+            )
         self.model_fn = model_fn
         self.budget = budget
         self.seed = seed
@@ -84,6 +96,7 @@ class Trainer:
         self.seconds = 0.0
         self._spent = 0.0
         self._rows = rows
+        self._features = features
 
     def fit(
         self,
@@ -277,3 +290,16 @@ class Trainer:
         )
         found = np.asarray(encoder.predict(data, verbose=0), "float32")
         return head, found.reshape(len(split), -1)
+
+    def frozen_features(self, split: Split) -> np.ndarray:
+        """Features of a pretrained encoder before training, `(n, width)`.
+
+        Raises:
+            ValueError: If the network has no features that can be read.
+        """
+        if self._features is None:
+            # Its start is that of every network of this run.
+            self._features = FrozenFeatures(
+                self.network(1), batch_size=FEATURE_BATCH
+            )
+        return self._features(split)

@@ -6,9 +6,9 @@ import pytest
 from keras import ops
 
 import keras_debias as kd
+from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.losses import CorrectNContrast
 from keras_debias.losses import FeatureSwap
-from keras_debias.recipes.encoder import cut_at_head
 from tests.recipes import toy
 
 ROWS, WIDTH, CLASSES = 10, 4, 3

@@ -1,0 +1,299 @@
+"""`FrozenFeatures`: one vector a row from a pretrained encoder."""
+
+import collections
+import hashlib
+import os
+import pathlib
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from keras_debias.data.batches import Batches
+from keras_debias.data.checks import is_text
+from keras_debias.data.split import Split
+from keras_debias.evaluation.files import written_whole
+from keras_debias.features.encoders import pooled_encoder
+
+# Shapes of text batches: few, so that compiled backends retrace rarely.
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+PROGRESS_AFTER_SECONDS = 5.0
+# Results that this process keeps, by content: groups are inferred for every
+# method and seed of a comparison, on the same rows.
+MEMORY_BYTES = 256 * 2**20
+
+
+class FrozenFeatures:
+    """Computes one feature vector a row with a pretrained encoder.
+
+    Nothing is trained. The vector of a text is the mean of the encoder's
+    last hidden states over its tokens, without padding; the vector of an
+    image is the mean over all positions. Each text of a pair is encoded by
+    itself, and `[u, v, |u - v|, u * v]` is the vector of the pair. Any other
+    network gives the inputs of its last `Dense` layer.
+
+    Texts are sorted by length, so that batches need little padding; equal
+    texts are encoded once. Results are kept by content in memory and, with
+    `cache_dir`, on disk: the same rows and the same weights are never
+    encoded twice.
+
+    Args:
+        model: a KerasHub task or backbone, a `DebiasedModel`, any other
+            `keras.Model` that ends in a `Dense` layer, or a function of a
+            `Split` to a float array of shape `(n, width)`. It runs in its
+            own dtype policy: a task in `"mixed_bfloat16"` takes half the
+            time where the processor supports bfloat16.
+        batch_size: int. Defaults to `64`.
+        cache_dir: path of a folder, or `None`. Defaults to `None`: results
+            are kept in memory only.
+        verbose: int. `1` shows a progress bar where it takes over five
+            seconds, `0` shows none.
+
+    Raises:
+        ValueError: If the model has no features that can be read; the error
+            says what to pass instead.
+
+    Example:
+
+    ```python
+    features = kd.features.FrozenFeatures(classifier)
+    vectors = features(train)  # (n, 384) for MiniLM, float32
+    ```
+
+    Reference:
+        Mean pooling and the vector of a pair:
+        [Reimers and Gurevych, 2019](https://arxiv.org/abs/1908.10084) (they
+        train on `[u, v, |u - v|]`).
+    """
+
+    _memory: collections.OrderedDict = collections.OrderedDict()
+
+    def __init__(
+        self,
+        model: keras.Model | Callable,
+        batch_size: int = 64,
+        cache_dir: str | os.PathLike | None = None,
+        verbose: int = 1,
+    ):
+        if isinstance(batch_size, bool) or not isinstance(
+            batch_size, (int, np.integer)
+        ):
+            raise TypeError(
+                "Expected `batch_size` to be an integer, received "
+                f"batch_size={batch_size!r}"
+            )
+        if batch_size < 1:
+            raise ValueError(
+                "Expected `batch_size` of at least 1, received "
+                f"batch_size={batch_size}"
+            )
+        self.batch_size = int(batch_size)
+        self.cache_dir = None if cache_dir is None else pathlib.Path(cache_dir)
+        self.verbose = verbose
+        self._encoder = None
+        self._function = None
+        if isinstance(model, keras.Model):
+            self._encoder = pooled_encoder(model)
+            self._identity = _fingerprint(self._encoder)
+        elif callable(model):
+            self._function = model
+        else:
+            raise TypeError(
+                "Expected `model` to be a `keras.Model`, or a function of a "
+                f"split to an array of features, received model={model!r}"
+            )
+
+    def __call__(self, split: Split) -> np.ndarray:
+        """Returns the features of a split, float32 of shape `(n, width)`."""
+        if not isinstance(split, Split):
+            raise TypeError(
+                f"Expected a `kd.data.Split`, received {type(split).__name__}"
+            )
+        if self._function is not None:
+            return _checked(self._function(split), len(split))
+        x = split.x
+        if isinstance(x, tuple) and len(x) == 2 and all(map(is_text, x)):
+            first, second = (self._part(texts) for texts in x)
+            parts = [first, second, np.abs(first - second), first * second]
+            return np.concatenate(parts, axis=1)
+        if isinstance(x, tuple) and all(map(is_text, x)):
+            return np.concatenate([self._part(texts) for texts in x], axis=1)
+        return self._part(x)
+
+    def _part(self, x) -> np.ndarray:
+        """Features of one array of texts or images, from a cache if known."""
+        key = f"{self._identity}-{_digest(x)}"
+        found = self._memory.get(key)
+        if found is None:
+            found = self._read(key)
+        if found is None:
+            found = self._compute(x)
+            self._write(key, found)
+        self._memory[key] = found
+        self._memory.move_to_end(key)
+        while (
+            len(self._memory) > 1
+            and sum(each.nbytes for each in self._memory.values())
+            > MEMORY_BYTES
+        ):
+            self._memory.popitem(last=False)
+        return found
+
+    def _compute(self, x) -> np.ndarray:
+        if is_text(x):
+            return self._compute_texts(x)
+        rows = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+        found = []
+        batches = Batches(
+            x, batch_size=self.batch_size, preprocess=self._encoder.preprocess
+        )
+        bar = _Bar(rows, self.verbose)
+        for number in range(len(batches)):
+            inputs = batches[number][0]
+            found.append(self._predict(inputs))
+            bar.add(len(found[-1]))
+        return _checked(np.concatenate(found), rows)
+
+    def _compute_texts(self, texts) -> np.ndarray:
+        preprocess = self._encoder.preprocess
+        if preprocess is None:
+            raise ValueError(
+                "Expected a model with a preprocessor for texts, such as a "
+                f"KerasHub task, received {self._encoder.name!r} without. "
+                "Pass a function of a split to its features instead."
+            )
+        distinct, inverse = np.unique(texts.astype(str), return_inverse=True)
+        # By length in characters first: texts of one chunk are tokenized to
+        # one padded length.
+        order = np.argsort(np.char.str_len(distinct), kind="stable")
+        found = None
+        bar = _Bar(len(distinct), self.verbose)
+        chunk = 64 * self.batch_size
+        for start in range(0, len(order), chunk):
+            rows = order[start : start + chunk]
+            inputs = preprocess(distinct[rows].astype(object))
+            inputs = {k: np.asarray(v) for k, v in inputs.items()}
+            lengths = inputs["padding_mask"].sum(axis=1).astype(int)
+            by_length = np.argsort(lengths, kind="stable")
+            for at in range(0, len(rows), self.batch_size):
+                batch = by_length[at : at + self.batch_size]
+                width = _bucket(lengths[batch].max(), inputs)
+                part = {k: v[batch, :width] for k, v in inputs.items()}
+                values = self._predict(_padded(part, self.batch_size))
+                values = values[: len(batch)]
+                if found is None:
+                    found = np.empty(
+                        (len(distinct), values.shape[1]), "float32"
+                    )
+                found[rows[batch]] = values
+                bar.add(len(batch))
+        return _checked(found[inverse.reshape(-1)], len(texts))
+
+    def _predict(self, inputs) -> np.ndarray:
+        outputs = self._encoder.model.predict_on_batch(inputs)
+        outputs = np.asarray(outputs, dtype="float32")
+        return outputs.reshape(len(outputs), -1)
+
+    def _path(self, key):
+        return self.cache_dir / f"features-{key}.safetensors"
+
+    def _read(self, key):
+        if self.cache_dir is None or not self._path(key).is_file():
+            return None
+        try:
+            return safetensors.numpy.load_file(self._path(key))["features"]
+        except (KeyError, OSError, safetensors.SafetensorError):
+            # Computed again, and replaced.
+            return None
+
+    def _write(self, key, found):
+        if self.cache_dir is not None:
+            with written_whole(self._path(key)) as temporary:
+                safetensors.numpy.save_file({"features": found}, temporary)
+
+
+class _Bar:
+    """A progress bar that appears once something takes long."""
+
+    def __init__(self, total, verbose):
+        self.total, self.verbose = total, verbose
+        self.done = 0
+        self.began = time.perf_counter()
+        self.bar = None
+
+    def add(self, rows):
+        self.done += rows
+        if not self.verbose:
+            return
+        elapsed = time.perf_counter() - self.began
+        if self.bar is None and (
+            elapsed * self.total > PROGRESS_AFTER_SECONDS * self.done
+        ):
+            self.bar = keras.utils.Progbar(
+                self.total, unit_name="example", verbose=1
+            )
+        if self.bar is not None:
+            self.bar.update(self.done)
+
+
+def _bucket(length, inputs) -> int:
+    longest = inputs["padding_mask"].shape[1]
+    fitting = [width for width in LENGTHS if width >= length]
+    return min(fitting[0] if fitting else longest, longest)
+
+
+def _padded(part, rows) -> dict:
+    """The same batch with its last row repeated to `rows` rows."""
+    missing = rows - len(part["padding_mask"])
+    if missing <= 0:
+        return part
+    return {
+        name: np.concatenate([value, np.repeat(value[-1:], missing, axis=0)])
+        for name, value in part.items()
+    }
+
+
+def _checked(features, rows) -> np.ndarray:
+    features = np.asarray(features, dtype="float32")
+    if features.ndim != 2 or len(features) != rows:
+        raise ValueError(
+            f"Expected features of shape ({rows}, width), received shape "
+            f"{features.shape}. Are they of another split?"
+        )
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features)).any(axis=1).sum())
+        raise ValueError(
+            f"Expected finite features, received {bad} of {rows} rows with "
+            "NaN or infinite values. Use float32 or bfloat16 weights."
+        )
+    return features
+
+
+def _digest(x) -> str:
+    digest = hashlib.sha256()
+    parts = sorted(x.items()) if isinstance(x, dict) else [("", x)]
+    for name, values in parts:
+        digest.update(name.encode())
+        if is_text(values):
+            for text in values:
+                encoded = text.encode("utf-8", "surrogatepass")
+                digest.update(len(encoded).to_bytes(8, "little"))
+                digest.update(encoded)
+        else:
+            digest.update(str((values.dtype, values.shape)).encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _fingerprint(encoder) -> str:
+    """A hash of the encoder's weights, dtype policy and sequence length."""
+    digest = hashlib.sha256()
+    digest.update(encoder.description.encode())
+    for variable in encoder.model.variables:
+        value = np.asarray(keras.ops.convert_to_numpy(variable))
+        digest.update(str((value.dtype, value.shape)).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,55 @@
+"""Cross-fitting: every row is predicted by a model that has not seen it."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+
+
+def check_folds(folds, y) -> None:
+    """Raises unless every class has a row in each of `folds` folds."""
+    smallest = np.unique(y, return_counts=True)[1].min()
+    if smallest < folds:
+        raise ValueError(
+            f"Expected at least {folds} rows of each class, received a class "
+            f"with {smallest}. Lower `folds`, or leave that class out."
+        )
+
+
+def folds_of(y, folds, seed=0):
+    """Pairs of indices, stratified by label: to fit on, and held out."""
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros((len(y), 1)), y))
+
+
+def fitted(matrix, y, C, weights=None) -> LogisticRegression:
+    """A logistic regression; nearly converged is good enough."""
+    model = LogisticRegression(C=C, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(matrix, y, sample_weight=weights)
+
+
+def out_of_fold(matrix, y, classes, C, folds, weights=None) -> np.ndarray:
+    """Held-out probabilities of all rows, `(n, classes)`."""
+    found = np.zeros((len(y), classes))
+    for fit, held in folds:
+        model = fitted(
+            matrix[fit], y[fit], C, None if weights is None else weights[fit]
+        )
+        found[np.ix_(held, model.classes_)] = model.predict_proba(matrix[held])
+    return found
+
+
+def choose_C(matrix, y, classes, grid, folds) -> tuple[float, np.ndarray]:
+    """The `C` with the lowest held-out log loss, and its probabilities."""
+    best = None
+    for C in grid:
+        found = out_of_fold(matrix, y, classes, C, folds)
+        loss = log_loss(y, found, labels=np.arange(classes))
+        if best is None or loss < best[0]:
+            best = (loss, C, found)
+    return best[1], best[2]

@@ -1,0 +1,368 @@
+import dataclasses
+
+import numpy as np
+from scipy import stats
+from sklearn.preprocessing import StandardScaler
+
+from keras_debias.audit import audit
+from keras_debias.recipes import cross_fitting
+from keras_debias.recipes.audit_cue import AuditCue
+from keras_debias.recipes.balanced_sampling import BalancedSampling
+from keras_debias.recipes.class_labels import ClassLabels
+from keras_debias.recipes.clusters import Clusters
+from keras_debias.recipes.clusters import cell_probabilities
+from keras_debias.recipes.co_trained_hint import CoTrainedHint
+from keras_debias.recipes.fine_tuning import FineTuning
+from keras_debias.recipes.frozen_probe import GRID
+from keras_debias.recipes.hints import hinted_cells
+from keras_debias.recipes.inverse_propensity_sampling import (
+    InversePropensitySampling,
+)
+from keras_debias.recipes.propensity import inverse_propensity
+from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.shallow_hint import ShallowHint
+from keras_debias.recipes.shallow_model import ShallowModel
+from keras_debias.recipes.shallow_model import class_names
+from keras_debias.recipes.shallow_model import num_classes
+
+FOLDS = 5
+MIN_CELL = 25
+# A head that interpolates ignores weights: at most this `C`.
+LARGEST_C = 0.01
+CUE_SHARE = 0.8
+CLUSTER_SHARE = 0.5
+SHALLOW_SHARE = 0.75
+STANDARD_ERRORS = 2.0
+LEVEL = 0.01
+CONFIDENT = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What `kd.recommended` decided, and why.
+
+    Attributes:
+        recipe: `kd.recipes.Recipe`, the method.
+        reason: string, in words.
+        evidence: dict from the name of a figure to its value.
+    """
+
+    recipe: Recipe
+    reason: str
+    evidence: dict
+
+    def __str__(self) -> str:
+        lines = [f"Recommended: {self.recipe}", f"Why: {self.reason}"]
+        lines += [
+            f"  {name}: {_spelled(value)}"
+            for name, value in self.evidence.items()
+        ]
+        return "\n".join(lines)
+
+
+def diagnose(train, features, validation=None) -> Diagnosis:
+    """Applies the rule of `kd.recommended`."""
+    smallest = np.unique(train.y, return_counts=True)[1].min()
+    if smallest < FOLDS:
+        return Diagnosis(
+            FineTuning(),
+            f"A class has {smallest} rows: too few to look for shortcuts.",
+            {},
+        )
+    evidence = Evidence(train, features)
+    found = evidence.decide()
+    if validation is not None and not isinstance(found.recipe, FineTuning):
+        found = evidence.confirm(found, validation)
+    return found
+
+
+class Evidence:
+    """The models behind a recommendation, fitted once."""
+
+    def __init__(self, train, features):
+        self.train = train
+        self.features = features
+        self.y = train.y
+        self.rows = np.arange(len(train))
+        self.classes = num_classes(train)
+        self.folds = cross_fitting.folds_of(self.y, FOLDS)
+        self.matrix = StandardScaler().fit_transform(features(train))
+        self.C, self.probe = cross_fitting.choose_C(
+            self.matrix, self.y, self.classes, GRID, self.folds
+        )
+        self.shallow = self._shallow()
+        prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
+        self.base = -np.log(prior[self.y])
+        self.notes = {}
+        # What group inference takes of a trainer.
+        self.clusters = Clusters().cells(self, train)
+        self.figures = {}
+
+    def frozen_features(self, split):
+        return self.features(split)
+
+    def _shallow(self):
+        try:
+            return ShallowModel().out_of_fold(self.train)
+        except TypeError:
+            # Neither texts nor images: there is nothing shallow to read.
+            return None
+
+    def decide(self) -> Diagnosis:
+        rules = (
+            self._nothing_predicts,
+            self._one_cue,
+            self._clusters,
+            self._words,
+            self._classes,
+        )
+        for rule in rules:
+            found = rule()
+            if found is not None:
+                recipe, reason = found
+                return Diagnosis(recipe, reason, self.figures)
+        return Diagnosis(
+            FineTuning(),
+            "No shortcut was found that misleads a model: plain fine-tuning "
+            "is kept.",
+            self.figures,
+        )
+
+    # The rules, in order: `(recipe, reason)`, or None.
+
+    def _nothing_predicts(self):
+        self.figures["probe_gain"], error = self._gain(self.probe)
+        shallow, shallow_error = self._gain(self.shallow)
+        self.figures["shallow_gain"] = shallow
+        if (
+            self.figures["probe_gain"] > STANDARD_ERRORS * error
+            or shallow > STANDARD_ERRORS * shallow_error
+        ):
+            return None
+        return FineTuning(), (
+            "Neither words and simple measures nor frozen features predict "
+            "the label better than its frequency."
+        )
+
+    def _one_cue(self):
+        self.findings = self._audit()
+        if not self.findings:
+            return None
+        groups = AuditCue()
+        cells = groups.cells(self, self.train)
+        gain, _ = self._cell_gain(cells)
+        self.figures["cue"] = self.notes["cue"][0]
+        self.figures["cue_gain"] = gain
+        if gain < CUE_SHARE * self.figures["shallow_gain"] or gain <= 0:
+            return None
+        if not self._misled(cells):
+            return None
+        return BalancedSampling(groups=groups), (
+            f"One cue, {self.notes['cue'][0]}, holds "
+            f"{_percent(gain / self.figures['shallow_gain'])} of what words "
+            "and simple measures tell about the label, and it misleads: rows "
+            "with the cue and another label are predicted worse than by "
+            "chance. Groups of label x cue are balanced."
+        )
+
+    def _clusters(self):
+        gain, _ = self._cell_gain(self.clusters)
+        self.figures["cluster_gain"] = gain
+        best = max(self.figures["probe_gain"], 1e-12)
+        if gain < CLUSTER_SHARE * best:
+            return None
+        recipe = InversePropensitySampling()
+        balanced = inverse_propensity(self.y, self.clusters)
+        by_class = inverse_propensity(self.y, np.zeros(len(self.y), int))
+        before, after, error = self._accuracies(
+            by_class, recipe.weights(self, self.train), balanced
+        )
+        self.figures["accuracy_over_balanced_clusters"] = before
+        self.figures["the_same_with_weights"] = after
+        if after - before < STANDARD_ERRORS * error:
+            return None
+        return recipe, (
+            "The label goes with a kind of input: "
+            f"{len(np.unique(self.clusters))} clusters of frozen features, "
+            f"made without labels, hold {_percent(gain / best)} of what a "
+            "probe knows about the label. Weights that make the label "
+            "independent of the cluster raise the held-out accuracy over "
+            f"balanced clusters from {100 * before:.1f} to {100 * after:.1f} "
+            "%."
+        )
+
+    def _words(self):
+        best = max(self.figures["probe_gain"], 1e-12)
+        if self.figures["shallow_gain"] < SHALLOW_SHARE * best:
+            return None
+        names = class_names(self.train)
+        hints, _ = hinted_cells(self.shallow, names, CONFIDENT)
+        if not self._misled(hints):
+            return None
+        reason = (
+            "Words and simple measures hold "
+            f"{_percent(self.figures['shallow_gain'] / best)} of what a probe "
+            "on frozen features knows about the label, and they mislead: rows "
+            "that hint at another class are predicted worse than by chance. "
+        )
+        harmful = [
+            finding
+            for finding in self.findings
+            if self._misled(
+                np.where(
+                    finding.feature.present(self.train), finding.label, "none"
+                )
+            )
+        ]
+        if harmful:
+            groups = AuditCue(cues=2)
+            cells = groups.cells(self, self.train)
+            if self._misled(cells):
+                cues = " and ".join(self.notes["cue"])
+                return BalancedSampling(groups=groups), (
+                    f"{reason}Groups of label x the cues {cues} are balanced."
+                )
+        return BalancedSampling(groups=ShallowHint()), (
+            f"{reason}Groups of label x hinted class are balanced."
+        )
+
+    def _classes(self):
+        sizes = np.bincount(self.y)
+        sizes = sizes[sizes > 0]
+        if sizes.max() < 1.5 * sizes.min():
+            return None
+        weights = inverse_propensity(self.y, np.zeros(len(self.y), int))
+        before, after, error = self._accuracies(None, weights, weights)
+        self.figures["mean_accuracy_of_classes"] = before
+        self.figures["the_same_with_balanced_classes"] = after
+        if after - before < STANDARD_ERRORS * error:
+            return None
+        return BalancedSampling(groups=ClassLabels()), (
+            f"The largest class has {sizes.max() / sizes.min():.1f} times the "
+            "rows of the smallest. Balancing them raises the mean held-out "
+            f"accuracy of the classes from {100 * before:.1f} to "
+            f"{100 * after:.1f} %. No shortcut beyond that was found."
+        )
+
+    # What the rules ask.
+
+    def _gain(self, probabilities):
+        if probabilities is None:
+            return 0.0, 0.0
+        chosen = probabilities[self.rows, self.y]
+        gains = self.base + np.log(np.clip(chosen, 1e-12, None))
+        return float(gains.mean()), float(gains.std() / len(gains) ** 0.5)
+
+    def _cell_gain(self, cells):
+        return self._gain(
+            cell_probabilities(cells, self.y, self.classes, self.folds)
+        )
+
+    def _audit(self):
+        try:
+            report = audit(self.train, folds=0)
+        except (TypeError, ValueError):
+            # Not texts or images, or no feature is frequent enough.
+            return []
+        return report.findings
+
+    def _misled(self, cells) -> bool:
+        """Whether the probe is worse than chance in some label x cell."""
+        right = self.probe.argmax(axis=1) == self.y
+        chance = 1 / len(np.unique(self.y))
+        groups = self.train.with_label_groups({"cell": cells}).groups
+        tests = []
+        for group in range(len(groups.names)):
+            member = groups.ids == group
+            if member.sum() >= MIN_CELL:
+                hits = int(right[member].sum())
+                tests.append(stats.binom.cdf(hits, member.sum(), chance))
+        return bool(tests) and min(tests) * len(tests) < LEVEL
+
+    def _accuracies(self, before, after, importance):
+        """Held-out accuracies of two heads, and the error of the difference.
+
+        Args:
+            before, after: sample weights of the heads, or `None`.
+            importance: weights of the rows in both accuracies.
+        """
+        C = min(self.C, LARGEST_C)
+        right = [
+            cross_fitting.out_of_fold(
+                self.matrix, self.y, self.classes, C, self.folds, weights
+            ).argmax(axis=1)
+            == self.y
+            for weights in (before, after)
+        ]
+        share = importance / importance.sum()
+        first, second = (float((share * each).sum()) for each in right)
+        difference = right[1].astype(float) - right[0]
+        error = np.sqrt((share**2 * (difference - (second - first)) ** 2).sum())
+        return first, second, float(error)
+
+    # With validation data.
+
+    def confirm(self, found, validation) -> Diagnosis:
+        """Keeps plain fine-tuning unless a validation cell gains."""
+        validation = validation.with_groups(None)
+        if self.train.label_names is not None:
+            validation = validation.align_labels(self.train.label_names)
+        scaler = StandardScaler().fit(self.features(self.train))
+        matrix = scaler.transform(self.features(self.train))
+        other = scaler.transform(self.features(validation))
+        C = min(self.C, LARGEST_C)
+        weights = self._weights(found.recipe)
+        right = [
+            cross_fitting.fitted(matrix, self.y, C, each).predict(other)
+            == validation.y
+            for each in (None, weights)
+        ]
+        cells = self._validation_cells(found.recipe, validation)
+        groups = validation.with_label_groups({"cell": cells}).groups
+        means = []
+        for group in range(len(groups.names)):
+            member = groups.ids == group
+            if member.sum() >= MIN_CELL:
+                means.append(
+                    (*(each[member].mean() for each in right), member.sum())
+                )
+        if not means:
+            return found
+        worst_before = min(mean[0] for mean in means)
+        after, rows = min((mean[1], mean[2]) for mean in means)
+        error = float(np.sqrt(max(after * (1 - after), 1e-9) / rows))
+        figures = {
+            **found.evidence,
+            "validation_worst_cell": float(worst_before),
+            "the_same_with_the_method": float(after),
+        }
+        if after - worst_before >= error:
+            return dataclasses.replace(found, evidence=figures)
+        return Diagnosis(
+            FineTuning(),
+            "A shortcut was found in the training data, but acting on it does "
+            "not help on the validation data: the lowest accuracy of a cell "
+            f"is {100 * worst_before:.1f} % without and {100 * after:.1f} % "
+            "with the method. Plain fine-tuning is kept.",
+            figures,
+        )
+
+    def _weights(self, recipe):
+        if isinstance(recipe, InversePropensitySampling):
+            return recipe.weights(self, self.train)
+        groups = recipe.groups.infer(self, self.train)
+        return 1.0 / np.bincount(groups.ids)[groups.ids]
+
+    def _validation_cells(self, recipe, validation):
+        view = CoTrainedHint()
+        if isinstance(recipe, BalancedSampling):
+            view = recipe.groups
+        return view.cells(self, self.train, validation)
+
+
+def _percent(share) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _spelled(value):
+    return f"{value:.3f}" if isinstance(value, float) else value
