@@ -7,7 +7,7 @@ from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.cnc import CNC
-from keras_debias.recipes.co_trained_hint import CoTrainedHint
+from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.counterfactual_inference import (
     CounterfactualInference,
 )
@@ -15,7 +15,6 @@ from keras_debias.recipes.cross_mistakes import CrossMistakes
 from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
-from keras_debias.recipes.diagnosis import Diagnosis
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import FrozenProbe
 from keras_debias.recipes.gradient_alignment import GradientAlignment
@@ -33,6 +32,7 @@ from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.probe_hint import ProbeHint
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.recommended import Recommended
 from keras_debias.recipes.recommended import recommended
 from keras_debias.recipes.reweighting import Reweighting
@@ -44,8 +44,8 @@ from keras_debias.recipes.trainer import Trainer
 __all__ = [
     "ClassLabels",
     "Clusters",
-    "CoTrainedHint",
-    "Diagnosis",
+    "CoTrainedClusters",
+    "Recommendation",
     "FrozenProbe",
     "InversePropensitySampling",
     "ProbeHint",

@@ -3,10 +3,47 @@
 import warnings
 
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from keras_debias.audit.fields import fields_of
+
+MAX_WIDTH = 384  # of features; wider ones are reduced
+
+
+class ProbeFeatures:
+    """Standardizes features, and reduces wide ones by PCA.
+
+    Args:
+        features: float array of shape `(n, width)` to learn from.
+    """
+
+    def __init__(self, features):
+        self.steps = make_pipeline(StandardScaler())
+        if features.shape[1] > MAX_WIDTH and len(features) > MAX_WIDTH:
+            self.steps = make_pipeline(
+                StandardScaler(),
+                PCA(MAX_WIDTH, svd_solver="randomized", random_state=0),
+                StandardScaler(),
+            )
+        self.steps.fit(features)
+
+    def __call__(self, features) -> np.ndarray:
+        return self.steps.transform(features)
+
+
+def has_shallow_features(split) -> bool:
+    """Whether the inputs are texts or images, which a shallow model reads."""
+    try:
+        fields_of(split, None)
+    except TypeError:
+        return False
+    return True
 
 
 def check_folds(folds, y) -> None:

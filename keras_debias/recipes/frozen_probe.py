@@ -2,7 +2,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.checks import check_class_labels
@@ -15,7 +14,8 @@ GRID = (0.0003, 0.003, 0.03, 0.3)
 class FrozenProbe:
     """A linear probe on frozen features, cross-fitted.
 
-    Logistic regression on standardized features of a pretrained encoder. It
+    Logistic regression on standardized features of a pretrained encoder
+    (their first 384 principal components where there are more). It
     learns in seconds what fine-tuning finds first. Its held-out predictions
     tell for `kd.audit(train, predictions=...)` which features of the data
     mislead a model.
@@ -71,7 +71,8 @@ class FrozenProbe:
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
-        matrix = StandardScaler().fit_transform(self.features(train))
+        found = self.features(train)
+        matrix = cross_fitting.ProbeFeatures(found)(found)
         folds = cross_fitting.folds_of(train.y, self.folds)
         _, found = cross_fitting.choose_C(
             matrix, train.y, num_classes(train), GRID, folds
@@ -87,14 +88,15 @@ class FrozenProbe:
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
-        scaler = StandardScaler()
-        matrix = scaler.fit_transform(self.features(train))
+        found = self.features(train)
+        transform = cross_fitting.ProbeFeatures(found)
+        matrix = transform(found)
         folds = cross_fitting.folds_of(train.y, self.folds)
         classes = num_classes(train)
         C, _ = cross_fitting.choose_C(matrix, train.y, classes, GRID, folds)
         model = cross_fitting.fitted(matrix, train.y, C)
         found = np.zeros((len(split), classes))
         found[:, model.classes_] = model.predict_proba(
-            scaler.transform(self.features(split))
+            transform(self.features(split))
         )
         return found

@@ -6,8 +6,7 @@ import numpy as np
 from keras_debias.data.weighted_sampler import WeightedSampler
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
-from keras_debias.recipes.clusters import Clusters
-from keras_debias.recipes.co_trained_hint import CoTrainedHint
+from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.group_inference import agreement
 from keras_debias.recipes.propensity import effective_share
@@ -21,26 +20,23 @@ from keras_debias.recipes.recipe import Recipe
 class InversePropensitySampling(Recipe):
     """Plain fine-tuning on rows drawn by 1 / P(label | inferred attribute).
 
-    Each view infers the value of the unknown attribute of every row, its
-    cell. The weight of a row is the product over the views of
-    1 / P(label | cell), to the power `power`. A product of two views that
-    agree corrects twice, a geometric mean (power 1/2) of two views that err
-    independently corrects too little; 3/4 lies between. The weights are
-    tempered until at least `min_effective` of the rows is effective:
-    otherwise a few rows would decide, and the shortcut would turn round.
+    A view infers the value of the unknown attribute of every row, its cell.
+    The weight of a row is 1 / P(label | cell), so that the drawn labels are
+    independent of the attribute while every cell keeps its size; with
+    several views the weights are multiplied. They are tempered (raised to a
+    power below 1) until at least `min_effective` of the rows is effective:
+    otherwise a few rows would decide, and the shortcut would be reversed.
 
     Attributes:
-        views: tuple of ways to infer groups. Defaults to `Clusters()` and
-            its `CoTrainedHint`.
-        power: float, above 0 and at most 1. Defaults to `0.75`; use `1.0`
-            with one view.
+        views: tuple of ways to infer groups. Defaults to
+            `(CoTrainedClusters(),)`.
         min_effective: float in (0, 1). The effective number of rows (1 / sum
             of squared shares) is at least this part of all. Defaults to
             `0.15`.
 
     Raises:
         TypeError: If `views` is not a tuple of ways to infer groups.
-        ValueError: If a number is out of range.
+        ValueError: If `min_effective` is out of range.
 
     Example:
 
@@ -51,14 +47,13 @@ class InversePropensitySampling(Recipe):
     ```
 
     Reference:
-        Weights 1 / P(label | attribute) with a known attribute:
-        [Idrissi et al., 2022](https://arxiv.org/abs/2110.14503) for group
-        weights; the effective number of rows is Kish's (1965). Inferred
-        views, the power and the bound are this library's.
+        Sampling by the inverse propensity of the label given a cell:
+        [Rosenbaum and Rubin, 1983](https://doi.org/10.1093/biomet/70.1.41).
+        The effective number of rows is Kish's (1965). Inferred cells and the
+        bound are this library's.
     """
 
-    views: tuple[GroupInference, ...] = (Clusters(), CoTrainedHint())
-    power: float = 0.75
+    views: tuple[GroupInference, ...] = (CoTrainedClusters(),)
     min_effective: float = 0.15
 
     def __post_init__(self):
@@ -76,17 +71,6 @@ class InversePropensitySampling(Recipe):
             )
         object.__setattr__(self, "views", tuple(views))
         check_share(self.min_effective, "min_effective")
-        if isinstance(self.power, bool) or not isinstance(
-            self.power, (int, float, np.number)
-        ):
-            raise TypeError(
-                f"Expected `power` to be a number, received {self.power!r}"
-            )
-        if not (np.isfinite(self.power) and 0 < self.power <= 1):
-            raise ValueError(
-                "Expected `power` above 0 and at most 1, received "
-                f"power={self.power}"
-            )
 
     def fit(self, trainer, train):
         weights = self.weights(trainer, train)
@@ -112,7 +96,7 @@ class InversePropensitySampling(Recipe):
                 ).groups
                 found = trainer.notes.setdefault("agreement", {})
                 found[type(view).__name__] = agreement(inferred, true)
-        weights, tempered = temper(weights**self.power, self.min_effective)
+        weights, tempered = temper(weights, self.min_effective)
         trainer.notes["effective_share"] = effective_share(weights)
         trainer.notes["tempered"] = tempered
         return weights

@@ -6,8 +6,7 @@ import keras
 from keras_debias.data.split import Split
 from keras_debias.features.frozen_features import FrozenFeatures
 from keras_debias.recipes.checks import check_class_labels
-from keras_debias.recipes.diagnosis import Diagnosis
-from keras_debias.recipes.diagnosis import diagnose
+from keras_debias.recipes.evidence import diagnose
 from keras_debias.recipes.recipe import Recipe
 
 
@@ -35,17 +34,14 @@ class Recommended(Recipe):
             trainer.frozen_features,
             trainer.validation,
         )
-        trainer.notes["recommended"] = type(found.recipe).__name__
-        trainer.notes["reason"] = found.reason
-        trainer.notes["evidence"] = found.evidence
-        return found.recipe.fit(trainer, train)
+        return found.fit(trainer, train)
 
 
 def recommended(
     train: Split,
-    model: keras.Model | Callable,
+    model: keras.Model | Callable | None = None,
     validation: Split | None = None,
-) -> Diagnosis:
+) -> Recipe:
     """The method to try first on data without group labels, and why.
 
     The rule looks at three models, which learn in seconds and predict only
@@ -81,12 +77,15 @@ def recommended(
             groups, if any, are not looked at.
         model: the pretrained model that is to be fine-tuned, for its frozen
             features: see `kd.features.FrozenFeatures`; or a function of a
-            `Split` to an array of features.
+            `Split` to an array of features. Defaults to `None`: the decision
+            is made when the method trains, on features of the network that
+            the trainer makes.
         validation: `kd.data.Split` like `train`, or `None`.
 
     Returns:
-        A `kd.recipes.Diagnosis`: `recipe`, for `kd.compare` or `fit`;
-        `reason`, in words; `evidence`, a dict of figures. Print it.
+        A recipe, for `kd.compare` or `fit`. With `model`, a
+        `kd.recipes.Recommendation`: print it for the method, the reason in
+        words and the figures. Without, `kd.recipes.Recommended()`.
 
     Raises:
         TypeError: If `train` is not a split.
@@ -98,12 +97,12 @@ def recommended(
     ```python
     found = kd.recommended(train, classifier)
     print(found)  # the method, and why
-    model = found.recipe.fit(trainer, train)
+    model = found.fit(trainer, train)
     ```
 
     Reference:
         The rule is this library's; the parts are cited in `Clusters`,
-        `CoTrainedHint`, `ShallowHint` and `InversePropensitySampling`.
+        `CoTrainedClusters`, `ShallowHint` and `InversePropensitySampling`.
     """
     if not isinstance(train, Split):
         raise TypeError(
@@ -111,6 +110,8 @@ def recommended(
             f"{type(train).__name__}"
         )
     check_class_labels(train, Recommended())
+    if model is None:
+        return Recommended()
     features = model
     if isinstance(model, keras.Model):
         features = FrozenFeatures(model)

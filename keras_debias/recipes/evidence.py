@@ -1,8 +1,9 @@
+"""What a recommendation rests on: models that learn in seconds."""
+
 import dataclasses
 
 import numpy as np
 from scipy import stats
-from sklearn.preprocessing import StandardScaler
 
 from keras_debias.audit import audit
 from keras_debias.recipes import cross_fitting
@@ -11,7 +12,7 @@ from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.clusters import cell_probabilities
-from keras_debias.recipes.co_trained_hint import CoTrainedHint
+from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import GRID
 from keras_debias.recipes.hints import hinted_cells
@@ -19,7 +20,7 @@ from keras_debias.recipes.inverse_propensity_sampling import (
     InversePropensitySampling,
 )
 from keras_debias.recipes.propensity import inverse_propensity
-from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.shallow_model import class_names
@@ -37,34 +38,11 @@ LEVEL = 0.01
 CONFIDENT = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """What `kd.recommended` decided, and why.
-
-    Attributes:
-        recipe: `kd.recipes.Recipe`, the method.
-        reason: string, in words.
-        evidence: dict from the name of a figure to its value.
-    """
-
-    recipe: Recipe
-    reason: str
-    evidence: dict
-
-    def __str__(self) -> str:
-        lines = [f"Recommended: {self.recipe}", f"Why: {self.reason}"]
-        lines += [
-            f"  {name}: {_spelled(value)}"
-            for name, value in self.evidence.items()
-        ]
-        return "\n".join(lines)
-
-
-def diagnose(train, features, validation=None) -> Diagnosis:
+def diagnose(train, features, validation=None) -> Recommendation:
     """Applies the rule of `kd.recommended`."""
     smallest = np.unique(train.y, return_counts=True)[1].min()
     if smallest < FOLDS:
-        return Diagnosis(
+        return Recommendation(
             FineTuning(),
             f"A class has {smallest} rows: too few to look for shortcuts.",
             {},
@@ -86,7 +64,8 @@ class Evidence:
         self.rows = np.arange(len(train))
         self.classes = num_classes(train)
         self.folds = cross_fitting.folds_of(self.y, FOLDS)
-        self.matrix = StandardScaler().fit_transform(features(train))
+        self.transform = cross_fitting.ProbeFeatures(features(train))
+        self.matrix = self.transform(features(train))
         self.C, self.probe = cross_fitting.choose_C(
             self.matrix, self.y, self.classes, GRID, self.folds
         )
@@ -102,13 +81,11 @@ class Evidence:
         return self.features(split)
 
     def _shallow(self):
-        try:
-            return ShallowModel().out_of_fold(self.train)
-        except TypeError:
-            # Neither texts nor images: there is nothing shallow to read.
+        if not cross_fitting.has_shallow_features(self.train):
             return None
+        return ShallowModel().out_of_fold(self.train)
 
-    def decide(self) -> Diagnosis:
+    def decide(self) -> Recommendation:
         rules = (
             self._nothing_predicts,
             self._one_cue,
@@ -120,8 +97,8 @@ class Evidence:
             found = rule()
             if found is not None:
                 recipe, reason = found
-                return Diagnosis(recipe, reason, self.figures)
-        return Diagnosis(
+                return Recommendation(recipe, reason, self.figures)
+        return Recommendation(
             FineTuning(),
             "No shortcut was found that misleads a model: plain fine-tuning "
             "is kept.",
@@ -302,18 +279,16 @@ class Evidence:
 
     # With validation data.
 
-    def confirm(self, found, validation) -> Diagnosis:
+    def confirm(self, found, validation) -> Recommendation:
         """Keeps plain fine-tuning unless a validation cell gains."""
         validation = validation.with_groups(None)
         if self.train.label_names is not None:
             validation = validation.align_labels(self.train.label_names)
-        scaler = StandardScaler().fit(self.features(self.train))
-        matrix = scaler.transform(self.features(self.train))
-        other = scaler.transform(self.features(validation))
+        other = self.transform(self.features(validation))
         C = min(self.C, LARGEST_C)
         weights = self._weights(found.recipe)
         right = [
-            cross_fitting.fitted(matrix, self.y, C, each).predict(other)
+            cross_fitting.fitted(self.matrix, self.y, C, each).predict(other)
             == validation.y
             for each in (None, weights)
         ]
@@ -338,7 +313,7 @@ class Evidence:
         }
         if after - worst_before >= error:
             return dataclasses.replace(found, evidence=figures)
-        return Diagnosis(
+        return Recommendation(
             FineTuning(),
             "A shortcut was found in the training data, but acting on it does "
             "not help on the validation data: the lowest accuracy of a cell "
@@ -354,7 +329,7 @@ class Evidence:
         return 1.0 / np.bincount(groups.ids)[groups.ids]
 
     def _validation_cells(self, recipe, validation):
-        view = CoTrainedHint()
+        view = CoTrainedClusters()
         if isinstance(recipe, BalancedSampling):
             view = recipe.groups
         return view.cells(self, self.train, validation)
@@ -362,7 +337,3 @@ class Evidence:
 
 def _percent(share) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _spelled(value):
-    return f"{value:.3f}" if isinstance(value, float) else value

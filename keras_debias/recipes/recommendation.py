@@ -1,0 +1,42 @@
+import dataclasses
+
+import keras
+
+from keras_debias.recipes.recipe import Recipe
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class Recommendation(Recipe):
+    """The method that `kd.recommended` decided for, and why.
+
+    It is a recipe: it trains by that method, and puts the reason into the
+    notes of the result.
+
+    Attributes:
+        recipe: `kd.recipes.Recipe`, the method.
+        reason: string, in words.
+        evidence: dict from the name of a figure to its value.
+    """
+
+    recipe: Recipe
+    reason: str
+    evidence: dict = dataclasses.field(default_factory=dict)
+
+    def fit(self, trainer, train):
+        trainer.notes["recommended"] = type(self.recipe).__name__
+        trainer.notes["reason"] = self.reason
+        trainer.notes["evidence"] = self.evidence
+        return self.recipe.fit(trainer, train)
+
+    def __str__(self) -> str:
+        lines = [f"Recommended: {self.recipe}", f"Why: {self.reason}"]
+        lines += [
+            f"  {name}: {_spelled(value)}"
+            for name, value in self.evidence.items()
+        ]
+        return "\n".join(lines)
+
+
+def _spelled(value):
+    return f"{value:.3f}" if isinstance(value, float) else value
