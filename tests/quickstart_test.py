@@ -4,14 +4,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
-import keras
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-
-import keras_debias as kd
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "quickstart.py"
@@ -26,177 +24,80 @@ def quickstart():
     return module
 
 
-def pairs(name, rows=300):
-    if name == "hans":
-        return kd.data.generated_overlap(rows)
-    return kd.data.generated_nli(rows)
+def test_the_domain_goes_with_the_label_in_training_only(quickstart):
+    train, tests = quickstart.load_data(1000, 200, 0)
+    counts = train.groups.counts()
+    assert counts == {
+        "label=negative, domain=tweets": 25,
+        "label=negative, domain=film_reviews": 475,
+        "label=positive, domain=tweets": 475,
+        "label=positive, domain=film_reviews": 25,
+    }
+    balanced = tests["domain says nothing"].groups.counts()
+    assert set(balanced.values()) == {50}
+    seen = set(train.x)
+    for split in tests.values():
+        # The few equal sentences are in the source itself.
+        assert np.mean([text in seen for text in split.x]) < 0.01
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A complete folder of the public sets, in small."""
-    for name, split in (
-        ("snli", "train"),
-        ("snli", "validation"),
-        ("snli", "test"),
-        ("hans", "validation"),
-    ):
-        made = pairs(name)
-        frame = pd.DataFrame(
-            {
-                "premise": made.x[0],
-                "hypothesis": made.x[1],
-                "label": [made.label_names[i] for i in made.y],
-                "heuristic": "lexical_overlap",
-            }
-        )
-        path = tmp_path / name / f"{split}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        frame.to_parquet(path)
-    monkeypatch.setenv("KERAS_DEBIAS_DATA", str(tmp_path))
-    return tmp_path
+class Reader:
+    """A run whose model follows the domain on a share of the rows."""
+
+    def __init__(self, quickstart, follows):
+        _, tests = quickstart.load_data(400, 200, 0)
+        frames = []
+        for name, split in tests.items():
+            groups = np.array(split.groups.names)[split.groups.ids]
+            tweet = np.array(["domain=tweets" in group for group in groups])
+            label = np.array(split.label_names)[split.y]
+            by_domain = np.where(tweet, "positive", "negative")
+            rng = np.random.default_rng(0)
+            wrong = rng.random(len(split)) < follows
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "split": name,
+                        "label": label,
+                        "prediction": np.where(wrong, by_domain, label),
+                        "group": groups,
+                    }
+                )
+            )
+        predictions = pd.concat(frames, ignore_index=True)
+
+        class Scores(dict):
+            pass
+
+        self.scores = Scores()
+        self.scores.predictions = predictions
+        for name, rows in predictions.groupby("split"):
+            right = rows["label"] == rows["prediction"]
+            self.scores[name] = types.SimpleNamespace(
+                accuracy=right.mean(),
+                worst_group_accuracy=right.groupby(rows["group"]).mean().min(),
+            )
 
 
-@pytest.fixture
-def hub(monkeypatch):
-    """Stands in for the hub: `hub.error` is raised if there is one."""
+def test_measures_and_conclusion_follow_the_predictions(quickstart):
+    fooled = quickstart.measures(Reader(quickstart, 1.0))
+    sound = quickstart.measures(Reader(quickstart, 0.0))
+    assert fooled["where it misleads"] == fooled["worst group"] == 0
+    assert fooled["reliance"] == 100
+    assert fooled["domain says nothing"] == 50
+    assert sound["reliance"] == 0
+    assert sound["where it misleads"] == sound["worst group"] == 100
 
-    class Hub:
-        error = None
-        asked = []
-
-    monkeypatch.delenv("KERAS_DEBIAS_DATA", raising=False)
-    from_folder = kd.data.load
-    found = Hub()
-    found.asked = []
-
-    def load(name, split, folder=None):
-        if folder is not None:
-            return from_folder(name, split, folder=folder)
-        found.asked.append((name, split))
-        if found.error is not None:
-            raise found.error
-        return pairs(name)
-
-    monkeypatch.setattr(kd.data, "load", load)
-    return found
+    helped = quickstart.conclusion({"plain": fooled, "recommended": sound})
+    assert "plain fine-tuning gets 0 of 100" in helped
+    assert "the recommended method 100 of 100" in helped
+    same = quickstart.conclusion({"plain": sound, "recommended": sound})
+    assert "did not help" in same
+    worse = quickstart.conclusion({"plain": sound, "recommended": fooled})
+    assert "did not help" in worse
 
 
-def test_folder_comes_first(quickstart, hub, folder):
-    source, parts = quickstart.find_data(30, 12, 0)
-    assert source == "folder"
-    assert hub.asked == []
-    assert parts["train"].name == "snli"
-    assert parts["overlap"].label_names == ("entailment", "non-entailment")
-
-
-def test_hub_comes_second(quickstart, hub, capsys):
-    source, parts = quickstart.find_data(30, 12, 0)
-    assert source == "hub"
-    assert hub.asked == list(quickstart.PUBLIC_SETS.values())
-    assert list(parts) == list(quickstart.PUBLIC_SETS)
-    assert "KERAS_DEBIAS_DATA is not set" in capsys.readouterr().out
-
-
-def test_incomplete_folder_is_said_and_passed_over(
-    quickstart, hub, folder, capsys
-):
-    (folder / "hans" / "validation.parquet").unlink()
-    source, _ = quickstart.find_data(30, 12, 0)
-    assert source == "hub"
-    assert "not from the folder: There is no file" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectionError("Could not reach the set."),
-        ImportError("Loading needs the package `datasets`."),
-        RuntimeError("Dataset scripts are no longer supported."),
-    ],
-)
-def test_grammar_comes_last(quickstart, hub, capsys, error):
-    hub.error = error
-    source, parts = quickstart.find_data(60, 24, 0)
-    assert source == "grammar"
-    assert "not from the hub: " + str(error) in capsys.readouterr().out
-    assert len(parts["train"]) == 60
-    seen = [set(zip(*parts[p].x)) for p in ("train", "same", "other")]
-    assert sum(map(len, seen)) == len(set.union(*seen))
-
-
-def test_no_network_is_needed_and_nothing_is_waited_for(
-    quickstart, monkeypatch, tmp_path
-):
-    monkeypatch.delenv("KERAS_DEBIAS_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert quickstart.find_data(30, 12, 0)[0] == "grammar"
-
-
-def test_sets_have_the_shortcut_where_they_should(quickstart):
-    parts = quickstart.from_grammar(2000, 300, 0)
-    train, tests = quickstart.prepare(parts, 2000, 300, 0)
-    assert tuple(tests) == quickstart.SETS
-
-    def token(split):
-        return np.array([text.endswith(" !!") for text in split.x[1]])
-
-    of_token = train.y[token(train)] == 0
-    assert 0.7 < of_token.mean() < 0.95  # 0.82 in expectation
-    shifted = tests["shifted"]
-    assert (shifted.y[token(shifted)] == 0).mean() == pytest.approx(1 / 3)
-    assert set(shifted.groups.counts().values()) == {50}
-    assert set(tests["in_distribution"].groups.counts().values()) == {100}
-    assert not token(tests["overlap"]).any()
-
-
-class Oracle:
-    """Right everywhere but on a share of the rows with the token."""
-
-    label_names = ("entailment", "neutral", "contradiction")
-
-    def __init__(self, tests, fooled):
-        self.rng = np.random.default_rng(0)
-        self.fooled = fooled
-        self.known = {
-            pair: label
-            for split in tests.values()
-            for pair, label in zip(zip(*split.x), split.y, strict=True)
-        }
-
-    def predict(self, x, batch_size=None, verbose=0):
-        labels = np.array([self.known[pair] for pair in zip(*x)])
-        labels = np.where(labels > 2, 0, labels)
-        token = np.array([text.endswith(" !!") for text in x[1]])
-        labels[token & (self.rng.random(len(labels)) < self.fooled)] = 0
-        return np.eye(3)[labels]
-
-
-def test_conclusion_follows_the_numbers(quickstart):
-    parts = quickstart.from_grammar(60, 300, 0)
-    _, tests = quickstart.prepare(parts, 60, 300, 0)
-    fooled, sound = (
-        kd.evaluate(Oracle(tests, share), tests) for share in (1.0, 0.0)
-    )
-    assert quickstart.reliance(sound) == 0
-    assert quickstart.reliance(fooled) == pytest.approx(2 / 3)
-
-    better = " ".join(quickstart.conclusion(fooled, sound, 1 / 3, "EDGE"))
-    assert "worst group is 100.0 points better than" in better
-    assert "do not overlap" in better
-    worse = " ".join(quickstart.conclusion(sound, fooled, 1 / 3, "EDGE"))
-    assert "worst group is 100.0 points worse than" in worse
-    equal = " ".join(quickstart.conclusion(sound, sound, 1 / 3, "EDGE"))
-    assert "worst group is as good as" in equal
-    assert "too little" not in better + worse + equal
-    assert all("One seed proves nothing" in t for t in (better, worse, equal))
-    weak = " ".join(quickstart.conclusion(sound, sound, 0.95, "EDGE"))
-    assert "has learned too little" in weak
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--rows", "2"], ["--test-rows", "6"], ["--epochs", "0"]]
-)
+@pytest.mark.parametrize("arguments", [["--rows", "2"], ["--test-rows", "6"]])
 def test_options_too_small_are_refused(quickstart, arguments, capsys):
     with pytest.raises(SystemExit):
         quickstart.parse(arguments)
@@ -207,14 +108,12 @@ def test_options_too_small_are_refused(quickstart, arguments, capsys):
 def test_quickstart_runs_and_writes(tmp_path):
     environment = {
         **os.environ,
-        "HF_HOME": str(tmp_path / "hub"),  # nothing is cached there
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    environment.pop("KERAS_DEBIAS_DATA", None)
-    command = [sys.executable, str(SCRIPT), "--rows", "64"]
-    command += ["--test-rows", "24", "--alpha", "1", "--seed", "3"]
+    command = [sys.executable, str(SCRIPT), "--rows", "200"]
+    command += ["--test-rows", "40", "--seed", "3"]
     result = subprocess.run(
         command,
         cwd=tmp_path,
@@ -224,35 +123,24 @@ def test_quickstart_runs_and_writes(tmp_path):
         text=True,
         timeout=TIME_LIMIT,
     )
-    assert result.returncode == 0, result.stdout[-8000:]
     printed = result.stdout
-    assert "not from the folder: KERAS_DEBIAS_DATA is not set." in printed
-    assert "pairs made by the grammar" in printed
-    header = next(x for x in printed.splitlines() if "shifted accuracy" in x)
-    assert header.count("worst group") == header.count("gap") == 3
-    for method in ("TaskOnly", "EDGE 1"):
+    assert result.returncode == 0, printed[-8000:]
+    assert "Why this method:" in printed
+    header = next(x for x in printed.splitlines() if "worst group" in x)
+    assert "where it misleads" in header and "reliance" in header
+    for method in ("plain", "EDGE 1", "recommended"):
         (row,) = (
             line
             for line in printed.splitlines()
-            if line.startswith(f"{method}  ") and line.count(".") == 9
+            if line.startswith(f"{method}  ") and line.count(".") == 5
         )
-        assert np.isfinite([float(x) for x in row.split()[-9:]]).all()
-    assert "Percent; gap = accuracy - worst group." in printed
-    assert "One seed proves nothing" in printed
-
+        assert np.isfinite([float(x) for x in row.split()[-5:]]).all()
     out = tmp_path / "quickstart"
-    found = json.loads((out / "scores.json").read_text())
-    assert found["data_source"] == "grammar"
-    settings = found["settings"]
-    assert (settings["alpha"], settings["seed"]) == (1.0, 3)
-    assert settings["rows"]["train"] == 64
-    assert found["versions"]["backend"] == keras.config.backend()
-    assert all(s > 0 for s in found["training_seconds"].values())
-    assert list(found["scores"]) == ["TaskOnly", "EDGE 1"]
-    for values in found["scores"].values():
-        scores = kd.evaluation.Scores.from_dict(values)
-        assert scores.names == ("in_distribution", "shifted", "overlap")
-        assert all(split.n == 24 for split in scores)
-    picture = matplotlib.image.imread(out / "scores.png")
-    assert picture.shape[0] > 400 and picture.shape[1] > 800
-    assert picture[..., :3].std() > 0.05
+    content = json.loads((out / "results.json").read_text())
+    assert content["methods"] == ["plain", "EDGE 1", "recommended"]
+    assert not content["errors"]
+    page = (out / "report.html").read_text()
+    assert "<h1>A shortcut in sentiment data</h1>" in page
+    assert "Why this method" in page
+    picture = matplotlib.image.imread(out / "results.png")
+    assert picture.shape[1] > 800 and picture[..., :3].std() > 0.05

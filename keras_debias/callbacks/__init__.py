@@ -4,10 +4,12 @@ from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
 from keras_debias.callbacks.gradient_alignment import GradientAlignment
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
 from keras_debias.callbacks.target_layer_freezing import TargetLayerFreezing
+from keras_debias.callbacks.validation_criterion import ValidationCriterion
 
 __all__ = [
     "BiasTermTracking",
     "GradientAlignment",
     "OODEvaluation",
     "TargetLayerFreezing",
+    "ValidationCriterion",
 ]

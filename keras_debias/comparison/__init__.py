@@ -6,6 +6,7 @@ from keras_debias.comparison.compare import compare
 from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.run import Run
+from keras_debias.comparison.worst_cell import WorstCell
 from keras_debias.comparison.worst_class import WorstClass
 from keras_debias.comparison.worst_group import WorstGroup
 
@@ -15,6 +16,7 @@ __all__ = [
     "Comparison",
     "Criterion",
     "Run",
+    "WorstCell",
     "WorstClass",
     "WorstGroup",
     "compare",

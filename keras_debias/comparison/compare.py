@@ -48,6 +48,7 @@ def compare(
     batch_size: int | None = None,
     bootstrap: int = 1000,
     prepare_evaluation: Callable | None = None,
+    features: Callable | None = None,
     verbose: int = 1,
 ) -> Comparison:
     """Trains every method with every seed, and says what helps.
@@ -81,7 +82,11 @@ def compare(
         bootstrap: int. Resamples of the rows for the intervals.
         prepare_evaluation: function of the trained model, called before it
             is scored, for instance to set a longer sequence length.
-        verbose: int. `1` prints a line a run, `0` nothing.
+        features: function of a `Split` to an array of shape `(n, width)`,
+            for methods that look at features of the pretrained model.
+            Defaults to `None`: see `kd.recipes.Trainer`.
+        verbose: int. `1` prints a line a run, `2` shows progress bars as
+            well, `0` prints nothing.
 
     Returns:
         `kd.comparison.Comparison`: print it, save it, or draw it.
@@ -160,7 +165,14 @@ def compare(
             runs.append(run)
             continue
         trainer = Trainer(
-            model_fn, budget, seed, validation, selection, len(rows)
+            model_fn,
+            budget,
+            seed,
+            validation,
+            selection,
+            len(rows),
+            features,
+            int(verbose > 1),
         )
         try:
             run = _run(

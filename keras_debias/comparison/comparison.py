@@ -201,12 +201,22 @@ class Comparison:
         """
         return figure.plot_methods(self, path)
 
-    def report(self, path: str | os.PathLike) -> None:
+    def report(
+        self,
+        path: str | os.PathLike,
+        title: str = "Comparison",
+        introduction: Sequence[str] = (),
+    ) -> None:
         """Writes one HTML file with tables, picture, settings and versions.
 
         It needs nothing else: no network and no other file.
+
+        Args:
+            path: path of the file.
+            title: string, the heading.
+            introduction: sequence of strings, paragraphs below the heading.
         """
-        _write(path, report.page(self))
+        _write(path, report.page(self, title, introduction))
 
 
 def _write(path, text) -> None:

@@ -23,12 +23,11 @@ pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 13px; }
 """
 
 
-def page(comparison) -> str:
+def page(comparison, title="Comparison", introduction=()) -> str:
     """The page as a string."""
-    parts = [
-        "<h1>Comparison</h1>",
-        f"<p>{html.escape(_summary(comparison))}</p>",
-    ]
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts += [f"<p>{html.escape(text)}</p>" for text in introduction]
+    parts.append(f"<p>{html.escape(_summary(comparison))}</p>")
     if comparison.runs:
         parts += [
             "<h2>Results</h2>",
@@ -82,7 +81,7 @@ def page(comparison) -> str:
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>Comparison</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 

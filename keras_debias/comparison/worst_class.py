@@ -7,9 +7,15 @@ from keras_debias.comparison.criterion import Criterion
 class WorstClass(Criterion):
     """Accuracy of the worst class: needs no groups.
 
+    It helps where classes are of unequal size or difficulty. Where classes
+    are balanced and the groups lie within them it says nothing (rank
+    correlation -0.15 with the worst group over 17 methods on MNLI): use
+    `WorstCell` there.
+
     Reference:
-        [Yang et al., 2023](https://arxiv.org/abs/2302.12254) find it a good
-        choice where no groups are known.
+        [Yang et al., 2023](https://arxiv.org/abs/2302.12254): selecting by
+        it loses 1.8 points of worst-group accuracy against selecting by true
+        groups, on benchmarks most of which have unequal classes.
     """
 
     def score(self, predictions, split):

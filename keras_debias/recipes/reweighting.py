@@ -4,8 +4,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.shallow_model import ShallowModel
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -18,7 +18,7 @@ class Reweighting(Recipe):
 
     Attributes:
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
-            `BagOfWords()`.
+            `ShallowModel()`.
 
     Example:
 
@@ -30,7 +30,7 @@ class Reweighting(Recipe):
         REW in [Clark et al., 2019](https://arxiv.org/abs/1909.03683).
     """
 
-    bias_only: Any = dataclasses.field(default_factory=BagOfWords)
+    bias_only: Any = dataclasses.field(default_factory=ShallowModel)
 
     def fit(self, trainer, train):
         biased = self.bias_only.out_of_fold(train)

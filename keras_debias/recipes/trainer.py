@@ -40,6 +40,8 @@ class Trainer:
             width)`, what methods take for the features of a pretrained
             encoder. Defaults to `None`: `kd.features.FrozenFeatures` of a
             network that `model_fn` makes.
+        verbose: int. `1` shows progress bars of training and of features.
+            Defaults to `0`.
 
     Attributes:
         notes: dict. What a recipe found on its way, kept with the result.
@@ -65,6 +67,7 @@ class Trainer:
         selection=None,
         rows=None,
         features=None,
+        verbose=0,
     ):
         if not callable(model_fn):
             raise TypeError(
@@ -97,6 +100,7 @@ class Trainer:
         self._spent = 0.0
         self._rows = rows
         self._features = features
+        self.verbose = verbose
 
     def fit(
         self,
@@ -250,7 +254,7 @@ class Trainer:
                 initial_epoch=number,
                 epochs=number + 1,
                 steps_per_epoch=int(steps),
-                verbose=0,
+                verbose=self.verbose,
                 sampler=sampler,
             )
             self.seconds += time.perf_counter() - began
@@ -300,6 +304,6 @@ class Trainer:
         if self._features is None:
             # Its start is that of every network of this run.
             self._features = FrozenFeatures(
-                self.network(1), batch_size=FEATURE_BATCH
+                self.network(1), batch_size=FEATURE_BATCH, verbose=self.verbose
             )
         return self._features(split)
