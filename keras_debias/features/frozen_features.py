@@ -12,7 +12,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from keras_debias.data.batches import Batches
+from keras_debias.data.batches import num_rows
+from keras_debias.data.batches import take
+from keras_debias.data.batches import to_arrays
 from keras_debias.data.checks import is_text
 from keras_debias.data.split import Split
 from keras_debias.evaluation.files import written_whole
@@ -95,9 +97,9 @@ class FrozenFeatures:
         self.verbose = verbose
         self._encoder = None
         self._function = None
+        self._identity = None
         if isinstance(model, keras.Model):
             self._encoder = pooled_encoder(model)
-            self._identity = _fingerprint(self._encoder)
         elif callable(model):
             self._function = model
         else:
@@ -114,6 +116,8 @@ class FrozenFeatures:
             )
         if self._function is not None:
             return _checked(self._function(split), len(split))
+        # At each call: the model may have been trained since the last.
+        self._identity = _fingerprint(self._encoder)
         x = split.x
         if isinstance(x, tuple) and len(x) == 2 and all(map(is_text, x)):
             first, second = (self._part(texts) for texts in x)
@@ -145,15 +149,16 @@ class FrozenFeatures:
     def _compute(self, x) -> np.ndarray:
         if is_text(x):
             return self._compute_texts(x)
-        rows = len(next(iter(x.values()))) if isinstance(x, dict) else len(x)
+        arrays = to_arrays(x)
+        rows = num_rows(arrays)
+        preprocess = self._encoder.preprocess
         found = []
-        batches = Batches(
-            x, batch_size=self.batch_size, preprocess=self._encoder.preprocess
-        )
         bar = _Bar(rows, self.verbose)
-        for number in range(len(batches)):
-            inputs = batches[number][0]
-            found.append(self._predict(inputs))
+        for start in range(0, rows, self.batch_size):
+            batch = take(arrays, slice(start, start + self.batch_size))
+            if preprocess is not None and not isinstance(batch, dict):
+                batch = preprocess(batch)
+            found.append(self._predict(batch))
             bar.add(len(found[-1]))
         return _checked(np.concatenate(found), rows)
 
@@ -274,7 +279,11 @@ def _checked(features, rows) -> np.ndarray:
 
 def _digest(x) -> str:
     digest = hashlib.sha256()
-    parts = sorted(x.items()) if isinstance(x, dict) else [("", x)]
+    parts = [("", x)]
+    if isinstance(x, dict):
+        parts = sorted(x.items())
+    elif isinstance(x, tuple):
+        parts = [(str(number), part) for number, part in enumerate(x)]
     for name, values in parts:
         digest.update(name.encode())
         if is_text(values):

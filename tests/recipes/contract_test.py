@@ -18,6 +18,11 @@ FREE = {
     "CNC": R.CNC(),
     "balanced, XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=2)),
     "GroupDRO, XRM": R.GroupDRO(groups=R.CrossMistakes(rounds=1)),
+    "balanced, clusters": R.BalancedSampling(groups=R.Clusters(4)),
+    "balanced, probe hint": R.BalancedSampling(groups=R.ProbeHint()),
+    "balanced, classes": R.BalancedSampling(groups=R.ClassLabels()),
+    "inverse propensity": R.InversePropensitySampling(),
+    "recommended": R.Recommended(),
 }
 WITH_GROUPS = {
     "balanced": R.BalancedSampling(),
@@ -30,6 +35,7 @@ OF_TEXTS = {
     "LM": R.LearnedMixin(),
     "curriculum": R.Curriculum(),
     "CORSAIR": R.CounterfactualInference(),
+    "balanced, shallow hint": R.BalancedSampling(groups=R.ShallowHint()),
     "balanced, audit": R.BalancedSampling(groups=R.AuditCue(min_count=5)),
 }
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
@@ -78,7 +84,9 @@ def test_recipe(name):
         counted.fit(toy.numbers(40), share=0.1)
 
 
-@pytest.mark.parametrize("name", ["JTT", "DFA", "CNC", "balanced, XRM"])
+@pytest.mark.parametrize(
+    "name", ["JTT", "DFA", "CNC", "balanced, XRM", "inverse propensity"]
+)
 def test_label_free_recipes_do_not_look_at_groups(name):
     """Same seed, same outputs, whatever the groups; other seed, others."""
     train = toy.numbers(240)

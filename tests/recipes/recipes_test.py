@@ -212,20 +212,6 @@ def test_cross_mistakes_find_a_planted_shortcut_and_nothing_without_one():
     assert null["matches"]["label=no, cue=1"]["precision"] < 0.6
 
 
-def test_recommended_balances_the_cue_and_leaves_shuffled_labels_alone():
-    train = toy.texts(400)
-    recipe = kd.recommended(train.with_groups(None))
-    assert recipe == R.BalancedSampling(groups=R.AuditCue())
-    spy = Spy()
-    recipe.fit(spy, train)
-    assert spy.notes["agreement"]["adjusted_rand"] == 1.0
-    assert "slept" in spy.notes["cue"][0]
-    y = np.random.default_rng(0).permutation(train.y)
-    assert kd.recommended(train._replace(y=y)) == R.FineTuning()
-    with pytest.raises(TypeError):
-        kd.recommended(toy.numbers(40))
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_audit_gives_the_groups_of_biased_snli(seed, data_folder):
     """So that balanced sampling over them is that over the true groups."""

@@ -1,0 +1,345 @@
+"""Groups without labels: planted attributes are found, noise is not."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_debias as kd
+from keras_debias.recipes import propensity
+from keras_debias.recipes.co_trained_clusters import hinted_classes
+from tests.recipes import toy
+
+R = kd.recipes
+
+
+def numbers_trainer(**arguments):
+    """The inputs are their own features."""
+    return toy.trainer(features=lambda split: split.x, **arguments)
+
+
+def kinds(split):
+    """Features whose clusters are kinds of input, as of real encoders."""
+    return split.x[:, [0, 0, 0, 1]] * [2.0, 2.0, 2.0, 0.3]
+
+
+def shared(groups, train):
+    return R.agreement(groups, train.groups)["adjusted_rand"]
+
+
+@pytest.mark.parametrize(
+    ("inference", "least"),
+    [
+        (R.Clusters(2), 0.95),
+        (R.Clusters(), 0.25),  # more cells than groups, each of one group
+        (R.CoTrainedClusters((2, 4), bins=1), 0.95),
+        (R.ProbeHint(confident=1.0), 0.4),
+    ],
+)
+def test_a_planted_attribute_is_found(inference, least):
+    train = toy.numbers(600, strength=0.9)
+    found = inference.infer(numbers_trainer(), train.with_groups(None))
+    assert shared(found, train) > least
+    # Every cell is of one side of the cue, nearly.
+    for group in np.unique(found.ids):
+        cue = train.x[found.ids == group, 0] > 0
+        if len(cue) >= 25:
+            assert max(cue.mean(), 1 - cue.mean()) > 0.8
+
+
+def test_a_word_is_found_by_the_shallow_model():
+    train = toy.texts(300)
+    found = R.ShallowHint(confident=0.3).infer(
+        toy.trainer(), train.with_groups(None)
+    )
+    has_word = np.array(["slept" in text for text in train.x[1]])
+    hinted = np.array(["hint=c" in name for name in found.names])[found.ids]
+    assert has_word[hinted].mean() > 0.7 > 1.5 * has_word.mean()
+    assert hinted[has_word].mean() > 0.7
+
+
+def test_cells_of_other_rows_follow_the_same_rule():
+    train, test = toy.numbers(400), toy.numbers(200, strength=0.5, seed=1)
+    trainer = numbers_trainer()
+    for inference in (
+        R.Clusters(4),
+        R.CoTrainedClusters((2, 4), bins=1),
+        R.ProbeHint(1.0),
+    ):
+        cells = inference.cells(trainer, train, test)
+        assert cells.shape == (200,)
+        # The labels of the other rows are not used.
+        flipped = test._replace(y=1 - test.y)
+        np.testing.assert_array_equal(
+            inference.cells(trainer, train, flipped), cells
+        )
+    # Equal rows get the cells they have in training.
+    clusters = R.Clusters(4)
+    np.testing.assert_array_equal(
+        clusters.cells(trainer, train, train), clusters.cells(trainer, train)
+    )
+    with pytest.raises(ValueError, match="training rows"):
+        R.CrossMistakes().cells(trainer, train, test)
+
+
+def test_groups_never_look_at_the_true_ones():
+    train = toy.numbers(200)
+    shuffled = train.with_groups(
+        np.random.default_rng(0).permutation(train.groups.ids)
+    )
+    for inference in (R.Clusters(4), R.CoTrainedClusters((2, 4))):
+        one, other = (
+            inference.cells(numbers_trainer(), split)
+            for split in (train, shuffled)
+        )
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_number_of_clusters_is_the_smallest_that_serves():
+    trainer = numbers_trainer()
+    # Four tight clouds: more clusters say no more about the label.
+    R.Clusters().cells(trainer, toy.numbers(600, noise=0.05))
+    assert trainer.notes["clusters"] == 4
+
+
+def test_many_rows_are_clustered_on_batches(monkeypatch):
+    from keras_debias.recipes import clusters
+
+    monkeypatch.setattr(clusters, "MANY_ROWS", 100)
+    train = toy.numbers(500)
+    found = R.Clusters(2).infer(numbers_trainer(), train)
+    assert shared(found, train) > 0.9
+
+
+def test_hints_are_the_most_overrepresented_class():
+    y = np.array([0, 0, 0, 0, 1, 1, 2, 2], "int32")
+    train = kd.data.Split(np.zeros((8, 1)), y)
+    cells = np.array([0, 0, 1, 1, 1, 0, 2, 2])
+    # P(y | cell 0) = (2, 1, 0) / 3 and P(y) = (4, 2, 2) / 8: lifts 4/3, 4/3;
+    # cell 1 the same; the first class wins ties.
+    assert hinted_classes(cells, train).tolist() == [0, 0, 0, 0, 0, 0, 2, 2]
+
+
+def test_weights_make_the_label_independent_of_the_cell():
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 500)
+    cells = np.where(generator.random(500) < 0.7, y, generator.integers(0, 3))
+    weights = propensity.inverse_propensity(y, cells)
+    for cell in np.unique(cells):
+        member = cells == cell
+        masses = [weights[member & (y == k)].sum() for k in np.unique(y)]
+        masses = [mass for mass in masses if mass]
+        np.testing.assert_allclose(masses, member.sum())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 0.9])
+def test_tempering_keeps_the_effective_number_above_its_bound(share):
+    generator = np.random.default_rng(0)
+    weights = np.exp(2 * generator.standard_normal(1000))
+    tempered, power = propensity.temper(weights, share)
+    assert 0 < power <= 1
+    assert tempered.mean() == pytest.approx(1)
+    kish = tempered.sum() ** 2 / (tempered**2).sum() / 1000
+    assert kish >= share - 1e-9
+    assert kish == pytest.approx(propensity.effective_share(tempered))
+    # As little tempering as possible.
+    assert power == 1 or kish < share + 1e-3
+    even, power = propensity.temper(np.ones(10), share)
+    assert power == 1 and even.tolist() == [1] * 10
+
+
+def test_sampling_by_inverse_propensity_reports_what_it_did():
+    train = toy.numbers(400, strength=0.9)
+    trainer = numbers_trainer()
+    recipe = R.InversePropensitySampling(
+        views=(R.CoTrainedClusters((2, 4)), R.Clusters(2)), min_effective=0.3
+    )
+    weights = recipe.weights(trainer, train)
+    assert trainer.notes["effective_share"] >= 0.3 - 1e-9
+    assert set(trainer.notes["agreement"]) == {"CoTrainedClusters", "Clusters"}
+    # The weighted association with the true cue is all but gone.
+    cue = np.where(train.x[:, 0] > 0, 1.0, -1.0)
+    label = 2.0 * train.y - 1
+    assert np.average(cue * label) > 0.7
+    assert abs(np.average(cue * label, weights=weights)) < 0.45
+    one = R.InversePropensitySampling(views=R.Clusters(2), min_effective=0.01)
+    weights = one.weights(numbers_trainer(), train)
+    assert abs(np.average(cue * label, weights=weights)) < 0.1
+
+
+def worst_group(recipe, train, test, updates=150):
+    trainer = toy.trainer(updates=updates, features=kinds)
+    model = recipe.fit(trainer, train)
+    scores = kd.evaluate(model, {"test": test}, bootstrap=0)
+    return scores["test"].worst_group_accuracy, trainer
+
+
+def test_recommended_helps_where_there_is_a_shortcut():
+    train = toy.numbers(1500, strength=0.95, noise=1.2)
+    test = toy.numbers(800, strength=0.5, seed=1, noise=1.2)
+    plain, _ = worst_group(R.FineTuning(), train, test)
+    cured, trainer = worst_group(kd.recommended(train), train, test)
+    assert trainer.notes["recommended"] == "InversePropensitySampling"
+    assert "kind of input" in trainer.notes["reason"]
+    assert cured > plain + 0.2
+
+
+def test_recommended_leaves_clean_and_shuffled_data_alone():
+    clean = toy.numbers(600, strength=0.5)
+    found = kd.recommended(clean, lambda split: split.x)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "No shortcut" in found.reason
+    y = np.random.default_rng(0).permutation(clean.y)
+    found = kd.recommended(clean._replace(y=y), lambda split: split.x)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "better than its frequency" in found.reason
+    few = clean.take(np.arange(6))
+    found = kd.recommended(few, lambda split: split.x)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "too few" in found.reason
+
+
+def test_recommended_leaves_clusters_alone_that_are_the_task():
+    """Four topics: a cluster is a class, and nothing else is to be known."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 4, 800).astype("int32")
+    centers = 4.0 * np.eye(4)
+    x = centers[y] + generator.standard_normal((800, 4))
+    wrong = generator.random(800) < 0.05
+    y[wrong] = generator.integers(0, 4, wrong.sum())
+    train = kd.data.Split(x.astype("float32"), y)
+    found = kd.recommended(train, lambda split: split.x)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert found.evidence["cluster_gain"] > 0.8 * found.evidence["probe_gain"]
+
+
+def test_recommended_balances_classes_of_unequal_size():
+    generator = np.random.default_rng(0)
+    y = (generator.random(1000) < 0.12).astype("int32")
+    x = (2.0 * y[:, None] + generator.standard_normal((1000, 2))).astype("f4")
+    found = kd.recommended(kd.data.Split(x, y), lambda split: split.x)
+    assert found.recipe == R.BalancedSampling(groups=R.ClassLabels())
+    trainer = numbers_trainer()
+    found.fit(trainer, kd.data.Split(x, y))
+    assert set(trainer.notes["inferred_groups"]) == {"label=0", "label=1"}
+
+
+def test_recommended_balances_a_single_cue():
+    train = toy.texts(1200, strength=0.8)
+    features = _counts(train)
+    found = kd.recommended(train.with_groups(None), features)
+    assert found.recipe == R.BalancedSampling(groups=R.AuditCue())
+    assert "slept" in found.reason and "slept" in str(found)
+
+
+def _counts(train):
+    """Features that hold the cue and nothing of the task."""
+
+    def features(split):
+        has = np.array(["slept" in text for text in split.x[1]])
+        noise = np.random.default_rng(0).standard_normal((len(split), 3))
+        return np.column_stack([has, noise])
+
+    return features
+
+
+def test_validation_data_can_veto():
+    """Weights that help in training, and hurt where the cue is honest."""
+    train = toy.numbers(1500, strength=0.95, noise=1.2)
+    honest = toy.numbers(600, strength=1.0, seed=2, noise=1.2)
+    found = kd.recommended(train, kinds, honest)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "does not help on the validation data" in found.reason
+    balanced = toy.numbers(600, strength=0.5, seed=3, noise=1.2)
+    found = kd.recommended(train, kinds, balanced)
+    assert isinstance(found.recipe, R.InversePropensitySampling)
+    evidence = found.evidence
+    assert (
+        evidence["the_same_with_the_method"]
+        > evidence["validation_worst_cell"] + 0.1
+    )
+
+
+def test_several_distinct_cues_are_crossed():
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, 1500).astype("int32")
+    words = ["apple", "river", "stone", "cloud", "table"]
+    texts = []
+    for label in y:
+        tokens = list(generator.choice(words, 3))
+        if generator.random() < (0.6 if label else 0.1):
+            tokens.append("zig")
+        if generator.random() < (0.1 if label else 0.5):
+            tokens.append("zag")
+        texts.append(" ".join(tokens))
+    train = kd.data.Split(texts, y, label_names=("no", "yes"))
+    trainer = toy.trainer()
+    groups = R.AuditCue(cues=2, min_difference=0.2).infer(trainer, train)
+    assert len(trainer.notes["cue"]) == 2
+    assert any("zig" in cue for cue in trainer.notes["cue"])
+    assert any("zag" in cue for cue in trainer.notes["cue"])
+    assert all("cue 1=" in n and "cue 2=" in n for n in groups.names)
+    cells = R.AuditCue(cues=2, min_difference=0.2).cells(trainer, train)
+    zig = np.array(["zig" in text for text in texts])
+    assert all(("yes" in cell) == has for cell, has in zip(cells, zig))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: R.Clusters(1), ValueError, "n_clusters=1"),
+        (lambda: R.Clusters("8"), TypeError, "n_clusters='8'"),
+        (lambda: R.Clusters(4, seed=-1), ValueError, "seed=-1"),
+        (lambda: R.CoTrainedClusters(()), ValueError, "at least one"),
+        (lambda: R.CoTrainedClusters((4, 1)), ValueError, "n_clusters=1"),
+        (lambda: R.CoTrainedClusters(bins=0), ValueError, "bins=0"),
+        (lambda: R.CoTrainedClusters(bins=True), TypeError, "bins"),
+        (lambda: R.ShallowHint(0.0), ValueError, "confident=0.0"),
+        (lambda: R.ProbeHint("half"), TypeError, "confident='half'"),
+        (lambda: R.ShallowModel(folds=1), ValueError, "folds=1"),
+        (lambda: R.ShallowModel(min_df=1.5), TypeError, "min_df=1.5"),
+        (lambda: R.FrozenProbe("minilm"), TypeError, "features='minilm'"),
+        (lambda: R.FrozenProbe(len, folds=1), ValueError, "folds=1"),
+        (lambda: R.InversePropensitySampling(views=()), TypeError, "views"),
+        (
+            lambda: R.InversePropensitySampling(min_effective=0),
+            ValueError,
+            "min_effective=0",
+        ),
+        (lambda: R.AuditCue(cues=0), ValueError, "cues=0"),
+        (lambda: R.AuditCue(max_phi=2), ValueError, "max_phi=2"),
+        (lambda: kd.recommended("rows"), TypeError, "received str"),
+        (
+            lambda: kd.recommended(toy.numbers(40), "minilm"),
+            TypeError,
+            "model='minilm'",
+        ),
+        (
+            lambda: R.Clusters(8).cells(numbers_trainer(), toy.numbers(6)),
+            ValueError,
+            "6 rows and n_clusters=8",
+        ),
+        (
+            lambda: kd.recommended(
+                toy.numbers(40)._replace(y=np.zeros(40, "int32"))
+            ),
+            ValueError,
+            "two classes",
+        ),
+    ],
+)
+def test_wrong_calls(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_configs_make_equal_objects():
+    for value in (
+        R.Clusters(4),
+        R.CoTrainedClusters((2, 4), bins=2),
+        R.ShallowHint(0.3),
+        R.ProbeHint(),
+        R.ClassLabels(),
+        R.AuditCue(cues=2),
+    ):
+        config = keras.saving.serialize_keras_object(value)
+        assert keras.saving.deserialize_keras_object(config) == value
