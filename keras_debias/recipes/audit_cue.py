@@ -3,7 +3,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_debias.audit import audit
+from keras_debias.auditing import audit
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
 

@@ -1,4 +1,4 @@
-from keras_debias.audit import audit
+from keras_debias.auditing import audit
 from keras_debias.data.split import Split
 from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.balanced_sampling import BalancedSampling

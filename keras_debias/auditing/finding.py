@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_debias.audit.feature import Feature
+from keras_debias.auditing.feature import Feature
 
 
 @dataclasses.dataclass(frozen=True)

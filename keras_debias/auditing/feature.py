@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_debias.audit import image_measures
-from keras_debias.audit import text_measures
-from keras_debias.audit.fields import field_values
+from keras_debias.auditing import image_measures
+from keras_debias.auditing import text_measures
+from keras_debias.auditing.fields import field_values
 
 # How the measures that count occurrences are spelled where there is one.
 PRESENT = {

@@ -6,10 +6,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 
-from keras_debias.audit import image_measures
-from keras_debias.audit import text_measures
-from keras_debias.audit.feature import Feature
-from keras_debias.audit.fields import field_values
+from keras_debias.auditing import image_measures
+from keras_debias.auditing import text_measures
+from keras_debias.auditing.feature import Feature
+from keras_debias.auditing.fields import field_values
 from keras_debias.data.checks import is_text
 
 

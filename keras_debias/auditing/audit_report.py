@@ -6,11 +6,11 @@ import os
 
 import pandas as pd
 
-from keras_debias.audit import plot
-from keras_debias.audit import table
-from keras_debias.audit.advice import Advice
-from keras_debias.audit.finding import Finding
-from keras_debias.audit.partial_input_probe import PartialInputProbe
+from keras_debias.auditing import plot
+from keras_debias.auditing import table
+from keras_debias.auditing.advice import Advice
+from keras_debias.auditing.finding import Finding
+from keras_debias.auditing.partial_input_probe import PartialInputProbe
 from keras_debias.evaluation.files import written_whole
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from keras_debias.audit.advice import advise
-from keras_debias.audit.association import associations
-from keras_debias.audit.audit_report import AuditReport
-from keras_debias.audit.extraction import extract
-from keras_debias.audit.fields import fields_of
-from keras_debias.audit.finding import Finding
-from keras_debias.audit.partial_input_probe import run_probe
+from keras_debias.auditing.advice import advise
+from keras_debias.auditing.association import associations
+from keras_debias.auditing.audit_report import AuditReport
+from keras_debias.auditing.extraction import extract
+from keras_debias.auditing.fields import fields_of
+from keras_debias.auditing.finding import Finding
+from keras_debias.auditing.partial_input_probe import run_probe
 from keras_debias.data.checks import class_labels
 from keras_debias.data.split import Split
 
