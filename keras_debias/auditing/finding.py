@@ -2,12 +2,17 @@
 
 import dataclasses
 
+import pandas as pd
+
+from keras_debias.auditing.examples import example_rows
+from keras_debias.auditing.examples import has_label
 from keras_debias.auditing.feature import Feature
+from keras_debias.auditing.harm import Harm
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One feature and the label that it hints at.
+    """One feature and the label that it predicts.
 
     Args:
         feature: `Feature`.
@@ -23,6 +28,8 @@ class Finding:
         odds_ratio: float, with half a row added to each cell.
         phi: float from -1 to 1, the correlation of feature and label
             (Cramer's V of the table of two by two, with its sign).
+        harm: `Harm`, whether a model follows the feature where it misleads,
+            or `None` if the audit was made without predictions.
     """
 
     feature: Feature
@@ -35,6 +42,7 @@ class Finding:
     adjusted_p_value: float
     odds_ratio: float
     phi: float
+    harm: Harm | None = None
 
     @property
     def lift(self) -> float:
@@ -55,11 +63,63 @@ class Finding:
             {str(self.feature): self.feature.present(split)}
         )
 
+    def examples(self, split, n: int = 5, seed: int = 0) -> pd.DataFrame:
+        """Shows rows with the feature: with the label, and with another.
+
+        Args:
+            split: `Split`: the one audited, or another of its kind.
+            n: int, how many rows of either kind at most. Defaults to `5`.
+            seed: int, of the draw. Defaults to `0`.
+
+        Returns:
+            `pandas.DataFrame` with the columns `example` ("for" or
+            "against"), `row`, `label` and, for texts, one column for each
+            text.
+
+        Raises:
+            ValueError: If the split lacks the field or the label.
+
+        Example:
+
+        ```python
+        report = kd.audit(train)
+        print(report.findings[0].examples(train).to_string())
+        ```
+        """
+        present = self.feature.present(split)
+        agrees = has_label(split, self.label)
+        kinds = {"for": present & agrees, "against": present & ~agrees}
+        return example_rows(split, kinds, n, seed)
+
+    def to_record(self) -> dict:
+        """The finding as one line of a table."""
+        columns = ("label", "n", "prior", "share", "lift", "odds_ratio")
+        columns += ("phi", "z", "p_value", "adjusted_p_value")
+        record = {"feature": str(self.feature)}
+        record |= {name: getattr(self, name) for name in columns}
+        if self.harm is not None:
+            record |= {
+                "against": self.harm.n,
+                "excess_errors": self.harm.excess_errors,
+                "error_rate_with": self.harm.error_rate_with,
+                "error_rate_without": self.harm.error_rate_without,
+                "harm_adjusted_p_value": self.harm.adjusted_p_value,
+                "harmful": self.harm.significant,
+            }
+        return record
+
     def to_dict(self) -> dict:
-        """The finding as JSON would hold it."""
+        """The finding as a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Finding":
-        """Makes a finding of what `to_dict` returns."""
-        return cls(**{**values, "feature": Feature(**values["feature"])})
+        """Restores a finding from `to_dict`."""
+        harm = values.get("harm")
+        return cls(
+            **{
+                **values,
+                "feature": Feature(**values["feature"]),
+                "harm": None if harm is None else Harm(**harm),
+            }
+        )

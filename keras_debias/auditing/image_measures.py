@@ -28,7 +28,7 @@ QUARTERED = tuple(
 )
 
 
-def measures(images: np.ndarray) -> dict[str, np.ndarray]:
+def measures(images: np.ndarray, progress=None) -> dict[str, np.ndarray]:
     """Brightness, contrast, saturation and hue of pictures, as floats.
 
     Each of the whole picture, and of its border: the outer eighth on every
@@ -38,6 +38,8 @@ def measures(images: np.ndarray) -> dict[str, np.ndarray]:
         images: array of shape `(n, height, width, channels)` with one, three
             or four channels (the fourth is left out), integers from 0 to 255
             or floats from 0 to 1 or from 0 to 255.
+        progress: function that is called with the number of images after
+            each chunk, or `None`.
 
     Returns:
         Dict from the name of a measure to an array of shape `(n,)`. Hues are
@@ -48,10 +50,12 @@ def measures(images: np.ndarray) -> dict[str, np.ndarray]:
     scale = 255.0
     if images.dtype.kind == "f" and np.nanmax(images) <= 1.0:
         scale = 1.0
-    parts = [
-        _measure(images[at : at + CHUNK].astype("float32") / scale)
-        for at in range(0, len(images), CHUNK)
-    ]
+    parts = []
+    for at in range(0, len(images), CHUNK):
+        chunk = images[at : at + CHUNK]
+        parts.append(_measure(chunk.astype("float32") / scale))
+        if progress is not None:
+            progress(len(chunk))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]

@@ -1,7 +1,8 @@
-"""Reports as plain text."""
+"""Reports as tables: as plain text, and the parts that HTML pages share."""
 
 import textwrap
 
+from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.evaluation.table import percent
 from keras_debias.evaluation.table import text_table
 
@@ -11,65 +12,158 @@ WIDTH = 78
 
 
 def report_table(report) -> str:
-    """What `print(report)` shows."""
+    """The text that `print(report)` shows."""
     parts = [
-        f"{report.name or 'split'}: {report.n:,} rows",
-        _shares("label", report.label_counts, report.n),
+        heading(report),
+        text_table(*shares("label", report.label_counts, report.n)),
         _findings(report),
     ]
+    if report.group_findings:
+        parts.append(
+            "The split's own group attributes\n\n"
+            + text_table(*finding_rows(report.group_findings))
+        )
     if report.probes:
-        parts.append(_probes(report))
+        parts.append(text_table(*probe_rows(report)))
     if report.groups:
         parts.append(_groups(report))
     parts += [_advice(each) for each in report.advice]
     return "\n\n".join(parts)
 
 
-def _shares(heading, counts, n) -> str:
-    return text_table(
-        [heading, "n", "share"],
-        [
-            [name, f"{count:,}", percent(count / n)]
-            for name, count in counts.items()
-        ],
-    )
+def heading(report) -> str:
+    """One line: which split, how many rows, how many errors."""
+    text = f"{report.name or 'split'}: {report.n:,} rows"
+    if report.error_rate is not None:
+        text += f", {percent(report.error_rate)} % predicted wrongly"
+    return text
+
+
+def shares(name, counts, n):
+    """Header and rows of the sizes of labels or groups."""
+    rows = [
+        [each, f"{count:,}", percent(count / n)]
+        for each, count in counts.items()
+    ]
+    return [name, "n", "share"], rows
 
 
 def p_text(value: float) -> str:
-    """A p-value; what is too small to be held reads as a bound."""
+    """A p-value; what is too small for a float reads as a bound."""
     return "< 1e-300" if value < 1e-300 else f"{value:.1e}"
 
 
-def _findings(report) -> str:
-    tested = (
-        f"{report.tests:,} pairs of feature and label tested, false discovery "
-        f"rate {100 * report.false_discovery_rate:g} %, difference at least "
+def nothing_found(report) -> str:
+    """The sentence where there are no findings."""
+    if report.target == "errors":
+        return "No feature goes with errors of a class beyond chance."
+    return "Nothing goes with a label beyond chance."
+
+
+def tested(report) -> str:
+    """What was tested, and at which level."""
+    pair = "feature and label"
+    if report.target == "errors":
+        pair = "feature and class"
+    return (
+        f"{report.tests:,} pairs of {pair} tested, false discovery rate "
+        f"{100 * report.false_discovery_rate:g} %, difference at least "
         f"{100 * report.min_difference:g} points"
     )
-    if not report.findings:
-        return "Nothing goes with a label beyond chance.\n" + _filled(tested)
-    rows = [
-        [
+
+
+def legend(findings) -> str | None:
+    """What the columns about errors mean."""
+    if isinstance(findings[0], ErrorSlice) or findings[0].harm is None:
+        return None
+    return (
+        "harm: of the rows with the feature and another label, how many (%) "
+        "the model predicts as this label; without: of rows of the same "
+        "classes without the feature; excess: errors beyond that rate; "
+        "harmful: beyond chance. A cue that is not harmful may be an honest "
+        "one."
+    )
+
+
+def finding_rows(findings):
+    """Header and rows of findings or slices of errors."""
+    if isinstance(findings[0], ErrorSlice):
+        return _slice_rows(findings)
+    header = ["feature", "label", "n", "P(label)", "P(label | feature)"]
+    header += ["phi", "adjusted p"]
+    harmful = findings[0].harm is not None
+    header += ["harm", "without", "excess", "harmful"] if harmful else ["lift"]
+    rows = []
+    for finding in findings:
+        row = [
             str(finding.feature),
             finding.label,
             f"{finding.n:,}",
             percent(finding.prior),
             percent(finding.share),
-            f"{finding.lift:.2f}",
             f"{finding.phi:.3f}",
             p_text(finding.adjusted_p_value),
         ]
-        for finding in report.findings[:TOP]
+        harm = finding.harm
+        if harm is None:
+            row.append(f"{finding.lift:.2f}")
+        else:
+            row += [
+                percent(harm.error_rate_with),
+                percent(harm.error_rate_without),
+                f"{harm.excess_errors:+.0f}",
+                "yes" if harm.significant else "no",
+            ]
+        rows.append(row)
+    return header, rows
+
+
+def _slice_rows(slices):
+    header = ["feature", "class", "n", "wrong", "wrong without", "excess"]
+    header += ["phi", "adjusted p"]
+    rows = [
+        [
+            str(each.feature),
+            each.label,
+            f"{each.n:,}",
+            percent(each.error_rate_with),
+            percent(each.error_rate_without),
+            f"{each.excess_errors:+.0f}",
+            f"{each.phi:.3f}",
+            p_text(each.adjusted_p_value),
+        ]
+        for each in slices
     ]
-    header = ["feature", "label", "n", "P(label)", "P(label | feature)"]
-    header += ["lift", "phi", "adjusted p"]
-    heading = f"{len(report.findings):,} findings"
-    if len(report.findings) > TOP:
-        heading += f", the strongest {TOP}"
-    return f"{heading}\n\n{text_table(header, rows)}\n\n{_filled(tested)}"
+    return header, rows
 
 
-def _probes(report) -> str:
+def count_text(report, shown: int) -> str:
+    """How many findings there are, and how many are shown."""
+    kind = (
+        "slices with more errors" if report.target == "errors" else "findings"
+    )
+    text = f"{len(report.findings):,} {kind}"
+    if len(report.findings) > shown:
+        text += f", the first {shown}"
+    return text
+
+
+def _findings(report) -> str:
+    if not report.findings:
+        return f"{nothing_found(report)}\n{_filled(tested(report))}"
+    parts = [
+        count_text(report, TOP),
+        text_table(*finding_rows(report.findings[:TOP])),
+        _filled(tested(report)),
+    ]
+    note = legend(report.findings)
+    if note:
+        parts.append(_filled(note))
+    return "\n\n".join(parts)
+
+
+def probe_rows(report):
+    """Header and rows of the partial-input probes."""
     rows = [
         [
             probe.name,
@@ -81,14 +175,19 @@ def _probes(report) -> str:
         for probe in report.probes
     ]
     header = ["a linear model on", "accuracy", "majority", "p", "beyond chance"]
-    return text_table(header, rows)
+    return header, rows
+
+
+def smallest_groups(report) -> dict[str, int]:
+    """The smallest groups, in ascending order."""
+    smallest = sorted(report.groups.items(), key=lambda item: item[1])
+    return dict(smallest[:SMALLEST])
 
 
 def _groups(report) -> str:
-    smallest = sorted(report.groups.items(), key=lambda item: item[1])
-    text = _shares("group", dict(smallest[:SMALLEST]), report.n)
-    if len(smallest) > SMALLEST:
-        text += f"\nThe smallest {SMALLEST} of {len(smallest)} groups."
+    text = text_table(*shares("group", smallest_groups(report), report.n))
+    if len(report.groups) > SMALLEST:
+        text += f"\nThe smallest {SMALLEST} of {len(report.groups)} groups."
     return text
 
 
