@@ -6,31 +6,21 @@ import numpy as np
 from scipy import sparse
 
 from keras_debias.auditing.advice import advise
-from keras_debias.auditing.association import associations
-from keras_debias.auditing.association import false_discovery_adjusted
 from keras_debias.auditing.audit_report import AuditReport
-from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.auditing.excess_errors import class_confusions
-from keras_debias.auditing.excess_errors import harms
 from keras_debias.auditing.excess_errors import label_confusions
 from keras_debias.auditing.excess_errors import one_hot
 from keras_debias.auditing.extraction import extract
-from keras_debias.auditing.feature import GROUP
-from keras_debias.auditing.feature import Feature
+from keras_debias.auditing.feature_tests import error_slices
+from keras_debias.auditing.feature_tests import label_findings
 from keras_debias.auditing.fields import fields_of
-from keras_debias.auditing.finding import Finding
-from keras_debias.auditing.group_attributes import group_attributes
-from keras_debias.auditing.partial_input_probe import run_probe
+from keras_debias.auditing.group_features import GroupFeatures
 from keras_debias.auditing.predictions import predicted_labels
-from keras_debias.auditing.progress import Progress
+from keras_debias.auditing.probes import run_probes
 from keras_debias.data.checks import class_labels
 from keras_debias.data.split import Split
 
 TARGETS = ("labels", "errors")
-# Features that are tested at a time, for a steady progress bar.
-CHUNK = 10_000
-# A probe learns little from more rows, and takes much longer.
-PROBE_ROWS = 50_000
 
 
 def audit(
@@ -145,25 +135,25 @@ def audit(
     predicted = None
     if predictions is not None:
         predicted = predicted_labels(split, predictions)
-    groups = _group_features(split, min_count)
+    groups = GroupFeatures(split, min_count)
     level = false_discovery_rate
     if target == "errors":
         classes, wrong, names_of = _errors(split, labels, names, predicted)
         extraction = extract(split, fields, min_count)
         arguments = (classes, wrong, names_of, min_count, min_difference, level)
-        findings, tests = _error_slices(extraction, *arguments)
-        group_findings, _ = _error_slices(groups, *arguments)
+        findings, tests = error_slices(extraction, *arguments)
+        group_findings, _ = error_slices(groups, *arguments)
     else:
         confused = None
         if predicted is not None:
             confused = _confusions(split, predicted)
         extraction = extract(split, fields, min_count)
         arguments = (labels, names, confused, min_difference, level)
-        findings, tests = _findings(extraction, *arguments)
-        group_findings, _ = _findings(groups, *arguments)
+        findings, tests = label_findings(extraction, *arguments)
+        group_findings, _ = label_findings(groups, *arguments)
     probes = ()
     if folds and split.y.ndim == 1 and target == "labels":
-        probes = _probes(split.y, extraction, folds, level, seed)
+        probes = run_probes(split.y, extraction, folds, level, seed)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(int).tolist()
     report = AuditReport(
         name=split.name,
@@ -291,7 +281,7 @@ def _errors(split, labels, names, predicted):
             labels,
             sparse.csr_matrix(labels.multiply(mistaken[:, None])),
         )
-    if not wrong.nnz or not wrong.sum():
+    if not wrong.sum():
         raise ValueError(
             "Expected predictions of which some are wrong. Received: "
             f"{len(split)} correct ones. On the rows that a model was trained "
@@ -305,172 +295,3 @@ def _error_rate(split, predicted):
         return None
     wrong = predicted != split.y
     return float(wrong.any(axis=1).mean() if wrong.ndim == 2 else wrong.mean())
-
-
-class _GroupFeatures:
-    """The values of group attributes, counted as an `Extraction` is."""
-
-    def __init__(self, features, columns):
-        self.features = features
-        self._columns = columns
-
-    def count(self, indicators, features=None):
-        columns = self._columns
-        if features is not None:
-            columns = columns[:, features]
-        return (columns.T @ indicators).toarray()
-
-
-def _group_features(split, min_count):
-    features, columns = [], [sparse.csr_matrix((len(split), 0))]
-    for attribute, groups in group_attributes(split).items():
-        counts = np.bincount(groups.ids, minlength=len(groups.names))
-        kept = np.flatnonzero((counts >= min_count) & (counts < len(split)))
-        features += [
-            Feature(attribute, GROUP, attribute, token=groups.names[value])
-            for value in kept
-        ]
-        columns.append(one_hot(groups.ids, len(groups.names))[:, kept])
-    return _GroupFeatures(features, sparse.hstack(columns, format="csr"))
-
-
-def _tested(both, with_feature, with_label, n):
-    """`associations` of many features, in chunks."""
-    parts = []
-    progress = Progress("Testing features", len(both), "feature")
-    for at in range(0, max(len(both), 1), CHUNK):
-        part = slice(at, at + CHUNK)
-        parts.append(
-            associations(both[part], with_feature[part], with_label, n)
-        )
-        progress.add(len(both[part]))
-    return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
-
-
-def _strongest(phi, reported):
-    """Positions of what is reported, in descending order of `phi`.
-
-    `phi` weighs how telling a feature is against how many rows have it.
-    """
-    return sorted(zip(*np.nonzero(reported)), key=lambda at: -phi[at])
-
-
-def _findings(extraction, labels, names, confused, min_difference, level):
-    """Findings of the features, and the number of tests."""
-    rows = labels.shape[0]
-    ones = sparse.csr_matrix(np.ones((rows, 1)))
-    counts = extraction.count(sparse.hstack([labels, ones], format="csr"))
-    found = _tested(
-        counts[:, :-1],
-        counts[:, -1:],
-        np.asarray(labels.sum(axis=0)).reshape(1, -1),
-        rows,
-    )
-    found["adjusted_p_value"] = false_discovery_adjusted(found["p_value"])
-    reported = (found["adjusted_p_value"] <= level) & (
-        found["share"] - found["prior"] >= min_difference
-    )
-    order = _strongest(found["phi"], reported)
-    harm = [None] * len(order)
-    if confused is not None and order:
-        used, at = np.unique([f for f, _ in order], return_inverse=True)
-        pairs = extraction.count(confused.indicators, used)
-        harm = harms(pairs[at], [label for _, label in order], confused, level)
-    features = extraction.features
-    findings = tuple(
-        Finding(
-            feature=features[at[0]],
-            label=names[at[1]],
-            harm=each,
-            **{
-                key: int(values[at]) if key == "n" else float(values[at])
-                for key, values in found.items()
-            },
-        )
-        for at, each in zip(order, harm, strict=True)
-    )
-    return findings, len(features) * labels.shape[1]
-
-
-def _error_slices(
-    extraction, classes, wrong, names, min_count, min_difference, level
-):
-    """Error slices of the features, and the number of tests."""
-    counts = extraction.count(sparse.hstack([classes, wrong], format="csr"))
-    size = classes.shape[1]
-    rows, errors = counts[:, :size], counts[:, size:]
-    all_rows = np.asarray(classes.sum(axis=0)).reshape(1, -1)
-    all_errors = np.asarray(wrong.sum(axis=0)).reshape(1, -1)
-    found = _tested(errors, rows, all_errors, all_rows)
-    # What no row, or every row of a class has cannot go with its errors.
-    tested = (rows >= min_count) & (rows < all_rows) & (all_errors > 0)
-    adjusted = np.ones(rows.shape)
-    adjusted[tested] = false_discovery_adjusted(found["p_value"][tested])
-    reported = (
-        tested
-        & (adjusted <= level)
-        & (found["share"] - found["prior"] >= min_difference)
-    )
-    features = extraction.features
-    slices = tuple(
-        ErrorSlice(
-            feature=features[at[0]],
-            label=names[at[1]],
-            n=int(rows[at]),
-            errors=int(errors[at]),
-            error_rate_with=float(found["share"][at]),
-            error_rate_without=float(
-                (all_errors[0, at[1]] - errors[at])
-                / (all_rows[0, at[1]] - rows[at])
-            ),
-            adjusted_p_value=float(adjusted[at]),
-            **{
-                key: float(found[key][at])
-                for key in ("z", "p_value", "odds_ratio", "phi")
-            },
-        )
-        for at in _strongest(found["phi"], reported)
-    )
-    return slices, int(tested.sum())
-
-
-def _probes(labels, extraction, folds, level, seed):
-    _, codes, counts = np.unique(
-        labels, return_inverse=True, return_counts=True
-    )
-    if counts.min() < folds:
-        raise ValueError(
-            f"Expected at least {folds} rows of each class for `folds="
-            f"{folds}`. Received: a class with {counts.min()}. Lower `folds`, "
-            "or use `folds=0` for no probes."
-        )
-    rows = np.arange(len(codes))
-    if len(codes) > PROBE_ROWS:
-        rows = _drawn(codes, folds, np.random.default_rng(seed))
-    partial = extraction.partial_inputs(rows)
-    progress = Progress("Probing parts of the input", len(partial), "probe")
-    probes = []
-    for name, features in partial.items():
-        probes.append(
-            run_probe(
-                name,
-                features,
-                codes[rows],
-                folds=folds,
-                level=level,
-                probes=len(partial),
-                seed=seed,
-            )
-        )
-        progress.add(1)
-    return tuple(probes)
-
-
-def _drawn(codes, folds, rng):
-    """About `PROBE_ROWS` rows, stratified, at least `folds` of each class."""
-    drawn = []
-    for label in range(codes.max() + 1):
-        rows = rng.permutation(np.flatnonzero(codes == label))
-        share = round(PROBE_ROWS * len(rows) / len(codes))
-        drawn.append(rows[: max(share, folds)])
-    return np.sort(np.concatenate(drawn))

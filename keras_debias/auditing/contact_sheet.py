@@ -87,6 +87,7 @@ def contact_sheet(
             loc="left",
             fontsize=9,
             color=INK,
+            parse_math=False,
         )
     save_figure(figure, path)
     return figure

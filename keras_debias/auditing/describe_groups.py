@@ -19,17 +19,18 @@ def describe_groups(
     top: int = 5,
     *,
     min_count: int = 5,
-    prior: float = 500.0,
+    prior: float = 100.0,
     level: float = 0.05,
 ) -> dict[str, tuple[str, ...]]:
     """Names groups of texts, for instance inferred clusters, by their words.
 
     The words of a group are those with the highest z-score of the log-odds
     ratio between the group and all other rows, with an informative Dirichlet
-    prior: frequent words do not win by their size, nor rare ones by chance.
-    A word counts once for each row. Only words count whose z-score exceeds
-    what the largest of as many independent ones exceeds with probability
-    `level`, so that a random group gets no words.
+    prior: the prior shrinks the ratio of words that few rows have. A word
+    counts once for each row, so that long texts weigh no more than short
+    ones. Words are reported if they are significant at `level` after
+    Bonferroni's correction over all words and groups: a random group gets no
+    words.
 
     Args:
         split: `Split` of texts or tuples of texts.
@@ -37,9 +38,9 @@ def describe_groups(
             the group of each row.
         top: int, how many words at most for each group. Defaults to `5`.
         min_count: int. Words of fewer rows are left out. Defaults to `5`.
-        prior: float, the pseudo-counts of the prior, summed over all words.
-            Defaults to `500.0`.
-        level: float. Defaults to `0.05`.
+        prior: float, the weight of the prior, as a number of rows. Defaults
+            to `100.0`.
+        level: float, the level of significance. Defaults to `0.05`.
 
     Returns:
         Dict from the name of each group to a tuple of its words, the most
@@ -61,7 +62,7 @@ def describe_groups(
     Reference:
 
     - [Monroe et al., 2008](https://doi.org/10.1093/pan/mpn018), section
-      3.5.1.
+      3.5.1. Here `n` is the number of rows instead of the number of words.
     """
     groups = checked_groups(split, groups)
     for name, value in (("top", top), ("min_count", min_count)):
@@ -84,7 +85,8 @@ def describe_groups(
     words, counts = _counts(split, fields, groups, min_count)
     if not words:
         return {name: () for name in groups.names}
-    z = _log_odds(counts, prior)
+    sizes = np.bincount(groups.ids, minlength=len(groups.names))
+    z = _log_odds(counts, sizes, prior)
     least = stats.norm.isf(level / z.size)
     described = {}
     for name, scores in zip(groups.names, z, strict=True):
@@ -121,8 +123,11 @@ def _counts(split, fields, groups, min_count):
             chunk = values[start : start + CHUNK]
             table.add(text_measures.tokens(chunk))
             progress.add(len(chunk))
+        # A word of all rows has no odds.
         frequent = sorted(
-            w for w, n in table.counts().items() if n >= min_count
+            word
+            for word, count in table.counts().items()
+            if min_count <= count < len(split)
         )
         found = np.zeros((len(groups.names), len(frequent)))
         start = 0
@@ -136,15 +141,27 @@ def _counts(split, fields, groups, min_count):
     return words, np.concatenate(parts, axis=1)
 
 
-def _log_odds(counts, prior):
-    """Z-scores of log-odds ratios, `(groups, words)`; equations 15 to 22."""
-    everywhere = counts.sum(axis=0)
-    alpha = prior * everywhere / everywhere.sum()
-    others = everywhere - counts
+def _log_odds(counts, sizes, prior):
+    """Z-scores of log-odds ratios.
 
-    def log_odds(part):
-        total = part.sum(axis=1, keepdims=True)
-        return np.log((part + alpha) / (total + prior - part - alpha))
+    Args:
+        counts: array of shape `(groups, words)`, the rows with each word.
+        sizes: array of shape `(groups,)`, the number of rows.
+        prior: float.
 
-    variance = 1 / (counts + alpha) + 1 / (others + alpha)
-    return (log_odds(counts) - log_odds(others)) / np.sqrt(variance)
+    Returns:
+        Array of shape `(groups, words)`.
+    """
+    sizes = np.reshape(sizes, (-1, 1))
+    everywhere, n = counts.sum(axis=0), sizes.sum()
+    alpha = prior * everywhere / n
+    score, variance = 0.0, 0.0
+    for sign, with_word, rows in (
+        (1, counts, sizes),
+        (-1, everywhere - counts, n - sizes),
+    ):
+        present = with_word + alpha
+        absent = rows + prior - present
+        score = score + sign * np.log(present / absent)
+        variance = variance + 1 / present + 1 / absent
+    return score / np.sqrt(variance)

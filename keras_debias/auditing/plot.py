@@ -40,6 +40,7 @@ def plot_report(report, path: str | os.PathLike | None, top: int):
         fontsize=13,
         color=INK,
         fontweight="bold",
+        parse_math=False,
     )
     save_figure(figure, path)
     return figure
@@ -64,6 +65,7 @@ def _draw_findings(axes, findings, errors) -> None:
     axes.set_yticks(
         positions,
         [textwrap.fill(_tick(f, errors), 46) for f in findings],
+        parse_math=False,
     )
     axes.invert_yaxis()
     _percent_axis(axes)

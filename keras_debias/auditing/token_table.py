@@ -79,7 +79,9 @@ class TokenTable:
             size = 4 * int(lengths.sum())
             # Another iterator may have moved the position in the file.
             self._file.seek(start)
-            indices = np.frombuffer(self._file.read(size), dtype="int32")
+            indices = array.array("i")
+            indices.frombytes(self._file.read(size))
+            indices = np.asarray(indices, dtype="int32")
             start += size
             columns = column[indices]
             kept = columns >= 0
