@@ -14,7 +14,10 @@ def planted(n=2000, rate=0.5, seed=0, classes=2):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, n)
     token = rng.random(n) < 0.15
-    texts = [" ".join([*rng.choice(FILLER, 4), *["cafe"] * t]) for t in token]
+    texts = [
+        " ".join([*rng.choice(FILLER, 4), *["cafe"] * t])
+        for t in token.tolist()
+    ]
     wrong = rng.random(n) < np.where((y == 1) & token, rate, 0.1)
     names = ("negative", "positive", "neutral")[:classes]
     split = kd.data.Split(texts, y, label_names=names, name="reviews")

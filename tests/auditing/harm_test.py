@@ -28,7 +28,7 @@ def planted(n=1200, seed=0):
         " ".join(
             [*rng.choice(FILLER, 4), *["great"] * h, *["!!"] * s],
         )
-        for h, s in zip(honest, shortcut)
+        for h, s in zip(honest.tolist(), shortcut.tolist())
     ]
     split = kd.data.Split(texts, y, label_names=("bad", "good"))
     wrong = rng.random(n) < np.where((y == 0) & shortcut, 0.6, 0.1)
@@ -153,7 +153,7 @@ class TestReport:
         # A third word says the same as the shortcut in nine of ten rows.
         rng = np.random.default_rng(9)
         copy = shortcut ^ (rng.random(len(split)) < 0.02)
-        texts = [t + " wow" * c for t, c in zip(split.x, copy)]
+        texts = [t + " wow" * c for t, c in zip(split.x, copy.tolist())]
         split = kd.data.Split(texts, split.y, label_names=split.label_names)
         report = kd.audit(split, predictions=predicted, folds=0).by_harm()
         tokens = [f.feature.token for f in report.findings[:3]]
@@ -183,7 +183,7 @@ class TestSeveralClasses:
         predicted = np.where(rng.random(n) < rate, 2, y)
         texts = [
             " ".join([*rng.choice(FILLER, 3), *["not"] * w, *["no"] * c])
-            for w, c in zip(word, cue)
+            for w, c in zip(word.tolist(), cue.tolist())
         ]
         split = kd.data.Split(texts, y)
         report = kd.audit(split, predictions=predicted, folds=0)
