@@ -188,7 +188,9 @@ A finding is then a slice with a name, and `examples()` shows rows of it.
 failures = kd.audit(train, target="errors", predictions=predictions)
 worst = failures.findings[0]
 print(worst.label, "|", worst.feature, "|", worst.n, "rows")
-print(f"wrong: {worst.error_rate_with:.2f}, else {worst.error_rate_without:.2f}")
+print(
+    f"wrong: {worst.error_rate_with:.2f}, else {worst.error_rate_without:.2f}"
+)
 print(worst.examples(train, predictions, n=2).to_string())
 
 assert worst.feature.token == "!!" and worst.label == "other"

@@ -92,7 +92,8 @@ class Extraction:
         for rows, block in self.blocks():
             if features is not None:
                 block = block[:, features]
-            counts += (block.T @ indicators[rows]).toarray()
+            found = (block.T @ indicators[rows]).tocoo()
+            counts[found.row, found.col] += found.data
             progress.add(block.shape[0])
         return counts
 
