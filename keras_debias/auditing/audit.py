@@ -254,7 +254,7 @@ def _name(split, label) -> str:
 
 
 def _confusions(split, predicted):
-    """The classes of the rows crossed with what is predicted."""
+    """The pairs of true class and prediction."""
     if split.y.ndim == 2:
         # The same columns as the labels that are tested.
         varied = (split.y.min(axis=0) == 0) & (split.y.max(axis=0) == 1)

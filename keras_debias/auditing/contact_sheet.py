@@ -1,4 +1,4 @@
-"""A picture of some images of each group."""
+"""Contact sheets: some images of each group."""
 
 import os
 import textwrap

@@ -116,7 +116,7 @@ class Extraction:
                     )
         name = "simple features only"
         if not self.tokens:
-            name = "colour and brightness only"
+            name = "color and brightness only"
         simple = [(feature, values[rows]) for feature, values in self.measures]
         partial[name] = _as_columns(simple)
         return partial
@@ -173,7 +173,7 @@ def measured(split, fields: dict) -> np.ndarray:
     """All simple features of a split as numbers, without any word.
 
     Args:
-        split: `Split` of texts or pictures.
+        split: `Split` of texts or images.
         fields: dict from column to name, see `fields_of`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What can be measured in a picture without recognising anything."""
+"""Simple measures of images: brightness, contrast, saturation and hue."""
 
 import numpy as np
 
@@ -29,9 +29,9 @@ QUARTERED = tuple(
 
 
 def measures(images: np.ndarray, progress=None) -> dict[str, np.ndarray]:
-    """Brightness, contrast, saturation and hue of pictures, as floats.
+    """Brightness, contrast, saturation and hue of images, as floats.
 
-    Each of the whole picture, and of its border: the outer eighth on every
+    Each of the whole image, and of its border: the outer eighth on every
     side, where backgrounds are.
 
     Args:
@@ -44,8 +44,8 @@ def measures(images: np.ndarray, progress=None) -> dict[str, np.ndarray]:
     Returns:
         Dict from the name of a measure to an array of shape `(n,)`. Hues are
         in units of 30 degrees, from -0.5 to 11.5, 0 being red, and weighted
-        by chroma; NaN where there is no colour.
-        Pictures of one channel have neither hue nor saturation.
+        by chroma; NaN where there is no color.
+        Images of one channel have neither hue nor saturation.
     """
     scale = 255.0
     if images.dtype.kind == "f" and np.nanmax(images) <= 1.0:

@@ -37,14 +37,14 @@ PAGE = """<!DOCTYPE html>
 
 
 def report_page(report) -> str:
-    """The whole page, with a picture."""
+    """The whole page, with a plot."""
     return PAGE.format(
         title=html.escape(table.heading(report)),
-        body=report_body(report, picture=True),
+        body=report_body(report, plotted=True),
     )
 
 
-def report_body(report, picture: bool = False) -> str:
+def report_body(report, plotted: bool = False) -> str:
     """The part of the page that a notebook shows."""
     parts = [
         f"<style>{STYLE}</style>",
@@ -52,7 +52,7 @@ def report_body(report, picture: bool = False) -> str:
         f"<h2>{html.escape(table.heading(report))}</h2>",
         _table(*table.shares("label", report.label_counts, report.n)),
     ]
-    most = TOP if picture else table.TOP
+    most = TOP if plotted else table.TOP
     shown = report.findings[:most]
     if shown:
         parts += [
@@ -63,8 +63,8 @@ def report_body(report, picture: bool = False) -> str:
     else:
         parts.append(f"<p>{html.escape(table.nothing_found(report))}</p>")
     parts.append(_note(table.tested(report)))
-    if picture:
-        parts.append(_picture(report))
+    if plotted:
+        parts.append(_plot_image(report))
     if report.group_findings:
         parts += [
             "<h3>The split's own group attributes</h3>",
@@ -113,7 +113,7 @@ def _advice(advice) -> str:
     )
 
 
-def _picture(report) -> str:
+def _plot_image(report) -> str:
     buffer = io.BytesIO()
     plot.plot_report(report, None, 15).savefig(
         buffer, format="png", facecolor="white"

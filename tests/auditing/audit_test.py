@@ -313,7 +313,7 @@ def test_bad_input(split, arguments, message):
 
 
 def test_other_inputs():
-    with pytest.raises(TypeError, match="texts.*pictures"):
+    with pytest.raises(TypeError, match="texts.*images"):
         kd.audit(Split(np.zeros((4, 3)), [0, 1, 0, 1]))
     with pytest.raises(TypeError, match="`Split`"):
         kd.audit(["a", "b"])
