@@ -138,9 +138,9 @@ def audit(
     groups = GroupFeatures(split, min_count)
     level = false_discovery_rate
     if target == "errors":
-        classes, wrong, names_of = _errors(split, labels, names, predicted)
+        classes, wrong, slices = _errors(split, labels, names, predicted)
         extraction = extract(split, fields, min_count)
-        arguments = (classes, wrong, names_of, min_count, min_difference, level)
+        arguments = (classes, wrong, slices, min_count, min_difference, level)
         findings, tests = error_slices(extraction, *arguments)
         group_findings, _ = error_slices(groups, *arguments)
     else:
@@ -277,10 +277,8 @@ def _errors(split, labels, names, predicted):
         wrong = sparse.csr_matrix(wrong.astype("float64"))
     else:
         mistaken = (predicted != split.y).astype("float64")
-        classes, wrong = (
-            labels,
-            sparse.csr_matrix(labels.multiply(mistaken[:, None])),
-        )
+        classes = labels
+        wrong = sparse.csr_matrix(labels.multiply(mistaken[:, None]))
     if not wrong.sum():
         raise ValueError(
             "Expected predictions of which some are wrong. Received: "

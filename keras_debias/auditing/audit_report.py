@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pandas as pd
 
+from keras_debias.auditing import error_slice
+from keras_debias.auditing import finding
 from keras_debias.auditing import page
 from keras_debias.auditing import plot
 from keras_debias.auditing import table
@@ -156,9 +158,9 @@ class AuditReport:
         for at in range(0, len(self.findings), CANDIDATES):
             candidates = self.findings[at : at + CANDIDATES]
             present = presence([f.feature for f in candidates], split)
-            for finding, column in zip(candidates, present.T, strict=True):
+            for candidate, column in zip(candidates, present.T, strict=True):
                 if all(abs(_phi(column, c)) < max_phi for c in columns):
-                    chosen.append(finding)
+                    chosen.append(candidate)
                     columns.append(column)
                 if len(chosen) == n:
                     return tuple(chosen)
@@ -166,6 +168,9 @@ class AuditReport:
 
     def to_pandas(self) -> pd.DataFrame:
         """One line for each finding, in the order of the report."""
+        if not self.findings:
+            kind = error_slice if self.target == "errors" else finding
+            return pd.DataFrame(columns=kind.COLUMNS)
         return pd.DataFrame([f.to_record() for f in self.findings])
 
     def to_dict(self) -> dict:
@@ -242,10 +247,10 @@ class AuditReport:
 
 
 def _by_harm(findings) -> tuple:
-    def excess(finding):
-        if isinstance(finding, ErrorSlice):
-            return True, finding.excess_errors
-        return finding.harm.significant, finding.harm.excess_errors
+    def excess(each):
+        if isinstance(each, ErrorSlice):
+            return True, each.excess_errors
+        return each.harm.significant, each.harm.excess_errors
 
     return tuple(sorted(findings, key=excess, reverse=True))
 

@@ -9,6 +9,10 @@ from keras_debias.auditing.examples import has_label
 from keras_debias.auditing.feature import Feature
 from keras_debias.auditing.predictions import predicted_labels
 
+COLUMNS = ("feature", "label", "n", "errors", "error_rate_with")
+COLUMNS += ("error_rate_without", "excess_errors", "odds_ratio")
+COLUMNS += ("phi", "z", "p_value", "adjusted_p_value")
+
 
 @dataclasses.dataclass(frozen=True)
 class ErrorSlice:
@@ -95,13 +99,8 @@ class ErrorSlice:
 
     def to_record(self) -> dict:
         """The slice as one line of a table."""
-        columns = ("label", "n", "errors", "error_rate_with")
-        columns += ("error_rate_without", "excess_errors", "odds_ratio")
-        columns += ("phi", "z", "p_value", "adjusted_p_value")
-        return {
-            "feature": str(self.feature),
-            **{name: getattr(self, name) for name in columns},
-        }
+        record = {"feature": str(self.feature)}
+        return record | {name: getattr(self, name) for name in COLUMNS[1:]}
 
     def to_dict(self) -> dict:
         """The slice as a dict that JSON can hold."""

@@ -73,7 +73,9 @@ class Extraction:
             yield rows, sparse.hstack(parts, format="csr")
 
     def count(
-        self, indicators: sparse.csr_matrix, features: Sequence[int] = None
+        self,
+        indicators: sparse.csr_matrix,
+        features: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Counts the rows with each feature and each indicator.
 
@@ -145,7 +147,7 @@ def extract(split, fields: dict, min_count: int) -> Extraction:
     for column, table in tokens.items():
         counts = table.counts()
         seen += len(counts)
-        highest = max(highest, *counts.values(), 0)
+        highest = max(highest, max(counts.values(), default=0))
         vocabulary[column] = sorted(
             token for token, count in counts.items() if min_count <= count < n
         )
@@ -201,7 +203,9 @@ def _measures(split, fields, with_tokens):
     chunks = []
     for start in range(0, len(split), CHUNK):
         rows = {
-            c: text_measures.tokens(field_values(split, c)[start:][:CHUNK])
+            c: text_measures.tokens(
+                field_values(split, c)[start : start + CHUNK]
+            )
             for c in fields
         }
         for column, table in tables.items():

@@ -9,6 +9,9 @@ from keras_debias.auditing.examples import has_label
 from keras_debias.auditing.feature import Feature
 from keras_debias.auditing.harm import Harm
 
+COLUMNS = ("feature", "label", "n", "prior", "share", "lift", "odds_ratio")
+COLUMNS += ("phi", "z", "p_value", "adjusted_p_value")
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -93,10 +96,8 @@ class Finding:
 
     def to_record(self) -> dict:
         """The finding as one line of a table."""
-        columns = ("label", "n", "prior", "share", "lift", "odds_ratio")
-        columns += ("phi", "z", "p_value", "adjusted_p_value")
         record = {"feature": str(self.feature)}
-        record |= {name: getattr(self, name) for name in columns}
+        record |= {name: getattr(self, name) for name in COLUMNS[1:]}
         if self.harm is not None:
             record |= {
                 "against": self.harm.n,
