@@ -53,11 +53,12 @@ def _draw_findings(axes, findings, errors) -> None:
         axes.text(0, 0.5, "Nothing beyond chance.", color=INK)
         return
     positions = range(len(findings))
-    names = ("P(label)", "P(label | feature)")
-    pairs = [(f.prior, f.share) for f in findings]
     if errors:
         names = ("errors without the feature", "errors with it")
         pairs = [(f.error_rate_without, f.error_rate_with) for f in findings]
+    else:
+        names = ("P(label)", "P(label | feature)")
+        pairs = [(f.prior, f.share) for f in findings]
     before, after = (100 * np.array(pairs)).T
     axes.hlines(positions, before, after, color=GRID, linewidth=4)
     axes.plot(before, positions, "o", color=COLORS[0], label=names[0])
