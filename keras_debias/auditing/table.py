@@ -89,10 +89,11 @@ def finding_rows(findings):
     """Header and rows of findings or slices of errors."""
     if isinstance(findings[0], ErrorSlice):
         return _slice_rows(findings)
-    header = ["feature", "label", "n", "P(label)", "P(label | feature)"]
-    header += ["phi", "adjusted p"]
     harmful = findings[0].harm is not None
-    header += ["harm", "without", "excess", "harmful"] if harmful else ["lift"]
+    header = ["feature", "label", "n", "P(label)", "P(label | feature)"]
+    header += ["phi"] if harmful else ["lift", "phi"]
+    header += ["adjusted p"]
+    header += ["harm", "without", "excess", "harmful"] if harmful else []
     rows = []
     for finding in findings:
         row = [
@@ -101,13 +102,12 @@ def finding_rows(findings):
             f"{finding.n:,}",
             percent(finding.prior),
             percent(finding.share),
-            f"{finding.phi:.3f}",
-            p_text(finding.adjusted_p_value),
         ]
-        harm = finding.harm
-        if harm is None:
+        if not harmful:
             row.append(f"{finding.lift:.2f}")
-        else:
+        row += [f"{finding.phi:.3f}", p_text(finding.adjusted_p_value)]
+        if harmful:
+            harm = finding.harm
             row += [
                 percent(harm.error_rate_with),
                 percent(harm.error_rate_without),
