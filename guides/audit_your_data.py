@@ -158,7 +158,7 @@ that it was not trained on. Here we make up a model that slips on one row in ten
 and falls for every second misleading exclamation mark.
 """
 
-generator = np.random.default_rng(0)
+generator = np.random.default_rng(7)
 misled = has_token & ~maker & (generator.random(len(train)) < 0.5)
 slips = generator.random(len(train)) < 0.1
 predictions = np.where(misled | slips, 1 - train.y, train.y)
