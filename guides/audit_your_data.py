@@ -149,6 +149,53 @@ assert report.probes[0].accuracy > 0.85 and report.probes[0].significant
 assert not trusted.probes[0].significant
 
 """
+## Does a model follow the cue?
+
+Errors separate the two as well. A cue of the task, "chef", costs no errors. A
+shortcut does: where it misleads, a model that follows it predicts the wrong
+label. Give the audit the predictions of a model, one for each row, from folds
+that it was not trained on. Here we make up a model that slips on one row in ten
+and falls for every second misleading exclamation mark.
+"""
+
+generator = np.random.default_rng(7)
+misled = has_token & ~maker & (generator.random(len(train)) < 0.5)
+slips = generator.random(len(train)) < 0.1
+predictions = np.where(misled | slips, 1 - train.y, train.y)
+followed = kd.audit(train, predictions=predictions).by_harm()
+print(followed)
+
+"""
+`harm` is the share of the rows with the feature and *another* label that the
+model predicts as this label, `without` the share among rows of the same classes
+that lack the feature, and `excess` the number of errors beyond that. The test
+is exact here too.
+"""
+
+harm = {f.feature.token: f.harm for f in followed.findings}
+print(harm["!!"])
+
+assert followed.findings[0].feature.token == "!!"
+assert harm["!!"].significant and harm["!!"].excess_errors > 30
+assert not harm["chef"].significant and not harm["drummer"].significant
+
+"""
+The question can be turned round: which rows does the model get wrong? With
+`target="errors"` each feature is tested against the errors within each class.
+A finding is then a slice with a name, and `examples()` shows rows of it.
+"""
+
+failures = kd.audit(train, target="errors", predictions=predictions)
+worst = failures.findings[0]
+print(worst.label, "|", worst.feature, "|", worst.n, "rows")
+print(
+    f"wrong: {worst.error_rate_with:.2f}, else {worst.error_rate_without:.2f}"
+)
+print(worst.examples(train, predictions, n=2).to_string())
+
+assert worst.feature.token == "!!" and worst.label == "other"
+
+"""
 ## Check that it keeps quiet
 
 Hundreds of features were tested. If one in a hundred of them came up by chance,

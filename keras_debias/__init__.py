@@ -8,6 +8,7 @@ if "keras" not in sys.modules:
 
 from keras_debias import adapters
 from keras_debias import analysis
+from keras_debias import auditing
 from keras_debias import callbacks
 from keras_debias import comparison
 from keras_debias import constraints
@@ -22,7 +23,7 @@ from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
 from keras_debias import regularizers
-from keras_debias.audit import audit  # hides the room of that name
+from keras_debias.auditing import audit
 from keras_debias.comparison import compare
 from keras_debias.directions import Directions
 from keras_debias.evaluation import evaluate
@@ -39,6 +40,7 @@ __all__ = [
     "adapters",
     "analysis",
     "audit",
+    "auditing",
     "calibrate",
     "callbacks",
     "compare",

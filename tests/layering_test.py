@@ -42,7 +42,7 @@ MORE_LIBRARIES = {
 }
 
 # Rooms that measure, and what they must not know.
-JUDGES = {"evaluation", "metrics", "audit"}
+JUDGES = {"evaluation", "metrics", "auditing"}
 METHODS = {
     "adapters",
     "comparison",
@@ -222,7 +222,7 @@ def test_package_keeps_the_rules():
         ("metrics/gap.py", "from keras_debias import evaluation"),
         ("evaluation/evaluate.py", "from keras_debias.adapters import merge"),
         ("evaluation/evaluate.py", "from keras_debias import training"),
-        ("audit/audit.py", "import keras_debias.recipes"),
+        ("auditing/audit.py", "import keras_debias.recipes"),
         ("analysis/rank.py", "from keras_debias import training"),
         ("analysis/rank.py", "from keras_debias.training import inputs"),
         ("analysis/rank.py", "from keras_debias.recipes import grasp"),

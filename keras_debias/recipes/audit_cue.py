@@ -4,7 +4,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keras_debias.audit import audit
+from keras_debias.auditing import audit
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.shallow_model import class_names

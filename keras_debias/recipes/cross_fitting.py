@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from keras_debias.audit.fields import fields_of
+from keras_debias.auditing.fields import fields_of
 
 SMALLEST = 1e-12  # probability
 MAX_WIDTH = 384  # of features; wider ones are reduced

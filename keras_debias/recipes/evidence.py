@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from keras_debias.audit import audit
+from keras_debias.auditing import audit
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.balanced_sampling import BalancedSampling

@@ -6,10 +6,10 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import StandardScaler
 
-from keras_debias.audit import text_measures
-from keras_debias.audit.extraction import measured
-from keras_debias.audit.fields import field_values
-from keras_debias.audit.fields import fields_of
+from keras_debias.auditing import text_measures
+from keras_debias.auditing.extraction import measured
+from keras_debias.auditing.fields import field_values
+from keras_debias.auditing.fields import fields_of
 from keras_debias.data.checks import is_text
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.checks import check_class_labels

@@ -8,8 +8,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from keras_debias.audit.extraction import measured
-from keras_debias.audit.fields import fields_of
+from keras_debias.auditing.extraction import measured
+from keras_debias.auditing.fields import fields_of
 from keras_debias.recipes.checks import check_class_labels
 
 

@@ -1,7 +1,9 @@
-"""A picture of a report."""
+"""A report as a plot."""
 
 import os
 import textwrap
+
+import numpy as np
 
 from keras_debias.evaluation.plot import COLORS
 from keras_debias.evaluation.plot import GRID
@@ -22,7 +24,7 @@ def plot_report(report, path: str | os.PathLike | None, top: int):
     else:
         figure = new_figure(7.5, height)
         axes = figure.subplots()
-    _draw_findings(axes, findings)
+    _draw_findings(axes, findings, report.target == "errors")
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower left",
@@ -30,40 +32,53 @@ def plot_report(report, path: str | os.PathLike | None, top: int):
         frameon=False,
         fontsize=9,
     )
+    question = "What predicts the label of"
+    if report.target == "errors":
+        question = "What goes with errors on"
     figure.suptitle(
-        f"What predicts the label of {report.name or 'the split'} "
-        f"({report.n:,} rows)",
+        f"{question} {report.name or 'the split'} ({report.n:,} rows)",
         fontsize=13,
         color=INK,
         fontweight="bold",
+        parse_math=False,
     )
     save_figure(figure, path)
     return figure
 
 
-def _draw_findings(axes, findings) -> None:
+def _draw_findings(axes, findings, errors) -> None:
     axes.set_title("Strongest features", loc="left", fontsize=11, color=INK)
     if not findings:
         axes.set_axis_off()
         axes.text(0, 0.5, "Nothing beyond chance.", color=INK)
         return
     positions = range(len(findings))
-    priors = [100 * f.prior for f in findings]
-    shares = [100 * f.share for f in findings]
-    axes.hlines(positions, priors, shares, color=GRID, linewidth=4)
-    axes.plot(priors, positions, "o", color=COLORS[0], label="P(label)")
-    axes.plot(
-        shares, positions, "o", color=COLORS[5], label="P(label | feature)"
-    )
+    if errors:
+        names = ("errors without the feature", "errors with it")
+        pairs = [(f.error_rate_without, f.error_rate_with) for f in findings]
+    else:
+        names = ("P(label)", "P(label | feature)")
+        pairs = [(f.prior, f.share) for f in findings]
+    before, after = (100 * np.array(pairs)).T
+    axes.hlines(positions, before, after, color=GRID, linewidth=4)
+    axes.plot(before, positions, "o", color=COLORS[0], label=names[0])
+    axes.plot(after, positions, "o", color=COLORS[5], label=names[1])
     axes.set_yticks(
         positions,
-        [
-            textwrap.fill(f"{f.feature} → {f.label} (n={f.n:,})", 46)
-            for f in findings
-        ],
+        [textwrap.fill(_tick(f, errors), 46) for f in findings],
+        parse_math=False,
     )
     axes.invert_yaxis()
     _percent_axis(axes)
+
+
+def _tick(finding, errors) -> str:
+    if errors:
+        return f"{finding.label}: {finding.feature} (n={finding.n:,})"
+    size = f"n={finding.n:,}"
+    if finding.harm is not None and finding.harm.significant:
+        size += f", {finding.harm.excess_errors:.0f} excess errors"
+    return f"{finding.feature} → {finding.label} ({size})"
 
 
 def _draw_probes(axes, probes) -> None:

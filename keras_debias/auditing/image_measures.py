@@ -1,4 +1,4 @@
-"""What can be measured in a picture without recognising anything."""
+"""Simple measures of images: brightness, contrast, saturation and hue."""
 
 import numpy as np
 
@@ -28,30 +28,34 @@ QUARTERED = tuple(
 )
 
 
-def measures(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Brightness, contrast, saturation and hue of pictures, as floats.
+def measures(images: np.ndarray, progress=None) -> dict[str, np.ndarray]:
+    """Brightness, contrast, saturation and hue of images, as floats.
 
-    Each of the whole picture, and of its border: the outer eighth on every
+    Each of the whole image, and of its border: the outer eighth on every
     side, where backgrounds are.
 
     Args:
         images: array of shape `(n, height, width, channels)` with one, three
             or four channels (the fourth is left out), integers from 0 to 255
             or floats from 0 to 1 or from 0 to 255.
+        progress: function that is called with the number of images after
+            each chunk, or `None`.
 
     Returns:
         Dict from the name of a measure to an array of shape `(n,)`. Hues are
         in units of 30 degrees, from -0.5 to 11.5, 0 being red, and weighted
-        by chroma; NaN where there is no colour.
-        Pictures of one channel have neither hue nor saturation.
+        by chroma; NaN where there is no color.
+        Images of one channel have neither hue nor saturation.
     """
     scale = 255.0
     if images.dtype.kind == "f" and np.nanmax(images) <= 1.0:
         scale = 1.0
-    parts = [
-        _measure(images[at : at + CHUNK].astype("float32") / scale)
-        for at in range(0, len(images), CHUNK)
-    ]
+    parts = []
+    for at in range(0, len(images), CHUNK):
+        chunk = images[at : at + CHUNK]
+        parts.append(_measure(chunk.astype("float32") / scale))
+        if progress is not None:
+            progress(len(chunk))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]

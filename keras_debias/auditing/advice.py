@@ -26,13 +26,18 @@ def advise(report) -> tuple[Advice, ...]:
     """The advice that follows from a report, the most specific first."""
     advice = []
     if report.findings:
-        advice.append(_known_cue(report.findings[0]))
+        if report.target == "errors":
+            advice.append(_error_slice(report.findings[0]))
+        else:
+            advice += _known_cue(report.findings)
     probes = [p for p in report.probes if p.significant]
     if probes:
         best = max(probes, key=lambda probe: probe.gain)
         advice.append(_partial_input(best))
     if report.groups:
         advice += _groups(report)
+    if report.target == "errors":
+        return tuple(advice)
     counts = [count for count in report.label_counts.values() if count]
     if max(counts) > IMBALANCE * min(counts) and report.single_label:
         advice.append(
@@ -48,21 +53,55 @@ def advise(report) -> tuple[Advice, ...]:
             Advice(
                 "No cue that this audit can see.",
                 ("projections.TaskOnly", "callbacks.OODEvaluation"),
-                "Fine-tune plainly and measure on other distributions. What "
-                "needs a whole sentence or a recognised object to be seen is "
-                "not excluded.",
+                "Fine-tune plainly and measure on other distributions. A cue "
+                "that takes a whole sentence or a recognised object is not "
+                "excluded.",
             )
         )
     return tuple(advice)
 
 
-def _known_cue(finding) -> Advice:
+def _error_slice(slice_) -> Advice:
     return Advice(
-        f"A named cue: {finding.feature} -> {finding.label}.",
-        ("evaluate", "recipes.BalancedSampling", "recipes.AuditCue"),
+        f"The model fails on a slice: class {slice_.label}, {slice_.feature}.",
+        ("evaluate", "recipes.BalancedSampling"),
+        f"{100 * slice_.error_rate_with:.1f} % wrong there and "
+        f"{100 * slice_.error_rate_without:.1f} % in the rest of the class. "
+        "`slice.with_groups(split)` makes groups of label and feature: "
+        "measure the worst of them, and train on them in equal parts.",
+    )
+
+
+def _known_cue(findings):
+    first = findings[0]
+    if first.harm is not None:
+        harmful = [f for f in findings if f.harm.significant]
+        if not harmful:
+            yield Advice(
+                f"A named cue that costs nothing: {first.feature} -> "
+                f"{first.label}.",
+                ("projections.TaskOnly", "callbacks.OODEvaluation"),
+                "The model makes no more errors where a finding misleads "
+                "than without it. As far as this model shows, the findings "
+                "belong to the task: fine-tune plainly.",
+            )
+            return
+        first = max(harmful, key=lambda finding: finding.harm.excess_errors)
+    reason = (
         "`finding.with_groups(split)` makes groups of label and cue: measure "
         "the worst of them, and train on them in equal parts; "
-        "`BalancedSampling(groups=AuditCue())` does both steps.",
+        "`BalancedSampling(groups=AuditCue())` does both steps."
+    )
+    if first.harm is not None:
+        reason = (
+            f"The model follows it: {first.harm.excess_errors:.0f} excess "
+            "errors. `finding.with_groups(split)` makes groups of label and "
+            "cue: measure the worst of them, and train on them in equal parts."
+        )
+    yield Advice(
+        f"A named cue: {first.feature} -> {first.label}.",
+        ("evaluate", "recipes.BalancedSampling", "recipes.AuditCue"),
+        reason,
     )
 
 
@@ -73,7 +112,7 @@ def _partial_input(probe) -> Advice:
         ("recipes.Reweighting", "recipes.LearnedMixin"),
         "A model can go this far without the rest of the input. These take "
         "such a model, `BagOfWords()` or `SimpleFeatures()`, as `bias_only` "
-        "and give the rows that it knows less weight.",
+        "and give less weight to the rows that it predicts.",
     )
 
 

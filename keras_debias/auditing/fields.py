@@ -10,7 +10,7 @@ PAIR = ("premise", "hypothesis")
 
 
 def is_images(values) -> bool:
-    """Whether an array holds pictures, channels last."""
+    """Whether an array holds images, channels last."""
     return (
         isinstance(values, np.ndarray)
         and values.ndim == 4
@@ -39,7 +39,7 @@ def field_values(split, column):
 def fields_of(split, names: Sequence[str] | None) -> dict:
     """The fields to be audited: column -> name.
 
-    Texts, or one array of pictures. In a dict, the parts that hold texts
+    Texts, or one array of images. In a dict, the parts that hold texts
     count, under their own names.
     """
     x = split.x
@@ -58,7 +58,7 @@ def fields_of(split, names: Sequence[str] | None) -> dict:
         defaults = ["text" if is_text(x) else "image"]
     if not columns:
         raise TypeError(
-            "Expected a split of texts, of tuples of texts, or of pictures "
+            "Expected a split of texts, of tuples of texts, or of images "
             "(an array of shape `(n, height, width, channels)`). Received: "
             f"{split}"
         )
