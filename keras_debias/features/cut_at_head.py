@@ -25,10 +25,7 @@ def cut_at_head(network) -> tuple[keras.Model, keras.layers.Dense]:
         features = head.input
         if len(features.shape) != 2:
             features = ops.reshape(features, (-1, features.shape[-1]))
-        inputs = network.inputs
-        # One input is fed by itself, not as a list.
-        inputs = inputs[0] if len(inputs) == 1 else inputs
-        encoder = keras.Model(inputs, features)
+        encoder = keras.Model(network.inputs, features)
     except (AttributeError, ValueError, TypeError):
         linear = False
     if not linear:

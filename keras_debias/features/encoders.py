@@ -59,6 +59,9 @@ def pooled_encoder(model: keras.Model) -> Encoder:
             f"received {network.name!r}. Pass a function of a split to a "
             "float array of shape (n, width) instead."
         ) from error
+    if len(encoder.inputs) == 1:
+        # One input is fed by itself, not as a list.
+        encoder = keras.Model(encoder.inputs[0], encoder.outputs[0])
     return Encoder(
         encoder,
         getattr(network, "preprocess_samples", None)
