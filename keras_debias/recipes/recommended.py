@@ -54,17 +54,17 @@ def recommended(
     2. One finding of `kd.audit` has 80 % of the shallow model's gain, and the
        probe is wrong more often than by chance on rows that have the cue and
        another label: the groups of that cue are balanced.
-    3. The clusters have half of the probe's gain, and weights that make the
-       label independent of the cluster raise the held-out accuracy over
-       balanced clusters by two standard errors: the label goes with a kind
-       of input. `InversePropensitySampling`. Where the clusters *are* the
-       task, as topics are, the weights do not raise it.
+    3. The clusters have half of the probe's gain, and the weights of
+       `InversePropensitySampling` raise the held-out accuracy, counted so
+       that label and inferred attribute are balanced, at the 1 % level: the
+       label goes with a kind of input. That method. Where the clusters *are*
+       the task, as topics are, the weights do not raise it.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
        balanced.
     5. Classes are of unequal size, and balancing them raises the mean
-       accuracy of the classes by two standard errors: classes are balanced.
+       accuracy of the classes at the 1 % level: classes are balanced.
     6. Otherwise plain fine-tuning.
 
     With validation data, the same models learn from the training data with
