@@ -23,6 +23,7 @@ FREE = {
 }
 WITH_GROUPS = {
     "balanced": R.BalancedSampling(),
+    "balanced, EDGE": R.BalancedSampling(projection=kd.projections.EDGE(2.0)),
     "GroupDRO": R.GroupDRO(step_size=0.1),
     "GA": R.GradientAlignment(),
     "DFR": R.DFR(held_out=0.4, draws=2),

@@ -22,7 +22,7 @@ def build(updates):
     return network
 
 
-def data(strength=0.9, rows=1024):
+def data(strength=0.9, rows=512):
     x, y, direction = planted.table(rows, strength)
     split = kd.data.Split(x, y.astype("int32"))
     factor = (x @ direction > 0).astype(int)
@@ -39,12 +39,12 @@ def test_repeated_until_the_factor_is_no_longer_learnt():
         ("again", GRASP(repeats=4, **settings)),
         ("random", GRASP(repeats=4, random=True, **settings)),
     ):
-        trainer = toy.trainer(updates=240, model_fn=build)
+        trainer = toy.trainer(updates=150, model_fn=build)
         model = recipe.fit(trainer, train)
         notes = trainer.notes
         found[name] = notes["factor_distance"][-1]
         print(name, notes)
-        assert trainer.updates == 240
+        assert trainer.updates == 150
         directions = model.projections[-1].directions
         assert directions.rank == notes["directions"]
         if name == "again":
