@@ -51,6 +51,12 @@ class EDGE(Projection):
     gradient of the loss with weights `|B| / |G| - p^q`: samples that are
     easier than the batch's average are unlearned, the others learned.
 
+    When it helps: hardly where the model soon relies on the shortcut for
+    easy and hard samples alike, since its confidence does not tell them
+    apart. With sentences whose domain goes with the label in 95 of 100
+    (MiniLM with LoRA, 2,000 rows, one seed) the worst group rose from 0.7 %
+    to 4.7 % with `alpha=8`.
+
     Args:
         alpha: float, at least 0. How much of the bias part is taken out;
             `0` is plain fine-tuning. Defaults to `0.5`.
