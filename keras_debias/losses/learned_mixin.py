@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_debias.losses.rows import check_table
+from keras_debias.losses.rows import check_probabilities
 from keras_debias.losses.rows import table_weight
 from keras_debias.losses.task_objective import TaskObjective
 
@@ -40,14 +40,7 @@ class LearnedMixin(TaskObjective):
     needs_index = True
 
     def __init__(self, bias_probabilities, name=None):
-        table = check_table(bias_probabilities, "bias_probabilities", 2)
-        sums = table.sum(-1)
-        if (table < 0).any() or (abs(sums - 1) > 1e-3).any():
-            raise ValueError(
-                "Expected `bias_probabilities` that sum to one in each row. "
-                f"Received: sums from {sums.min():g} to {sums.max():g}, "
-                f"values from {table.min():g}"
-            )
+        table = check_probabilities(bias_probabilities, "bias_probabilities")
         super().__init__(name=name)
         self.bias_probabilities = table_weight(
             self, "bias_probabilities", table
@@ -56,6 +49,11 @@ class LearnedMixin(TaskObjective):
             name="kernel", shape=(table.shape[1],), initializer="zeros"
         )
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+
+    @property
+    def num_rows(self) -> int:
+        """How many training rows it knows."""
+        return self.bias_probabilities.shape[0]
 
     def call(self, y_true, y_pred, losses, groups, index):
         logits = ops.cast(y_pred, "float32")

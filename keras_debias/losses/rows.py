@@ -48,6 +48,19 @@ def check_table(values, name, ndim) -> np.ndarray:
     return table
 
 
+def check_probabilities(values, name) -> np.ndarray:
+    """Returns float32 values that sum to one in each training row."""
+    table = check_table(values, name, 2)
+    sums = table.sum(-1)
+    if (table < 0).any() or (abs(sums - 1) > 1e-3).any():
+        raise ValueError(
+            f"Expected `{name}` that sum to one in each row. Received: sums "
+            f"from {sums.min():g} to {sums.max():g}, values from "
+            f"{table.min():g}"
+        )
+    return table
+
+
 def table_weight(objective, name, table):
     """Keeps values of all training rows as a weight that does not train."""
     return objective.add_weight(

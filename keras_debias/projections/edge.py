@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_debias.linalg import norm
 from keras_debias.linalg import remove_component
+from keras_debias.losses.bias_weighted import BiasWeighted
 from keras_debias.losses.generalized_cross_entropy import (
     GeneralizedCrossEntropy,
 )
@@ -36,9 +37,24 @@ class EDGE(Projection):
     update = G - alpha extra
     ```
 
+    With `bias_probabilities` of a bias-only model, `B` is the gradient of the
+    loss weighted by `b^q` instead: what that model finds easy is taken out,
+    not what the model in training does (`recipes.EDGE` does it in one call).
+
     Computed in the equal form `(1 + alpha |B| / (2 |G|)) G - (alpha / 2) B`,
     which needs no division by `common . common`. Where either gradient is
     zero the update is `G`.
+
+    As `alpha` grows, the update turns to `G / |G| - B / |B|`, at a right angle
+    to what both have in common, and `alpha` becomes its length only, which
+    optimizers such as Adam take out again. With `scope="global"` it is the
+    gradient of the loss with weights `|B| / |G| - p^q`: samples that are
+    easier than the batch's average are unlearned, the others learned.
+
+    When it helps: not much where one shortcut carries most of the label.
+    With sentences whose domain goes with the label in 95 of 100 (MiniLM with
+    LoRA, 2,000 rows, one seed) the worst group is 0.7 % after plain
+    fine-tuning and 4.7 % with `alpha=8`: 1 and 7 of 150 test sentences.
 
     Args:
         alpha: float, at least 0. How much of the bias part is taken out;
@@ -55,6 +71,9 @@ class EDGE(Projection):
             sum of the two losses: one backward pass, of language models
             too. Above 1 it is no longer exact, and needs `scope="global"`
             and `common=True`. Defaults to `1`.
+        bias_probabilities: float array of shape `(n,)`, or `None`. For each
+            training sample a bias-only model's probability of its label, out
+            of fold. Defaults to `None`: the model's own.
 
     Raises:
         ValueError: If an argument is out of range, or `refresh` is above 1
@@ -75,7 +94,13 @@ class EDGE(Projection):
     """
 
     def __init__(
-        self, alpha=0.5, q=0.7, scope="variable", common=True, refresh=1
+        self,
+        alpha=0.5,
+        q=0.7,
+        scope="variable",
+        common=True,
+        refresh=1,
+        bias_probabilities=None,
     ):
         validate_alpha(alpha)
         check_count(refresh, "refresh", 1)
@@ -92,7 +117,11 @@ class EDGE(Projection):
                 f"Received: scope={scope!r}"
             )
         self.alpha = alpha
-        self.bias = GeneralizedCrossEntropy(q)
+        self.bias = (
+            GeneralizedCrossEntropy(q)
+            if bias_probabilities is None
+            else BiasWeighted(bias_probabilities, q)
+        )
         self.scope = scope
         self.common = common
         self.refresh = refresh
@@ -145,10 +174,21 @@ class EDGE(Projection):
         ]
 
     def get_config(self):
-        return {
+        config = {
             "alpha": self.alpha,
             "q": self.bias.q,
             "scope": self.scope,
             "common": self.common,
             "refresh": self.refresh,
         }
+        return {**self.bias.get_config(), **config}
+
+    def __repr__(self):
+        if not isinstance(self.bias, BiasWeighted):
+            return super().__repr__()
+        return (
+            f"EDGE(alpha={self.alpha!r}, q={self.bias.q!r}, "
+            f"scope={self.scope!r}, common={self.common!r}, "
+            f"refresh={self.refresh!r}, "
+            f"bias_probabilities=<{self.bias.num_rows} values>)"
+        )

@@ -1,5 +1,6 @@
 """Recipes: methods as one call, from training data to a trained model."""
 
+from keras_debias.recipes.afr import AFR
 from keras_debias.recipes.audit_cue import AuditCue
 from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.balanced_sampling import BalancedSampling
@@ -15,10 +16,12 @@ from keras_debias.recipes.cross_mistakes import CrossMistakes
 from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
+from keras_debias.recipes.edge import EDGE
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import FrozenProbe
 from keras_debias.recipes.gradient_alignment import GradientAlignment
 from keras_debias.recipes.grasp import grasp
+from keras_debias.recipes.grasp_recipe import GRASP
 from keras_debias.recipes.grasp_result import GraspResult
 from keras_debias.recipes.group_dro import GroupDRO
 from keras_debias.recipes.group_inference import GroupInference
@@ -31,6 +34,7 @@ from keras_debias.recipes.jtt import JTT
 from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.probe_hint import ProbeHint
+from keras_debias.recipes.product_of_experts import ProductOfExperts
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.recommended import Recommended
@@ -52,6 +56,7 @@ __all__ = [
     "ShallowHint",
     "ShallowModel",
     "Recommended",
+    "AFR",
     "AuditCue",
     "BagOfWords",
     "BalancedSampling",
@@ -62,7 +67,9 @@ __all__ = [
     "Curriculum",
     "DFA",
     "DFR",
+    "EDGE",
     "FineTuning",
+    "GRASP",
     "GradientAlignment",
     "GraspResult",
     "GroupDRO",
@@ -71,6 +78,7 @@ __all__ = [
     "JTT",
     "LearnedMixin",
     "LearningFromFailure",
+    "ProductOfExperts",
     "Recipe",
     "Reweighting",
     "SimpleFeatures",

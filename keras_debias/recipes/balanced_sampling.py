@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -9,10 +10,13 @@ from keras_debias.recipes.group_recipe import GroupRecipe
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class BalancedSampling(GroupRecipe):
-    """Plain fine-tuning on rows drawn equally often from every group.
+    """Fine-tuning on rows drawn equally often from every group.
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
+        projection: a projection, or a tuple of them, on top of the balanced
+            batches. Defaults to `None`.
+        regularizers: a regularizer, or a tuple of them. Defaults to `None`.
 
     Example:
 
@@ -30,5 +34,13 @@ class BalancedSampling(GroupRecipe):
         [Idrissi et al., 2022](https://arxiv.org/abs/2110.14503), RWG.
     """
 
+    projection: Any = None
+    regularizers: Any = None
+
     def fit_groups(self, trainer, train):
-        return trainer.fit(train, sampler=BalancedSampler(train.groups))
+        return trainer.fit(
+            train,
+            projection=self.projection,
+            regularizers=self.regularizers,
+            sampler=BalancedSampler(train.groups),
+        )

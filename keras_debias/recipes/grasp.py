@@ -56,6 +56,9 @@ def grasp(
     The input keeps the factor, and the pretrained model's use of it stays;
     what cannot happen is that fine-tuning adds to it.
 
+    `recipes.GRASP` does the same within the budget of a `kd.compare`, and
+    more than once if need be.
+
     Args:
         model: a built `keras.Model` without adapters. It is changed in
             place.

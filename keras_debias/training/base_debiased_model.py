@@ -1,3 +1,4 @@
+import functools
 import random
 import warnings
 
@@ -209,19 +210,27 @@ class BaseDebiasedModel(NetworkWrapper):
     def objective_loss(self, objective):
         """The compiled loss with an objective between value and mean."""
         if objective not in self._objective_losses:
-            loss, weights, names = _keras_internals.compiled_loss_arguments(
-                self
-            )
-            if loss is None:
-                raise ValueError(
-                    "Expected a compiled `loss`: the objectives of "
-                    f"{self.projections} are functions of it. "
-                    "Received: loss=None"
-                )
-            self._objective_losses[objective] = _keras_internals.compile_loss(
-                map_objective(loss, objective), weights, names
-            )
+            self._objective_losses[objective] = self._with_objective(objective)
         return self._objective_losses[objective]
+
+    def _with_objective(self, objective):
+        loss, weights, names = _keras_internals.compiled_loss_arguments(self)
+        if loss is None:
+            raise ValueError(
+                "Expected a compiled `loss`: the objectives of "
+                f"{self.projections} are functions of it. "
+                "Received: loss=None"
+            )
+        return _keras_internals.compile_loss(
+            map_objective(loss, objective), weights, names
+        )
+
+    def _objective_value(self, objective, x, y, y_pred, sample_weight):
+        if not getattr(objective, "needs_index", False):
+            return self.objective_loss(objective)(y, y_pred, sample_weight)
+        _, index = self._rows_of(x, objective)
+        found = self._with_objective(functools.partial(objective, index=index))
+        return found(y, y_pred, sample_weight)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -244,7 +253,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 f"`objective={type(self.objective).__name__}`. "
                 f"Received: loss={loss!r}"
             )
-        groups, index = self._rows_of(x)
+        groups, index = self._rows_of(x, self.objective)
         rows = _keras_internals.compile_loss(
             RowLoss(loss, self.objective, groups, index), weights, names
         )
@@ -255,22 +264,37 @@ class BaseDebiasedModel(NetworkWrapper):
             total = total + _keras_internals.additional_loss(self, extra)
         return total
 
-    def _rows_of(self, x) -> tuple:
+    @staticmethod
+    def _rows_of(x, objective) -> tuple:
         """Groups and indices of the rows of a batch, or `None`."""
         inside = x if isinstance(x, dict) and "index" in x else {}
         found = inside.get("groups"), inside.get("index")
-        needed = self.objective.needs_groups, self.objective.needs_index
+        needed = (
+            getattr(objective, "needs_groups", False),
+            getattr(objective, "needs_index", False),
+        )
         for name, need, part in zip(("groups", "indices"), needed, found):
             if need and part is None:
                 raise ValueError(
                     f"Expected {name} of the rows, which the objective "
-                    f"{type(self.objective).__name__} needs. Received: "
+                    f"{type(objective).__name__} needs. Received: "
                     f"batches without. Call `fit` with a `kd.data.Split`"
                     + (" that has groups." if name == "groups" else ".")
                 )
         return found
 
-    def values(self, loss, penalty, y, y_pred, sample_weight) -> list:
+    def check_tables(self, rows) -> None:
+        """Raises unless what objectives know by row is of this data."""
+        for objective in (*self.objectives(), self.objective):
+            known = getattr(objective, "num_rows", None)
+            if known not in (None, rows):
+                raise ValueError(
+                    "Expected training data of as many rows as the objective "
+                    f"{type(objective).__name__} knows, {known}. Received: "
+                    f"{rows} rows. Compute its table on the rows that train."
+                )
+
+    def values(self, loss, penalty, x, y, y_pred, sample_weight) -> list:
         """The values of all objectives, in their order."""
         objectives = self.objectives()
         joined = REGULARIZERS not in objectives
@@ -279,7 +303,9 @@ class BaseDebiasedModel(NetworkWrapper):
             if objective is REGULARIZERS:
                 value = ops.cast(penalty, loss.dtype)
             else:
-                value = self.objective_loss(objective)(y, y_pred, sample_weight)
+                value = self._objective_value(
+                    objective, x, y, y_pred, sample_weight
+                )
             values.append(value)
         return values
 

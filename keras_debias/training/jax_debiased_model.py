@@ -47,7 +47,7 @@ class JaxDebiasedModel(BaseDebiasedModel):
                 penalty = self.regularization.penalty(
                     terms, self.optimizer.iterations
                 )
-                values = self.values(loss, penalty, y, y_pred, sample_weight)
+                values = self.values(loss, penalty, x, y, y_pred, sample_weight)
                 scaled = [self.optimizer.scale_loss(v) for v in values]
             total = self.total(loss, penalty)
             return jnp.stack(scaled), (*aux, terms, total, inputs)

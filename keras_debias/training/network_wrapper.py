@@ -100,6 +100,8 @@ class NetworkWrapper(keras.Model):
             with_index=True,
             sampler=sampler,
         )
+        if train.batches is not None:
+            self.check_tables(train.batches.rows)
         self.regularization.prepare_cache(train.batches)
         if train.batches is not None:
             self.regularization.warn_if_idle(

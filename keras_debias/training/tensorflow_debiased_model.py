@@ -48,7 +48,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             penalty = self.regularization.penalty(
                 terms, self.optimizer.iterations
             )
-            values = self.values(loss, penalty, y, y_pred, sample_weight)
+            values = self.values(loss, penalty, x, y, y_pred, sample_weight)
             scaled = [self.optimizer.scale_loss(value) for value in values]
         finite = self.is_finite(self.total(loss, penalty), y_pred)
         rows = tf.shape(keras.tree.flatten(x)[0])[0]

@@ -147,7 +147,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
         terms = self.regularization.values(y, y_pred, mask, teachers)
         penalty = self.regularization.penalty(terms, self.optimizer.iterations)
-        values = self.values(loss, penalty, y, y_pred, sample_weight)
+        values = self.values(loss, penalty, x, y, y_pred, sample_weight)
         finite = bool(self.is_finite(self.total(loss, penalty), y_pred))
         rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         _keras_internals.loss_tracker(self).update_state(

@@ -17,6 +17,7 @@ PROJECTIONS = [
     (EDGE(alpha=2.0, q=0.3), False),
     (EDGE(scope="global"), False),
     (EDGE(common=False), False),
+    (EDGE(bias_probabilities=np.linspace(0, 1, 5)), False),
     (Orthogonal(), True),
     (Subspace(np.eye(4)[:, :2]), True),
     (Subtraction(alpha=0.3), False),

@@ -12,6 +12,8 @@ FREE = {
     "ERM": R.FineTuning(),
     "EDGE": R.FineTuning(kd.projections.EDGE(alpha=1.0)),
     "focal": R.FineTuning(objective=kd.losses.PerRow(kd.losses.Focal())),
+    "EDGE, recipe": R.EDGE(alpha=1.0, bias_only=None),
+    "AFR": R.AFR(held_out=0.4),
     "JTT": R.JTT(),
     "LfF": R.LearningFromFailure(),
     "DFA": R.DFA(),
@@ -26,13 +28,20 @@ FREE = {
 }
 WITH_GROUPS = {
     "balanced": R.BalancedSampling(),
+    "balanced, EDGE": R.BalancedSampling(projection=kd.projections.EDGE(2.0)),
     "GroupDRO": R.GroupDRO(step_size=0.1),
     "GA": R.GradientAlignment(),
     "DFR": R.DFR(held_out=0.4, draws=2),
+    "GRASP": R.GRASP(
+        **{"factor": "groups", "repeats": 2, "tolerance": 0.01},
+        **{"scope": "layer", "readers": ("dense*",)},
+    ),
 }
 OF_TEXTS = {
     "REW": R.Reweighting(),
     "LM": R.LearnedMixin(),
+    "PoE": R.ProductOfExperts(),
+    "EDGE, bag of words": R.EDGE(alpha=8.0, scope="global"),
     "curriculum": R.Curriculum(),
     "CORSAIR": R.CounterfactualInference(),
     "balanced, shallow hint": R.BalancedSampling(groups=R.ShallowHint()),
@@ -85,7 +94,8 @@ def test_recipe(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["JTT", "DFA", "CNC", "balanced, XRM", "inverse propensity"]
+    "name",
+    ["AFR", "JTT", "DFA", "CNC", "balanced, XRM", "inverse propensity"],
 )
 def test_label_free_recipes_do_not_look_at_groups(name):
     """Same seed, same outputs, whatever the groups; other seed, others."""

@@ -1,0 +1,314 @@
+import dataclasses
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_debias.adapters.apply import adapted_layers
+from keras_debias.analysis.kernel_updates import kernels
+from keras_debias.analysis.latent_factors import latent_factors
+from keras_debias.data.groups import Groups
+from keras_debias.directions import READERS
+from keras_debias.directions import SIDES
+from keras_debias.directions import WRITERS
+from keras_debias.directions import Directions
+from keras_debias.projections import Subspace
+from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.recipes.recipe import Recipe
+
+# Cells below this are too small for a mean.
+LEAST = 5
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class GRASP(Recipe):
+    """Fine-tune, find what was relied on, fine-tune again without.
+
+    1. Fine-tune plainly, and read the leading directions from the updates of
+       the weights (`analysis.latent_factors`).
+    2. With `repeats` above 1, fine-tune again, kept orthogonal to these
+       directions, and read further ones from the new updates; until the
+       fine-tuned model no longer finds the factor.
+    3. Fine-tune from the same start, every update kept orthogonal to all
+       directions found (`projections.Subspace`).
+
+    Whether a fine-tuned model finds the factor is measured on the training
+    data where a `factor` is given: within each class, how far the mean
+    predicted probabilities of the factor's values lie apart. Without one, by
+    whether a direction stands out from random adapters.
+
+    `kd.grasp` does steps 1 and 3 on a model of one's own, without a budget.
+
+    Attributes:
+        k: int. How many directions are read each time. Defaults to `1`.
+        side: `"read"`, `"write"` or `"both"`; see `analysis.latent_factors`.
+            Defaults to `"read"`.
+        scope: `"shared"` for one set of directions, `"layer"` for one each.
+            Defaults to `"shared"`.
+        repeats: int. How often directions are read at most. Defaults to `1`.
+        factor: the attribute that must not be learnt, where it is known or
+            inferred: `"groups"` for the groups of the training data, a
+            `GroupInference`, or a sequence with one value for each training
+            sample. Defaults to `None`: no labels of groups are used.
+        tolerance: float in (0, 1). With a `factor`: the distance of mean
+            probabilities up to which the factor is not found. Defaults to
+            `0.1`.
+        share: float in (0, 1). The part of the budget for all first stages
+            together, in equal parts; where fewer are needed, the last stage
+            gets the rest. Defaults to `0.5`.
+        random: bool. `True` is the control: random directions in place of
+            those found, as many and at the same price. Defaults to `False`.
+        readers: tuple of names or globs of layers that read the residual
+            stream. Defaults to those of KerasHub.
+        writers: tuple of names or globs of layers that write to it. Defaults
+            to those of KerasHub.
+        adapters: an adapter, or a tuple of them, applied to the network that
+            `model_fn` makes. Defaults to `None`: the network as it is.
+        projection: a projection, or a tuple of them, for all stages, before
+            the `Subspace`. Defaults to `None`.
+        regularizers: a regularizer, or a tuple of them, for all stages.
+            Defaults to `None`.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if the factor
+            has one value only in every class, or what `latent_factors` and
+            `Subspace` raise.
+        TypeError: If `factor` is none of the above.
+
+    Example:
+
+    ```python
+    methods = {
+        "GRASP": kd.recipes.GRASP(k=4),
+        "GRASP, repeated": kd.recipes.GRASP(
+            k=4, repeats=4, factor="groups", share=0.8
+        ),
+        "random directions": kd.recipes.GRASP(k=4, random=True),
+    }
+    ```
+
+    Reference:
+        GRASP ([Gilligan-Lee et al., 2026](https://arxiv.org/abs/2605.27676)),
+        of which we know the abstract only: see `kd.grasp`. The repetition is
+        ours, after iterative nullspace projection ([Ravfogel et al., 2020](
+        https://arxiv.org/abs/2004.07667)).
+    """
+
+    k: int = 1
+    side: str = "read"
+    scope: str = "shared"
+    repeats: int = 1
+    factor: Any = None
+    tolerance: float = 0.1
+    share: float = 0.5
+    random: bool = False
+    readers: tuple = READERS
+    writers: tuple = WRITERS
+    adapters: Any = None
+    projection: Any = None
+    regularizers: Any = None
+
+    def __post_init__(self):
+        for name in ("k", "repeats"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or int(value) != value or value < 1:
+                raise ValueError(
+                    f"Expected `{name}` to be an integer of at least 1. "
+                    f"Received: {name}={value!r}"
+                )
+        for name, choices in (("side", SIDES), ("scope", ("shared", "layer"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Expected `{name}` to be one of {choices}. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+        check_share(self.share, "share")
+        check_share(self.tolerance, "tolerance")
+        for name in ("readers", "writers"):
+            value = getattr(self, name)
+            value = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, name, value)
+        if isinstance(self.factor, str) and self.factor != "groups":
+            raise ValueError(
+                'Expected `factor` to be None, "groups", a way to infer '
+                "groups, or one value for each training sample. Received: "
+                f"factor={self.factor!r}"
+            )
+        known = self.factor is None or isinstance(
+            self.factor, (str, GroupInference)
+        )
+        if not known:
+            if not hasattr(self.factor, "__len__"):
+                raise TypeError(
+                    'Expected `factor` to be None, "groups", a way to infer '
+                    "groups, or one value for each training sample. "
+                    f"Received: factor={self.factor!r}"
+                )
+            values = np.asarray(self.factor).tolist()
+            object.__setattr__(self, "factor", tuple(values))
+
+    @property
+    def needs_groups(self) -> bool:
+        return isinstance(self.factor, str)
+
+    def fit(self, trainer, train):
+        factor = self._factor(trainer, train)
+        train = train.with_groups(None)
+        found, spectrum, distances = None, None, []
+        spectra = []
+        for _ in range(self.repeats):
+            model, base = self._fine_tune(
+                trainer, train, found, self.share / self.repeats
+            )
+            if factor is not None:
+                distances.append(self._distance(trainer, model, train, factor))
+                if distances[-1] <= self.tolerance:
+                    break
+            spectrum = latent_factors(
+                model,
+                self.k,
+                base=base,
+                side=self.side,
+                scope=self.scope,
+                readers=self.readers,
+                writers=self.writers,
+            )
+            if factor is None and not spectrum.detected:
+                if found is not None:
+                    break
+                warnings.warn(
+                    "No direction of the first stage stands out from random "
+                    f"adapters (share {spectrum.spectrum[0]:.3f}, below "
+                    f"{spectrum.threshold:.3f}); the last stage is kept "
+                    "from directions that may mean nothing.",
+                    stacklevel=2,
+                )
+            spectra.append(spectrum.share)
+            more = spectrum.directions
+            if found is not None:
+                more = join(found, more)
+            if more is None:
+                break
+            found = more
+        if found is not None and self.random:
+            found = found.random(trainer.seed)
+        model, _ = self._fine_tune(trainer, train, found, None)
+        trainer.notes["directions"] = 0 if found is None else found.rank
+        trainer.notes["share_of_updates"] = spectra
+        if factor is not None:
+            distances.append(self._distance(trainer, model, train, factor))
+            # One a stage, the last stage's at the end.
+            trainer.notes["factor_distance"] = distances
+        return model
+
+    def _factor(self, trainer, train) -> np.ndarray | None:
+        """The factor's value of each sample as an int, or `None`."""
+        if self.factor is None:
+            return None
+        check_class_labels(train, self)
+        if isinstance(self.factor, GroupInference):
+            groups = self.factor.infer(trainer, train.with_groups(None))
+        elif self.needs_groups:
+            groups = train.groups
+            if groups is None:
+                raise ValueError(
+                    '`GRASP(factor="groups")` needs groups, and the training '
+                    "data has none. Give it some with "
+                    "`train.with_groups(...)`, or infer them: "
+                    "`GRASP(factor=CrossMistakes())`."
+                )
+        elif len(self.factor) != len(train):
+            raise ValueError(
+                "Expected a `factor` with one value for each training "
+                f"sample. Received: {len(self.factor)} values for "
+                f"{len(train)} samples"
+            )
+        else:
+            groups = Groups.from_values(self.factor)
+        cells = [
+            np.sum(np.bincount(groups.ids[train.y == c]) >= LEAST)
+            for c in np.unique(train.y)
+        ]
+        if max(cells) < 2:
+            raise ValueError(
+                "Expected a factor of at least two groups within a class, "
+                f"each with {LEAST} samples or more. Received: {groups}"
+            )
+        return groups.ids
+
+    def _fine_tune(self, trainer, train, found, share):
+        """A new model, and the kernels it started from without adapters."""
+        last = share is None
+        updates = trainer.take(share, train)
+        network = trainer.network(updates, self.adapters)
+        base = None if adapted_layers(network) else kernels(network)
+        plain = self.projection
+        plain = [] if plain is None else plain
+        plain = plain if isinstance(plain, (list, tuple)) else [plain]
+        constraint = [] if found is None else [Subspace(found)]
+        model = trainer.wrap(
+            network,
+            projection=[*plain, *constraint] or None,
+            regularizers=self.regularizers,
+        )
+        return trainer.advance(model, train, updates, last=last), base
+
+    @staticmethod
+    def _distance(trainer, model, train, factor) -> float:
+        return factor_distance(trainer.predict(model, train), train.y, factor)
+
+
+def factor_distance(probabilities, y, factor) -> float:
+    """How far predictions lie apart by a factor, within classes.
+
+    For each class the mean probabilities of its samples with each value of
+    the factor; the largest distance between two values, of any output. Then
+    the mean over classes.
+
+    Args:
+        probabilities: float array `(n, classes)`.
+        y: int array `(n,)` of labels.
+        factor: int array `(n,)`, the factor's values.
+    """
+    distances = []
+    for label in np.unique(y):
+        means = [
+            probabilities[(y == label) & (factor == value)].mean(axis=0)
+            for value in np.unique(factor)
+            if np.sum((y == label) & (factor == value)) >= LEAST
+        ]
+        if len(means) > 1:
+            distances.append(np.ptp(means, axis=0).max())
+    return float(np.mean(distances))
+
+
+def join(found, more) -> Directions | None:
+    """Directions of both; `None` where there is no room for more."""
+
+    def joined(before, after):
+        after = after.astype("float64")
+        after = after - before @ (before.T.astype("float64") @ after)
+        room = before.shape[0] - before.shape[1]
+        return np.concatenate(
+            [before, np.linalg.qr(after)[0][:, :room]], axis=1
+        )
+
+    if found.shared:
+        vectors = joined(found.vectors, more.vectors)
+        grown = vectors.shape[1] > found.vectors.shape[1]
+    else:
+        vectors = {
+            path: joined(v, more.vectors[path]) if path in more.vectors else v
+            for path, v in found.vectors.items()
+        }
+        grown = any(
+            v.shape[1] > found.vectors[path].shape[1]
+            for path, v in vectors.items()
+        )
+    if not grown:
+        return None
+    return Directions(vectors, more.side, more.readers, more.writers)

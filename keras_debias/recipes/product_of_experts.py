@@ -1,0 +1,43 @@
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_debias import losses
+from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.shallow_model import ShallowModel
+
+
+# Another class of this name is in `losses`.
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="recipes.ProductOfExperts"
+)
+@dataclasses.dataclass(frozen=True)
+class ProductOfExperts(Recipe):
+    """Trains the network in a product with a bias-only model.
+
+    See `losses.ProductOfExperts`. The network's loss must take logits.
+
+    Attributes:
+        bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
+            `ShallowModel()`.
+
+    Example:
+
+    ```python
+    model = kd.recipes.ProductOfExperts().fit(trainer, train)
+    ```
+
+    Reference:
+        The bias product in [Clark et al., 2019](
+        https://arxiv.org/abs/1909.03683).
+    """
+
+    bias_only: Any = dataclasses.field(default_factory=ShallowModel)
+
+    def fit(self, trainer, train):
+        biased = self.bias_only.out_of_fold(train)
+        trainer.notes["bias_only_accuracy"] = float(
+            (biased.argmax(-1) == train.y).mean()
+        )
+        return trainer.fit(train, objective=losses.ProductOfExperts(biased))

@@ -1,0 +1,77 @@
+"""The last layer again, on the samples that the model gets wrong."""
+
+import numpy as np
+import pytest
+
+import keras_debias as kd
+from tests.recipes import toy
+
+AFR = kd.recipes.AFR
+
+
+def accuracy(model, split):
+    return kd.evaluate(model, {"test": split})["test"].worst_group_accuracy
+
+
+def test_weights_are_the_papers():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])
+    y = np.array([0, 1, 0, 1])
+    chosen = np.array([0.9, 0.8, 0.5, 0.0])
+    expected = np.exp(-3 * chosen) / 2
+    found = AFR(gamma=3.0).weights(probabilities, y)
+    np.testing.assert_allclose(found, expected / expected.sum())
+    # Of one class a single sample, which counts as much as the others.
+    plain = AFR(gamma=0.0).weights(probabilities[:3], y[:3])
+    np.testing.assert_allclose(plain, [0.25, 0.5, 0.25])
+    assert np.isfinite(AFR(gamma=1e5).weights(probabilities, y)).all()
+
+
+def test_refit_is_the_least_of_loss_and_penalty():
+    """Against plain gradient descent on the equations."""
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((40, 3))
+    y = generator.integers(0, 3, 40)
+    weights = generator.dirichlet(np.ones(40))
+    start = generator.standard_normal((4, 3))
+    found = AFR(penalty=0.05).refit(start[:-1], start[-1], features, y, weights)
+    inputs = np.concatenate([features, np.ones((40, 1))], axis=1)
+    layer = start.copy()
+    for _ in range(4000):
+        p = np.exp(inputs @ layer)
+        p /= p.sum(-1, keepdims=True)
+        error = weights[:, None] * (p - np.eye(3)[y])
+        layer -= 0.3 * (inputs.T @ error + 2 * 0.05 * (layer - start))
+    np.testing.assert_allclose(np.vstack(found), layer, atol=1e-4)
+
+
+def test_it_lifts_the_worst_group_and_the_penalty_holds_it_back():
+    train, test = toy.numbers(1200), toy.numbers(800, strength=0.5, seed=1)
+    scores = {}
+    for name, recipe in (
+        ("plain", kd.recipes.FineTuning()),
+        ("AFR", AFR(gamma=6.0, penalty=1e-3)),
+        ("held back", AFR(gamma=6.0, penalty=1e3)),
+    ):
+        trainer = toy.trainer(updates=120)
+        scores[name] = accuracy(recipe.fit(trainer, train), test)
+    print(scores)
+    assert scores["AFR"] > scores["plain"] + 0.2
+    assert abs(scores["held back"] - scores["plain"]) < 0.1
+    assert 0 < trainer.notes["effective_samples"] <= 240
+
+
+def test_bad_input():
+    for settings, match in (
+        ({"gamma": -1.0}, "`gamma`"),
+        ({"penalty": 0.0}, "`penalty`"),
+        ({"held_out": 1.0}, "`held_out`"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            AFR(**settings)
+    train = toy.numbers(40)
+    few = train.take(
+        np.flatnonzero(train.y == 0)[:19].tolist()
+        + [int(np.flatnonzero(train.y == 1)[0])]
+    )
+    with pytest.raises(ValueError, match="samples of every class"):
+        AFR().fit(toy.trainer(), few)
