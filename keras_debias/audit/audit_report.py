@@ -11,7 +11,7 @@ from keras_debias.audit import table
 from keras_debias.audit.advice import Advice
 from keras_debias.audit.finding import Finding
 from keras_debias.audit.partial_input_probe import PartialInputProbe
-from keras_debias.evaluation.files import written_whole
+from keras_debias.utils.files import written_whole
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

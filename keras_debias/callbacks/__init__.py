@@ -1,11 +1,13 @@
 """Keras callbacks for robustness."""
 
+from keras_debias.callbacks.backup_and_restore import BackupAndRestore
 from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
 from keras_debias.callbacks.gradient_alignment import GradientAlignment
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
 from keras_debias.callbacks.target_layer_freezing import TargetLayerFreezing
 
 __all__ = [
+    "BackupAndRestore",
     "BiasTermTracking",
     "GradientAlignment",
     "OODEvaluation",

@@ -3,8 +3,10 @@ import numpy as np
 from keras import ops
 
 from keras_debias.losses.rows import check_count
+from keras_debias.losses.rows import check_length
 from keras_debias.losses.rows import check_positive
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -45,9 +47,9 @@ class CorrectNContrast(TaskObjective):
     def __init__(self, guesses, width, weight=0.75, temperature=0.1, name=None):
         check_count(width, "width", 1)
         check_positive(temperature, "temperature")
-        if not (np.isfinite(weight) and 0 <= weight <= 1):
+        if not (is_number(weight) and 0 <= weight <= 1):
             raise ValueError(
-                f"Expected `weight` in [0, 1]. Received: weight={weight}"
+                f"Expected `weight` in [0, 1]. Received: weight={weight!r}"
             )
         guesses = np.asarray(guesses)
         if guesses.ndim != 1 or guesses.dtype.kind not in "iu":
@@ -69,6 +71,9 @@ class CorrectNContrast(TaskObjective):
             ),
             trainable=False,
         )
+
+    def check_rows(self, rows, groups):
+        check_length(self, self.guesses, rows)
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = losses(y_true, y_pred[:, self.width :])

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_debias.losses.rows import check_length
 from keras_debias.losses.rows import check_table
 from keras_debias.losses.rows import table_weight
 from keras_debias.losses.task_objective import TaskObjective
@@ -56,6 +57,9 @@ class LearnedMixin(TaskObjective):
             name="kernel", shape=(table.shape[1],), initializer="zeros"
         )
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+
+    def check_rows(self, rows, groups):
+        check_length(self, self.bias_probabilities, rows)
 
     def call(self, y_true, y_pred, losses, groups, index):
         logits = ops.cast(y_pred, "float32")

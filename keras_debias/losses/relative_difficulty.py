@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_debias.losses.rows import check_length
 from keras_debias.losses.rows import check_table
 from keras_debias.losses.rows import table_weight
 from keras_debias.losses.task_objective import TaskObjective
@@ -46,6 +47,9 @@ class RelativeDifficulty(TaskObjective):
             )
         super().__init__(name=name)
         self.biased_losses = table_weight(self, "biased_losses", table)
+
+    def check_rows(self, rows, groups):
+        check_length(self, self.biased_losses, rows)
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = losses(y_true, y_pred)

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.pipeline import make_pipeline
 
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.utils.numbers import is_number
 
 # Words and runs of punctuation: a cue such as " !!" is no word.
 TOKENS = r"\w+|[^\w\s]+"
@@ -60,10 +61,10 @@ class BagOfWords:
                     f"Expected `{name}` to be an integer of at least {least}. "
                     f"Received: {name}={value}"
                 )
-        if not (np.isfinite(self.strength) and self.strength > 0):
+        if not (is_number(self.strength) and self.strength > 0):
             raise ValueError(
                 "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength}"
+                f"Received: strength={self.strength!r}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:
