@@ -6,6 +6,7 @@ import numpy as np
 from keras_debias.audit import audit
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -40,6 +41,15 @@ class AuditCue(GroupInference):
     min_count: int = 20
     min_difference: float = 0.05
     false_discovery_rate: float = 0.01
+
+    def __post_init__(self):
+        for name in ("min_count", "min_difference", "false_discovery_rate"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise ValueError(
+                    f"Expected `{name}` to be a finite number of at least 0. "
+                    f"Received: {name}={value!r}"
+                )
 
     def infer(self, trainer, train):
         check_class_labels(train, self)

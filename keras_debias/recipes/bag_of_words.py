@@ -56,7 +56,7 @@ class BagOfWords:
     def __post_init__(self):
         for name, least in (("least", 1), ("folds", 2)):
             value = getattr(self, name)
-            if int(value) != value or value < least:
+            if not is_number(value) or int(value) != value or value < least:
                 raise ValueError(
                     f"Expected `{name}` to be an integer of at least {least}. "
                     f"Received: {name}={value}"

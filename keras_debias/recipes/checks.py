@@ -14,6 +14,15 @@ def check_share(value, name) -> None:
         )
 
 
+def check_bias_only(value) -> None:
+    """Raises unless `value` is a bias-only model."""
+    if isinstance(value, type) or not hasattr(value, "out_of_fold"):
+        raise TypeError(
+            "Expected `bias_only` to be a bias-only model such as "
+            f"`BagOfWords()`. Received: bias_only={value!r}"
+        )
+
+
 def check_class_labels(train, recipe) -> None:
     """Raises unless the rows have one class each, of at least two."""
     y = train.y

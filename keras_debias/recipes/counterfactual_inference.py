@@ -83,6 +83,11 @@ class CounterfactualInference(Recipe):
     scale: float = 0.5
 
     def __post_init__(self):
+        if not callable(self.blind):
+            raise TypeError(
+                "Expected `blind` to be a function of inputs. Received: "
+                f"blind={self.blind!r}"
+            )
         if not is_number(self.scale):
             raise ValueError(
                 f"Expected `scale` to be finite. Received: scale={self.scale!r}"

@@ -46,6 +46,11 @@ def recommended(train: Split) -> Recipe:
     print(trainer.notes["cue"])  # what was taken for the shortcut
     ```
     """
+    if not isinstance(train, Split):
+        raise TypeError(
+            "Expected `train` to be a `kd.data.Split`. Received: "
+            f"{type(train).__name__}"
+        )
     groups = AuditCue()
     report = audit(
         train,

@@ -46,7 +46,8 @@ class SimpleFeatures:
     folds: int = 5
 
     def __post_init__(self):
-        if int(self.folds) != self.folds or self.folds < 2:
+        whole = is_number(self.folds) and int(self.folds) == self.folds
+        if not whole or self.folds < 2:
             raise ValueError(
                 "Expected `folds` to be an integer of at least 2. "
                 f"Received: folds={self.folds!r}"

@@ -1,3 +1,4 @@
+import inspect
 import time
 
 import keras
@@ -59,7 +60,7 @@ class Trainer:
         selection=None,
         rows=None,
     ):
-        if not callable(model_fn):
+        if not _is_builder(model_fn):
             raise TypeError(
                 "Expected `model_fn` to be a function of the number of "
                 f"updates to a compiled network. Received: {model_fn!r}"
@@ -68,6 +69,12 @@ class Trainer:
             raise TypeError(
                 "Expected `budget` to be a `kd.recipes.Budget`. "
                 f"Received: budget={budget!r}"
+            )
+        is_int = isinstance(seed, (int, np.integer))
+        if not is_int or isinstance(seed, bool) or not 0 <= seed < 2**31:
+            raise ValueError(
+                "Expected `seed` to be an integer from 0 to 2**31 - 1. "
+                f"Received: seed={seed!r}"
             )
         if selection is not None and validation is None:
             raise ValueError(
@@ -115,8 +122,14 @@ class Trainer:
             The trained `DebiasedModel`.
 
         Raises:
+            TypeError: If `train` is no Split.
             ValueError: If more than the budget would be spent.
         """
+        if not isinstance(train, Split):
+            raise TypeError(
+                "Expected `train` to be a `kd.data.Split`. Received: "
+                f"{type(train).__name__}"
+            )
         updates = self.take(share, train)
         model = self.build(
             updates,
@@ -277,3 +290,17 @@ class Trainer:
         )
         found = np.asarray(encoder.predict(data, verbose=0), "float32")
         return head, found.reshape(len(split), -1)
+
+
+def _is_builder(model_fn) -> bool:
+    """Whether a function takes the number of updates."""
+    if not callable(model_fn) or isinstance(model_fn, keras.Layer):
+        return False
+    try:
+        inspect.signature(model_fn).bind(1)
+    except TypeError:
+        return False
+    # Of some built-in functions, nobody knows the signature.
+    except ValueError:
+        return True
+    return True

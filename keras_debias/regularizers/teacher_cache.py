@@ -32,6 +32,10 @@ class TeacherCache:
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"Expected `path` to be a path or None. Received: path={path!r}"
+            )
         self.path = None if path is None else os.fspath(path)
         self.features = None
         self.rows = None

@@ -39,11 +39,12 @@ class TwoPhase(keras.optimizers.schedules.LearningRateSchedule):
                 "Expected `weight` to be a finite number of at least 0. "
                 f"Received: weight={weight!r}"
             )
-        if steps < 1:
+        if not (is_number(steps) and steps >= 1):
             raise ValueError(
                 f"Expected `steps` to be at least 1. Received: steps={steps!r}"
             )
-        if not (warmup >= 0 and ramp >= 0 and warmup + ramp <= 1):
+        shares = is_number(warmup) and is_number(ramp)
+        if not (shares and min(warmup, ramp) >= 0 and warmup + ramp <= 1):
             raise ValueError(
                 "Expected `warmup` and `ramp` to be shares of at most 1 "
                 f"together. Received: warmup={warmup!r}, ramp={ramp}"
