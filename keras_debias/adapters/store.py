@@ -137,11 +137,13 @@ def starts(model: keras.Model) -> dict[str, list[str]]:
 
 def _make_starts(layer, names) -> None:
     """Places for the starting values that a file holds."""
-    values = getattr(layer, "starting_values", {})
+    values = dict(getattr(layer, "starting_values", {}))
     own = _keras_internals.created_trainable(layer)
     own += _keras_internals.created_state(layer)
+    present = {v.name: v for v in own}
+    # In the order of the file, which numbers them.
     layer.starting_values = {
-        v.name: values.get(v.name, as_array(v)) for v in own if v.name in names
+        name: values.get(name, as_array(present[name])) for name in names
     }
 
 

@@ -54,8 +54,8 @@ class AdaptedLayer:
         if not self.built:
             return
         separately, self._save_separately = self._save_separately, False
-        self._has_parts = not separately
         self.file_parts()
+        self.__dict__["_has_parts"] = not separately
         base = _keras_internals.base_variables(self)
         if separately:
             for index, variable in enumerate(base.values()):
@@ -97,10 +97,8 @@ class AdaptedLayer:
             )
         before = {name: np.array(store[name]) for name in targets}
         if not separate:
-            self.__dict__["_before_load"] = {
-                name: as_copy(variable) for name, variable in self._whole()
-            }
             self.file_parts()
+            self.__dict__["_before_load"] = self._way_back()
         for name, variable in targets.items():
             variable.assign(before[name])
         if not separate:
@@ -135,6 +133,21 @@ class AdaptedLayer:
         own = {f"base_{name}": variable for name, variable in base.items()}
         return list({**own, **self.adapter_state()}.items())
 
+    def _way_back(self):
+        """The present values, and a function that puts them back."""
+        values = {name: as_copy(variable) for name, variable in self._whole()}
+        starts = dict(getattr(self, "starting_values", {}))
+
+        # A function: Keras looks for layers in all attributes that are dicts.
+        def undo():
+            for name, variable in self._whole():
+                variable.assign(values[name])
+            if starts:
+                self.starting_values = starts
+            return values["base_kernel"]
+
+        return undo
+
     def _start_anew(self) -> None:
         """Takes loaded base weights that train as the ones to start from."""
         values = getattr(self, "starting_values", None)
@@ -157,10 +170,9 @@ class AdaptedLayer:
             store[f"start_{name}"] = value
 
     def _load_parts(self, store):
-        before = self.__dict__.pop("_before_load", None)
-        if before is None or not len(store.keys()):
+        undo = self.__dict__.pop("_before_load", None)
+        if undo is None or not len(store.keys()):
             return
-        variables = dict(self._whole())
         found = {name: np.array(store[name]) for name in store.keys()}
         digest = found.pop("kernel_digest", None)
         starts = {
@@ -168,18 +180,18 @@ class AdaptedLayer:
             for name in list(found)
             if name.startswith("start_")
         }
+        # The base as it was: what the plain layer would get is the sum.
+        kernel = undo()
         problem = None
         if digest is not None:
-            kernel = before["base_kernel"]
             if not np.array_equal(digest, _digest(kernel)):
                 problem = "saved beside another pretrained kernel"
             found["base_kernel"] = kernel
+        variables = dict(self._whole())
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         if {name: value.shape for name, value in found.items()} != shapes:
             problem = f"saved with adapters of the weights {sorted(found)}"
         if problem is not None:
-            for name, value in before.items():
-                variables[name].assign(value)
             raise ValueError(
                 f"Layer '{self.name}' expected a file of the same adapters on "
                 f"the same base. Received: one {problem}. Apply the same "
@@ -189,7 +201,8 @@ class AdaptedLayer:
         for name, value in found.items():
             variables[name].assign(value)
         if starts:
-            self.starting_values = starts
+            present = getattr(self, "starting_values", {})
+            self.starting_values = {**present, **starts}
 
 
 def as_copy(variable) -> np.ndarray:
