@@ -103,7 +103,7 @@ ROWS = [
     ),
     (
         "adapters.VeRAScalarBias",
-        lambda tmp: A.VeRAScalarBias(rank="x"),
+        lambda tmp: A.VeRAScalarBias(seed=-1),
         ValueError,
     ),
     (

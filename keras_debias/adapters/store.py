@@ -407,7 +407,8 @@ def _check_layers(model, config, paths, folder) -> list[tuple]:
     for group in config["adapters"]:
         try:
             adapter = _targeted(group)
-        except (TypeError, ValueError) as error:
+        # What a class raises on the settings of a file is anyone's guess.
+        except Exception as error:
             raise ValueError(
                 f"Expected an adapter that this library knows. Received: "
                 f"{str(folder)!r} with one that cannot be made ({error}). "

@@ -228,6 +228,12 @@ class Batches(keras.utils.PyDataset):
         return _pack(x, y, sample_weight)
 
 
+def has_strings(x) -> bool:
+    """Whether some of the inputs are texts in NumPy or lists."""
+    leaves = [leaf for leaf in _leaves(x) if not ops.is_tensor(leaf)]
+    return any(np.asarray(leaf).dtype.kind in "OUS" for leaf in leaves)
+
+
 def converted(convert, x):
     """The inputs, with strings as the backend takes them."""
     return _map(x, lambda a: convert(a) if a.dtype.kind == "O" else a)

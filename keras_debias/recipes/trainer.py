@@ -13,6 +13,7 @@ from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.encoder import cut_at_head
 from keras_debias.recipes.keep_best import KeepBest
 from keras_debias.training import DebiasedModel
+from keras_debias.utils.numbers import require_seed
 
 # Shares such as 1/3 + 2/3 need not sum to one exactly.
 ROUNDING = 1e-6
@@ -70,12 +71,7 @@ class Trainer:
                 "Expected `budget` to be a `kd.recipes.Budget`. "
                 f"Received: budget={budget!r}"
             )
-        is_int = isinstance(seed, (int, np.integer))
-        if not is_int or isinstance(seed, bool) or not 0 <= seed < 2**31:
-            raise ValueError(
-                "Expected `seed` to be an integer from 0 to 2**31 - 1. "
-                f"Received: seed={seed!r}"
-            )
+        require_seed(seed)
         if selection is not None and validation is None:
             raise ValueError(
                 "Expected `validation` data with a criterion that picks the "

@@ -30,6 +30,7 @@ from keras_debias.training.one_pass import OnePass
 from keras_debias.training.one_pass import plan
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
+from keras_debias.utils.numbers import require_seed
 
 
 class BaseDebiasedModel(NetworkWrapper):
@@ -80,7 +81,8 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `objective` to be a `losses.TaskObjective`, such as "
                 f"`GroupDRO(4)`, or None. Received: objective={objective!r}"
             )
-        _check_seed(seed)
+        if seed is not None:
+            require_seed(seed)
         regularization = Regularization(regularizers, model)
         constrained_for = bind_subspace(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
@@ -549,12 +551,3 @@ class BaseDebiasedModel(NetworkWrapper):
             for key in getattr(layer, "starting_values", {})
         ]
         return {f"start_{i}": pair for i, pair in enumerate(found)}
-
-
-def _check_seed(seed) -> None:
-    is_int = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
-    if seed is not None and not (is_int and 0 <= seed < 2**31):
-        raise ValueError(
-            "Expected `seed` to be an integer from 0 to 2**31 - 1, or None. "
-            f"Received: seed={seed!r}"
-        )

@@ -13,6 +13,7 @@ from keras_debias.data.batches import IteratedBatches
 from keras_debias.data.batches import OrderedBatches
 from keras_debias.data.batches import RowBatches
 from keras_debias.data.batches import converted
+from keras_debias.data.batches import has_strings
 from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import preprocess_batch
 from keras_debias.data.batches import preprocessed
@@ -257,14 +258,13 @@ class Inputs:
     def one_batch(model, x, y, sample_weight):
         """One batch for `train_on_batch` and its like."""
         preprocess = _preprocess(model, x)
-        if preprocess is None and model.strings is None:
+        if preprocess is None:
+            if model.strings is not None and has_strings(x):
+                x = converted(model.strings, to_arrays(x))
             return x, y, sample_weight
         parts = (
             None if p is None else to_arrays(p) for p in (x, y, sample_weight)
         )
-        if preprocess is None:
-            x, y, sample_weight = parts
-            return converted(model.strings, x), y, sample_weight
         return preprocess_batch(preprocess, *parts)
 
 
