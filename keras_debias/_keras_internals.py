@@ -403,7 +403,7 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
         related = [
             module
             for other, module in importers.items()
-            if other.__bases__ == (type(backbone),)
+            if getattr(other, "__bases__", ()) == (type(backbone),)
         ]
         if len(related) != 1:
             return None

@@ -19,7 +19,8 @@ class AdaptedLayer:
     A mixin. What a checkpoint of the bare model holds must load into a model
     without adapters, hence merged. Beside it, in a group of its own that a
     plain layer does not look for, are the parts: loaded into a model with
-    the same adapters and the same base, they restore both exactly. A
+    the same adapters and the same base, they restore both exactly; into any
+    other one, the sum goes into the base, which `adapters.save` refuses. A
     `DebiasedModel` asks for the parts alone, with `save_parts_next`, for one
     save.
     """
@@ -144,8 +145,8 @@ class AdaptedLayer:
                 variable.assign(values[name])
             if starts:
                 self.starting_values = starts
-            return values["base_kernel"]
 
+        undo.kernel = values["base_kernel"]
         return undo
 
     def _start_anew(self) -> None:
@@ -180,24 +181,20 @@ class AdaptedLayer:
             for name in list(found)
             if name.startswith("start_")
         }
-        # The base as it was: what the plain layer would get is the sum.
-        kernel = undo()
-        problem = None
-        if digest is not None:
-            if not np.array_equal(digest, _digest(kernel)):
-                problem = "saved beside another pretrained kernel"
-            found["base_kernel"] = kernel
         variables = dict(self._whole())
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
-        if {name: value.shape for name, value in found.items()} != shapes:
-            problem = f"saved with adapters of the weights {sorted(found)}"
-        if problem is not None:
-            raise ValueError(
-                f"Layer '{self.name}' expected a file of the same adapters on "
-                f"the same base. Received: one {problem}. Apply the same "
-                "adapters to the same base, or load into a model without "
-                "adapters, which gets the sum of both."
-            )
+        if digest is not None:
+            found["base_kernel"] = undo.kernel
+        fits = {name: value.shape for name, value in found.items()} == shapes
+        if digest is not None and fits:
+            fits = np.array_equal(digest, _digest(found["base_kernel"]))
+        if not fits:
+            # Other adapters or another base: the sum, and no update. No
+            # folder of adapters could restore that.
+            moved = {*getattr(self, "moved_weights", ()), "kernel"}
+            self.moved_weights = tuple(sorted(moved))
+            return
+        undo()
         for name, value in found.items():
             variables[name].assign(value)
         if starts:

@@ -69,15 +69,11 @@ def ba_lora(
         and the paper's `k=5`, the spectral term of classification is
         constant; it warns.
     """
-    if not scale > 0:
+    if not (is_number(scale) and scale > 0):
         raise ValueError(
             f"Expected `scale` to be above 0. Received: scale={scale}"
         )
     require_flags(generation=generation)
-    if not is_number(scale):
-        raise ValueError(
-            f"Expected `scale` to be a finite number. Received: scale={scale!r}"
-        )
     if generation and steps is None:
         raise ValueError(
             "Expected `steps`, the number of updates of the run: the weights "
