@@ -37,6 +37,9 @@ import torch  # noqa: E402
 from results import write  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
+from keras_debias.data.batches import FEATURES  # noqa: E402
+from keras_debias.data.batches import INDEX  # noqa: E402
+from keras_debias.data.batches import INPUTS  # noqa: E402
 
 NUM_CLASSES = 3
 PROJECTIONS = (
@@ -95,9 +98,9 @@ class Program:
             self.model.fit(self.x, self.y, batch_size=len(self.y), verbose=0)
             rows = np.arange(len(self.y), dtype="int32")
             self.inputs = {
-                "inputs": self.x,
-                "index": rows,
-                "features": cache.features,
+                INPUTS: self.x,
+                INDEX: rows,
+                FEATURES: cache.features,
             }
 
     @property

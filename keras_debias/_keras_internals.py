@@ -11,6 +11,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 from keras import ops
+from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.trainers.compile_utils import CompileLoss
 
 
@@ -73,6 +74,72 @@ def become(layer: keras.Layer, layer_class: type, change: Callable) -> None:
         raise
     finally:
         layer._tracker.lock()
+
+
+class FilePart(KerasSaveable):
+    """A group of its own beside a layer's in Keras' weights files.
+
+    `KerasSaveable`: Keras asks its objects alone; a layer's own group must
+    hold exactly what the plain layer has. `_obj_type`: one of its kinds, for
+    the attributes it leaves out of its search.
+
+    Args:
+        save: function of a store to write into.
+        load: function of a store to read from, empty where a file has none.
+    """
+
+    def __init__(self, save: Callable, load: Callable):
+        self._save = save
+        self._load = load
+
+    def _obj_type(self):
+        return "Loss"
+
+    def save_own_variables(self, store):
+        self._save(store)
+
+    def load_own_variables(self, store):
+        self._load(store)
+
+
+def remember(layers: list[keras.Layer]) -> Callable:
+    """Notes classes, attributes and weights of layers; returns the way back.
+
+    `_tracker`: Keras' own lists of a layer's weights and parts, which it
+    changes in place. On torch also those of `torch.nn.Module`.
+    """
+    notes = []
+    for layer in layers:
+        tracker = layer._tracker
+        inside = [(store, list(store)) for _, store in tracker.config.values()]
+        ids = {name: set(found) for name, found in tracker.stored_ids.items()}
+        tables = [
+            (table, dict(table))
+            for name in ("_parameters", "_modules", "_buffers")
+            if isinstance(table := layer.__dict__.get(name), dict)
+        ]
+        attributes = dict(layer.__dict__)
+        own = layer.__class__, attributes, tracker.locked
+        notes.append((layer, own, inside, ids, tables))
+
+    def restore():
+        for layer, own, inside, ids, tables in notes:
+            layer.__class__, attributes, locked = own
+            layer.__dict__.clear()
+            layer.__dict__.update(attributes)
+            for store, items in inside:
+                # Not through the list's own methods, which keep track.
+                list.clear(store)
+                list.extend(store, items)
+            layer._tracker.stored_ids.update(ids)
+            layer._tracker.locked = locked
+            for table, items in tables:
+                table.clear()
+                table.update(items)
+            if any("_torch_params" in items for _, items in tables):
+                layer._track_variables()
+
+    return restore
 
 
 def remove_weight(layer: keras.Layer, variable: keras.Variable) -> None:
@@ -195,6 +262,14 @@ def drop_compiled_functions(model: keras.Model) -> None:
     for name in ("train", "test", "predict", "generate"):
         if hasattr(model, f"{name}_function"):
             setattr(model, f"{name}_function", None)
+
+
+def start_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Makes the `fit` that runs begin at a later epoch.
+
+    `_initial_epoch`: what Keras' own `BackupAndRestore` sets.
+    """
+    model._initial_epoch = epoch
 
 
 def compile_loss(loss, loss_weights, output_names) -> keras.losses.Loss:
@@ -323,7 +398,16 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
     }
     importer = importers.get(type(backbone))
     if importer is None:
-        return None
+        # Llama 2 has the names and layers of Llama 3, whose backbone is a
+        # subclass of it that changes no layer.
+        related = [
+            module
+            for other, module in importers.items()
+            if getattr(other, "__bases__", ()) == (type(backbone),)
+        ]
+        if len(related) != 1:
+            return None
+        importer = related[0]
     loader = _NoteTakingLoader()
     # What importers read here: GPT-2's to cut its fused weight, Gemma 3's to
     # tell a model without an image encoder.

@@ -18,6 +18,7 @@ from keras_debias.adapters.merge import merge
 from keras_debias.adapters.peft_beft import export_peft
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
+from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.adapters.store import load
 from keras_debias.adapters.store import save
 from keras_debias.adapters.summary import TrainableSummary
@@ -26,6 +27,7 @@ from keras_debias.adapters.target_layer import TargetLayer
 from keras_debias.adapters.value_bias import ValueBias
 
 __all__ = [
+    "ALL_LINEAR",
     "Adapter",
     "AllBiases",
     "BiasForm",

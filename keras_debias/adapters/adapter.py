@@ -38,9 +38,28 @@ class Adapter:
     def find(self, model, training) -> dict[str, keras.Layer]:
         """The layers to adapt, by path.
 
-        `training` holds the ids of the weights that train in any case.
+        `training` holds the ids of the weights that train in any case. What
+        a name with wildcards, or a function, says of many layers at once
+        leaves out those that train whole, such as the head.
         """
-        return select(model, self.targets, self.accepts, "targets")
+        found = select(model, self.targets, self.accepts, "targets")
+        named = self.targets
+        named = (named,) if isinstance(named, str) else named
+        loose = callable(named) or any(set("*?[") & set(n) for n in named)
+        whole = {
+            path
+            for path, layer in found.items()
+            if self.trains_kernel and _trains_whole(layer, training)
+        }
+        if whole and (not loose or whole == set(found)):
+            raise ValueError(
+                "Expected `targets` without the layers that train whole, "
+                "such as the head: an update beside a frozen random kernel "
+                f"is no substitute. Received: targets={self.targets!r}, "
+                f"which names {sorted(whole)[:3]}. Leave them out of "
+                "`targets`, or of `also_train`."
+            )
+        return {path: x for path, x in found.items() if path not in whole}
 
     def accepts(self, layer) -> bool:
         """Whether a layer is of a kind that can be adapted at all."""
@@ -169,6 +188,15 @@ class Adapter:
         return f"{type(self).__name__}({settings})"
 
 
+def _trains_whole(layer, training) -> bool:
+    own = _keras_internals.created_trainable(layer)
+    return (
+        bool(own)
+        and not adapters_of(layer)
+        and all(id(v) in training for v in own)
+    )
+
+
 # Base weights that train keep their starting values on the layer, so that
 # they can be switched off: `layer.starting_values`, by name.
 
@@ -185,6 +213,52 @@ def train_base(layer: keras.Layer, variables: list) -> None:
         values[variable.name] = as_array(variable)
         variable.trainable = True
     layer.starting_values = values
+
+
+def keep_statistics(model: keras.Model, training: set[int]) -> None:
+    """Keeps the state of frozen layers that training moves all the same.
+
+    Keras stops the moving means of a layer whose `trainable` is off, not of
+    one whose weights are frozen one by one. Not those of layers that train
+    whole, which `disabled` leaves as they are.
+
+    Args:
+        model: the model.
+        training: ids of the variables that train beside the adapters.
+    """
+    for layer in _keras_internals.flatten_layers(model):
+        own = _keras_internals.created_trainable(layer)
+        if any(id(v) in training for v in own):
+            continue
+        state = [v for v in moving_state(layer) if v.dtype != "string"]
+        values = dict(getattr(layer, "starting_values", {}))
+        new = {v.name: as_array(v) for v in state if v.name not in values}
+        if new:
+            layer.starting_values = {**values, **new}
+
+
+def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
+    """The state of a layer that is no longer what it was at the start."""
+    values = getattr(layer, "starting_values", {})
+    return [
+        v
+        for v in moving_state(layer)
+        if v.name in values and not np.array_equal(as_array(v), values[v.name])
+    ]
+
+
+# Names of the weights of a layer that train or have trained as a whole. A
+# frozen or quantised one keeps its name here: it is not the base's any more.
+
+
+def mark_moved(layer: keras.Layer, names) -> None:
+    known = set(getattr(layer, "moved_weights", ()))
+    if not known.issuperset(names):
+        layer.moved_weights = tuple(sorted(known.union(names)))
+
+
+def is_moved(layer: keras.Layer, variable: keras.Variable) -> bool:
+    return variable.name in getattr(layer, "moved_weights", ())
 
 
 def moving_state(layer: keras.Layer) -> list[keras.Variable]:
@@ -243,6 +317,8 @@ def remove_adapter(layer: keras.Layer, adapter: Adapter) -> None:
 
 
 def as_array(variable) -> np.ndarray:
-    """A float32 copy of a variable."""
+    """A copy of a variable, float32 unless it holds integers."""
+    if "float" not in str(variable.dtype):
+        return np.array(ops.convert_to_numpy(variable.value))
     value = ops.cast(variable.value, "float32")
     return np.array(ops.convert_to_numpy(value))

@@ -1,23 +1,99 @@
-"""Adapter folders that are either whole or not there."""
+"""Adapter folders: what one is, and how it is written whole."""
 
 import json
-import os
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
+import safetensors
 import safetensors.numpy
+
+from keras_debias.utils.files import read_regular
+from keras_debias.utils.files import written_folder
+
+# Settings of a model of a hundred thousand layers.
+_JSON_LIMIT = 64 * 2**20
+# Per weight of the model, and beside: factors of full rank, with those of
+# the start, in double precision.
+_BYTES_PER_WEIGHT = 64
+_MORE_BYTES = 64 * 2**20
+
+# All that a folder of this library or of PEFT may hold.
+KNOWN_FILES = frozenset(
+    {
+        *("adapter.json", "adapter.safetensors"),
+        *("adapter_config.json", "adapter_model.safetensors", "README.md"),
+    }
+)
 
 
 def require_new(folder: pathlib.Path, overwrite: bool) -> None:
-    """Raises if a folder is there and must not be replaced."""
-    if folder.exists() and not overwrite:
+    """Raises if something is there and must not be replaced.
+
+    Only adapter folders are replaced: `overwrite=True` removes all inside.
+    """
+    if not isinstance(overwrite, bool):
+        raise TypeError(
+            "Expected `overwrite` to be a bool. Received: "
+            f"overwrite={overwrite!r}"
+        )
+    if not (folder.exists() or folder.is_symlink()):
+        return
+    if not overwrite:
         raise ValueError(
             "Expected `folder` not to exist yet. "
             f"Received: folder={str(folder)!r}. Pass `overwrite=True` to "
             "replace it."
         )
+    if folder.is_symlink():
+        kind = "a link"
+    elif not folder.is_dir():
+        kind = "a file"
+    else:
+        others = sorted({path.name for path in folder.iterdir()} - KNOWN_FILES)
+        if not others:
+            return
+        kind = f"a folder that holds {others[:3]} as well"
+    raise ValueError(
+        "Expected `folder` to be an adapter folder, to be replaced as a "
+        f"whole. Received: folder={str(folder)!r}, {kind}. Choose another "
+        "path, or remove it first."
+    )
+
+
+def read_json(path: pathlib.Path):
+    """The contents of a JSON file of bounded size.
+
+    Raises:
+        OSError: If the file is none, or too long.
+        ValueError: If it is not JSON, or nested beyond reason.
+    """
+    text = read_regular(path, _JSON_LIMIT).decode("utf-8")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_arrays(path: pathlib.Path, model) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file that a model could have.
+
+    Raises:
+        ValueError: If the file is no whole one, or too long for the model.
+    """
+    count = sum(int(np.prod(v.shape)) for v in model.weights)
+    try:
+        data = read_regular(path, _BYTES_PER_WEIGHT * count + _MORE_BYTES)
+        return safetensors.numpy.load(data)
+    # Of dtypes that NumPy does not have, a `KeyError` or `TypeError`.
+    except (
+        *(safetensors.SafetensorError, OSError, KeyError, TypeError),
+        *(ValueError, AttributeError),
+    ) as error:
+        raise ValueError(
+            f"Expected a whole {path.name}. Received: "
+            f"{str(path.parent)!r}, whose file cannot be read ({error}). "
+            "Save the adapter again."
+        ) from error
 
 
 def write_folder(
@@ -28,21 +104,8 @@ def write_folder(
     config_name: str,
 ) -> None:
     """Writes tensors and a JSON file, and moves them into place together."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
-    )
-    try:
-        temporary.chmod(0o755)
+    # Before anything is written: what JSON cannot hold fails here.
+    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    with written_folder(folder) as temporary:
         safetensors.numpy.save_file(arrays, temporary / weights_name)
-        text = json.dumps(config, indent=2) + "\n"
-        (temporary / config_name).write_text(text)
-        if folder.exists():
-            old = temporary.with_name(f"{temporary.name}-old")
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / config_name).write_text(text, encoding="utf-8")

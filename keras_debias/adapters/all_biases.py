@@ -15,6 +15,7 @@ from keras_debias.adapters.selection import select
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.layers.in_place import plain_class
+from keras_debias.utils.numbers import require_flags
 
 # The names Keras gives to additive terms: of kernels, of normalizations.
 TERMS = ("bias", "beta")
@@ -58,6 +59,7 @@ class AllBiases(ProjectionBias):
     role = "injected"
 
     def __init__(self, inject=True, targets=None):
+        require_flags(inject=inject)
         super().__init__(targets=targets)
         self.inject = inject
 

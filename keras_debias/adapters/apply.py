@@ -7,10 +7,15 @@ import keras
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import keep_statistics
+from keras_debias.adapters.adapter import mark_moved
+from keras_debias.adapters.checks import require_model
+from keras_debias.adapters.copies import refuse_copies
 from keras_debias.adapters.selection import Selector
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
+from keras_debias.adapters.undo import unchanged_on_error
 
 # Seconds of preparing from which on there is a progress bar.
 _PATIENCE = 5.0
@@ -36,6 +41,7 @@ def head_variables(model: keras.Model) -> list[keras.Variable]:
 
 def require_adapters(model: keras.Model, way_out: str) -> dict:
     """The adapted layers, or a `ValueError` when there are none."""
+    require_model(model)
     layers = adapted_layers(model)
     if not layers:
         raise ValueError(
@@ -50,6 +56,42 @@ def set_trainable(model: keras.Model, chosen: list[keras.Variable]) -> None:
     chosen_ids = {id(v) for v in chosen}
     for variable in model.weights:
         variable.trainable = id(variable) in chosen_ids
+
+
+def mark_trained(model: keras.Model) -> None:
+    """Notes which weights train, for `save` and for `changed_trainable`."""
+    for layer in (model, *_keras_internals.flatten_layers(model)):
+        own = _keras_internals.created_trainable(layer)
+        trained = tuple(sorted(v.name for v in own if v.trainable))
+        if trained or adapters_of(layer):
+            layer.trained_weights = trained
+        mark_moved(layer, trained)
+
+
+def note_training(model: keras.Model) -> None:
+    """Notes that all that trains now is not the base's any more."""
+    for layer in (model, *_keras_internals.flatten_layers(model)):
+        own = _keras_internals.created_trainable(layer)
+        mark_moved(layer, [v.name for v in own if v.trainable])
+
+
+def changed_trainable(model: keras.Model) -> list[str]:
+    """What trains otherwise on adapted layers than adapters left it.
+
+    Freezing or unfreezing a part of a model, as `body.trainable = False`
+    does, reaches factors and frozen kernels alike.
+    """
+    changed = []
+    for path, layer in adapted_layers(model).items():
+        chosen = getattr(layer, "trained_weights", None)
+        if chosen is None:
+            continue
+        for variable in _keras_internals.created_trainable(layer):
+            if variable.trainable and variable.name not in chosen:
+                changed.append(f"{path}/{variable.name} trains")
+            elif not variable.trainable and variable.name in chosen:
+                changed.append(f"{path}/{variable.name} is frozen")
+    return changed
 
 
 def reset_training(model: keras.Model) -> None:
@@ -106,6 +148,7 @@ def apply(
     kd.adapters.apply(classifier, kd.adapters.LoRA(rank=8))
     ```
     """
+    require_model(model)
     model = unwrap(model)
     adapters = (
         list(adapter) if isinstance(adapter, (list, tuple)) else [adapter]
@@ -146,11 +189,15 @@ def apply(
     ]
 
     # Then the writing.
-    for variable in model.weights:
-        variable.trainable = id(variable) in kept_ids
-    for each, layer, prepared in plan:
-        each.attach(layer, prepared)
-    reset_training(model)
+    with unchanged_on_error(model):
+        for variable in model.weights:
+            variable.trainable = id(variable) in kept_ids
+        for each, layer, prepared in plan:
+            each.attach(layer, prepared)
+        mark_trained(model)
+        keep_statistics(model, kept_ids)
+        refuse_copies(model)
+        reset_training(model)
     return model
 
 

@@ -21,6 +21,7 @@ from keras_debias.layers.in_place import plain_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.numbers import require_flags
 
 # What the kernel of a base may be kept as; `None` is as floats.
 QUANTIZATIONS = (None, "int8", "int4")
@@ -80,6 +81,7 @@ class LoRA(Adapter):
         train_bias=False,
     ):
         validate_low_rank(rank, alpha, dropout)
+        require_flags(rank_stabilized=rank_stabilized, train_bias=train_bias)
         super().__init__(targets)
         self.rank = rank
         self.alpha = alpha

@@ -1,6 +1,8 @@
 """Adds the updates into the kernels and takes the adapters away."""
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Iterable
 
 import keras
@@ -10,11 +12,23 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.attention import output_of
 from keras_debias.adapters.constrain import release
+from keras_debias.adapters.copies import allow_copies
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
+from keras_debias.adapters.target_layer import shift_before
+from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.in_place import plain_class
+
+# What adapters leave on layers beside weights.
+_RECORDS = (
+    *("starting_values", "moved_weights", "trained_weights"),
+    "adapter_parts",
+)
 
 
 def merge(model: keras.Model) -> keras.Model:
@@ -57,18 +71,43 @@ def merge(model: keras.Model) -> keras.Model:
     # Kernels first: a value bias goes through the output projection's.
     steps = [(p, x, a) for p, x in layers.items() for a in adapters_of(x)]
     steps.sort(key=lambda step: "low_rank" not in step[2].claims(step[1]))
-    for path, layer, adapter in steps:
-        adapter.merge(path, layer, paths)
-    release(model)
-    for layer in (model, *_keras_internals.flatten_layers(model)):
-        for variable in _keras_internals.created_trainable(layer):
-            variable.trainable = True
-    reset_training(model)
+    with unchanged_on_error(model, _changed_by_merging(layers, paths)):
+        for path, layer, adapter in steps:
+            adapter.merge(path, layer, paths)
+        release(model)
+        for layer in (model, *_keras_internals.flatten_layers(model)):
+            for variable in _keras_internals.created_trainable(layer):
+                variable.trainable = True
+            for name in _RECORDS:
+                layer.__dict__.pop(name, None)
+        allow_copies(model)
+        reset_training(model)
     return model
+
+
+def _changed_by_merging(layers, paths) -> list[keras.Variable]:
+    """The base weights that may get an update added."""
+    changed = []
+    for path, layer in layers.items():
+        if plain_class(layer) is None:
+            # What takes a refine vector is a part of the block before.
+            shift = shift_before(path, paths)
+            changed += [] if shift is None else [shift]
+            continue
+        output = output_of(path, paths)
+        found = [layer] if output is None else [layer, output[1]]
+        for each in [x for x in found if plain_class(x)]:
+            changed += _keras_internals.base_variables(each).values()
+    return list({id(v): v for v in changed}.values())
 
 
 def _check_state(path, layer, adapter):
     """Raises if an adapter is switched off or not finite."""
+    if is_disabled(layer):
+        raise ValueError(
+            "Expected enabled adapters. Received: "
+            f"'{path}' is disabled. Leave `adapters.disabled` first."
+        )
     for gate in ("lora_gate", "bias_gate"):
         variable = getattr(layer, gate, None)
         if variable is not None and not float(as_array(variable)):
@@ -90,9 +129,11 @@ def disabled(model: keras.Model):
     """A context in which a model computes what it did before `apply`.
 
     The pretrained weights without a second copy: the updates are multiplied
-    by a variable that becomes zero, and base weights that train get their
-    starting values, so that compiled `predict`, `evaluate` and `generate`
-    follow at once. The head stays as it is now.
+    by a variable that becomes zero, and base weights and moving statistics
+    that training moves get their starting values, so that compiled
+    `predict`, `evaluate` and `generate` follow at once. The head stays as it
+    is now. Contexts may lie in each other, and in several threads: the
+    adapters are on again when the last one ends.
 
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.
@@ -107,9 +148,77 @@ def disabled(model: keras.Model):
         before = classifier.predict(x)
     ```
     """
-    layers = require_adapters(model, "Call `adapters.apply` first.")
-    with assigned(disabled_values(layers.values())):
+    require_adapters(model, "Call `adapters.apply` first.")
+    switched = []
+    try:
+        for layer in layers_to_disable(model):
+            _switch_off(layer)
+            switched.append(layer)
         yield model
+    finally:
+        for layer in switched:
+            _switch_on(layer)
+
+
+# How often each layer is disabled now, and its values when that began: two
+# threads, or two contexts in each other, must not restore what is off.
+_disabled = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def is_disabled(layer: keras.Layer) -> bool:
+    """Whether a layer is inside an `adapters.disabled`."""
+    return layer in _disabled
+
+
+def require_enabled(model: keras.Model) -> None:
+    """Raises inside of `adapters.disabled`."""
+    for path, layer in layer_paths(unwrap(model)).items():
+        if is_disabled(layer):
+            raise ValueError(
+                "Expected enabled adapters. Received: "
+                f"'{path}' is disabled, and weights have their pretrained "
+                "values. Leave `adapters.disabled` first."
+            )
+
+
+def _switch_off(layer):
+    with _lock:
+        count, before = _disabled.get(layer, (0, None))
+        if not count:
+            pairs = disabled_values([layer])
+            # Copies: a view would follow the variable.
+            before = [(v, np.array(ops.convert_to_numpy(v))) for v, _ in pairs]
+            try:
+                for variable, value in pairs:
+                    variable.assign(value)
+            except BaseException:
+                _assign_all(before)
+                raise
+        _disabled[layer] = count + 1, before
+
+
+def _switch_on(layer):
+    with _lock:
+        count, before = _disabled.pop(layer)
+        if count > 1:
+            _disabled[layer] = count - 1, before
+        else:
+            _assign_all(before)
+
+
+def _assign_all(pairs):
+    for variable, value in pairs:
+        variable.assign(value)
+
+
+def layers_to_disable(model: keras.Model) -> list[keras.Layer]:
+    """The adapted layers, and frozen ones whose statistics have moved on."""
+    return [
+        layer
+        for layer in layer_paths(unwrap(model)).values()
+        if adapters_of(layer) or getattr(layer, "starting_values", {})
+    ]
 
 
 @contextlib.contextmanager
@@ -134,11 +243,14 @@ def disabled_values(layers: Iterable[keras.Layer]) -> list[tuple]:
     """`(variable, value)` pairs that make a model the pretrained one.
 
     Args:
-        layers: its adapted layers.
+        layers: its adapted layers, and others whose statistics move.
     """
-    return [
-        pair
-        for layer in layers
-        for adapter in adapters_of(layer)
-        for pair in adapter.disabled_values(layer)
-    ]
+    pairs = {}
+    for layer in layers:
+        for adapter in adapters_of(layer):
+            for variable, value in adapter.disabled_values(layer):
+                pairs[id(variable)] = variable, value
+        # Moving means of frozen layers.
+        for variable, value in starting_pairs(layer):
+            pairs.setdefault(id(variable), (variable, value))
+    return list(pairs.values())

@@ -13,15 +13,14 @@ from keras_debias.adapters.adapter_folder import require_new
 from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import require_adapters
-from keras_debias.adapters.apply import reset_training
-from keras_debias.adapters.apply import set_trainable
 from keras_debias.adapters.attention import attentions
+from keras_debias.adapters.checks import as_path
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import HEADS
 from keras_debias.adapters.peft_names import WEIGHTS_NAME
 from keras_debias.adapters.peft_names import find_module
-from keras_debias.adapters.peft_names import head_weights
+from keras_debias.adapters.peft_names import finish_load
 from keras_debias.adapters.peft_names import import_map
 from keras_debias.adapters.peft_names import own_layer
 from keras_debias.adapters.peft_names import owners
@@ -31,9 +30,12 @@ from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_names import weights_by_module
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.query_bias import QueryBias
+from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
+from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.adapters.value_bias import ValueBias
 from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.in_place import plain_class
 from keras_debias.linalg import kernel_view
 
 _ADAPTERS = {"query": QueryBias, "key": KeyBias, "value": ValueBias}
@@ -59,7 +61,7 @@ def load_beft(
             query, key or value projection, or does not fit the model. The
             model is unchanged then.
     """
-    tensors = read_tensors(folder)
+    tensors = read_tensors(folder, model)
     vectors, rest = {}, {}
     for name, tensor in tensors.items():
         name = name.removeprefix(_PREFIX)
@@ -104,20 +106,21 @@ def load_beft(
         chosen.setdefault(roles[path], []).append((path, layer, value))
     head = plan_head(model, notes, rest, folder)
 
-    # Nothing below can fail.
-    trained = []
-    for role, members in chosen.items():
-        adapter = _ADAPTERS[role](targets=tuple(p for p, _, _ in members))
-        for _, layer, value in members:
-            adapter.attach(layer, adapter.placeholder(layer))
-            (variable,) = adapter.state(layer).values()
-            start = as_array(variable)
-            variable.assign(start + value.reshape(start.shape))
-            trained.append(variable)
-    for variable, array in head:
-        variable.assign(array)
-    set_trainable(model, trained + head_weights(model) if trainable else [])
-    reset_training(model)
+    biases = [
+        own_bias(layer) for group in chosen.values() for _, layer, _ in group
+    ]
+    changed = [v for v, _ in head] + [b for b in biases if b is not None]
+    with unchanged_on_error(model, changed):
+        trained = []
+        for role, members in chosen.items():
+            adapter = _ADAPTERS[role](targets=tuple(p for p, _, _ in members))
+            for _, layer, value in members:
+                adapter.attach(layer, adapter.placeholder(layer))
+                (variable,) = adapter.state(layer).values()
+                start = as_array(variable)
+                variable.assign(start + value.reshape(start.shape))
+                trained.append(variable)
+        finish_load(model, trained, head, trainable)
 
 
 def export_peft(
@@ -153,8 +156,17 @@ def export_peft(
     ```
     """
     layers = require_adapters(model, "Call `adapters.apply` first.")
-    model, folder = unwrap(model), pathlib.Path(folder)
+    model, folder = unwrap(model), as_path(folder)
     require_new(folder, overwrite)
+    if not isinstance(prefix, str):
+        raise TypeError(
+            "Expected `prefix` to be a string such as 'bert.'. Received: "
+            f"prefix={prefix!r}"
+        )
+    require_savable(model)
+    for path, layer in layers.items():
+        if plain_class(layer) is None:
+            _refuse(path, layer)
     modules = {
         id(variable): (module, hook)
         for module, parts in weights_by_module(import_map(model)).items()
@@ -170,11 +182,7 @@ def export_peft(
             or len(adapters_of(layer)) > 1
             or getattr(adapter, "role", None) not in _ADAPTERS
         ):
-            raise ValueError(
-                "Expected biases of query, key and value projections alone. "
-                f"Received: '{path}' with {adapters_of(layer)}. Merge the "
-                "others first, or save with `adapters.save`."
-            )
+            _refuse(path, layer)
         vector = _change(layer, adapter)
         if not np.isfinite(vector).all():
             raise ValueError(
@@ -201,6 +209,14 @@ def export_peft(
         "task_type": None,
     }
     write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
+
+
+def _refuse(path, layer):
+    raise ValueError(
+        "Expected biases of query, key and value projections alone. "
+        f"Received: '{path}' with {adapters_of(layer)}. Merge the "
+        "others first, or save with `adapters.save`."
+    )
 
 
 def _change(layer, adapter) -> np.ndarray:

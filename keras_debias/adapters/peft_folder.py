@@ -1,7 +1,7 @@
 """Reads LoRA and DoRA folders of the PEFT library."""
 
 import dataclasses
-import json
+import math
 import os
 import pathlib
 import re
@@ -9,14 +9,14 @@ import re
 import keras
 import numpy as np
 
-from keras_debias.adapters.apply import reset_training
-from keras_debias.adapters.apply import set_trainable
+from keras_debias.adapters.adapter_folder import read_json
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.lora import LoRA
+from keras_debias.adapters.patterns import BoundedPattern
 from keras_debias.adapters.peft_beft import load_beft
 from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import find_module
-from keras_debias.adapters.peft_names import head_weights
+from keras_debias.adapters.peft_names import finish_load
 from keras_debias.adapters.peft_names import import_map
 from keras_debias.adapters.peft_names import own_layer
 from keras_debias.adapters.peft_names import owners
@@ -24,6 +24,7 @@ from keras_debias.adapters.peft_names import plan_head
 from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_names import weights_by_module
+from keras_debias.adapters.undo import unchanged_on_error
 
 # Starts that leave the base as it was. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA
 # move a part of it into the factors.
@@ -92,30 +93,40 @@ def load_peft(
         return
     config = _read_config(folder)
     _check_config(config, folder)
-    tensors = read_tensors(folder)
+    tensors = read_tensors(folder, model)
     updates, rest = _pair(config, tensors, folder)
     notes = import_map(model)
     plan = _plan_layers(model, notes, updates, config, folder)
     head = plan_head(model, notes, rest, folder)
+    adapted = {
+        id(v)
+        for _, layers in plan
+        for layer, _ in layers
+        for v in layer.weights
+    }
+    both = [v.path for v, _ in head if id(v) in adapted]
+    if both:
+        raise ValueError(
+            "Expected modules that are adapted or saved whole, not both. "
+            f"Received: {str(folder)!r} with both for {both[:3]}. Leave them "
+            "out of PEFT's `modules_to_save`, or merge the adapter in PEFT."
+        )
 
-    # Nothing below can fail.
-    chosen = []
-    for adapter, layers in plan:
-        for layer, state in layers:
-            adapter.attach(layer, None)
-            for name, value in state.items():
-                variable = adapter.state(layer)[name]
-                variable.assign(value)
-                chosen.append(variable)
-    for variable, array in head:
-        variable.assign(array)
-    set_trainable(model, chosen + head_weights(model) if trainable else [])
-    reset_training(model)
+    with unchanged_on_error(model, [v for v, _ in head]):
+        chosen = []
+        for adapter, layers in plan:
+            for layer, state in layers:
+                adapter.attach(layer, None)
+                for name, value in state.items():
+                    variable = adapter.state(layer)[name]
+                    variable.assign(value)
+                    chosen.append(variable)
+        finish_load(model, chosen, head, trainable)
 
 
 def _peft_type(folder: pathlib.Path) -> str | None:
     try:
-        return json.loads((folder / CONFIG_NAME).read_text())["peft_type"]
+        return read_json(folder / CONFIG_NAME)["peft_type"]
     # Reported by `_read_config`.
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -123,15 +134,21 @@ def _peft_type(folder: pathlib.Path) -> str | None:
 
 def _read_config(folder: pathlib.Path) -> dict:
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text())
-        config["peft_type"], int(config["r"]), float(config["lora_alpha"])
-        float(config.get("lora_dropout", 0.0))
+        config = read_json(folder / CONFIG_NAME)
+        if not isinstance(config, dict):
+            raise ValueError("no object")
+        if not isinstance(config["peft_type"], str):
+            raise ValueError("`peft_type` is no string")
+        _require_number("r", config["r"], int)
+        _require_number("lora_alpha", config["lora_alpha"])
+        _require_number("lora_dropout", config.get("lora_dropout", 0.0))
         for name in ("rank_pattern", "alpha_pattern"):
             for pattern, value in (config.get(name) or {}).items():
-                re.compile(pattern), float(value)
+                BoundedPattern(pattern)
+                _require_number(name, value)
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        re.error,
+        OverflowError,
     ) as error:
         raise ValueError(
             f"Expected a whole {CONFIG_NAME} of a LoRA adapter. Received: "
@@ -139,6 +156,12 @@ def _read_config(folder: pathlib.Path) -> dict:
             "the adapter again with PEFT's `save_pretrained`."
         ) from error
     return config
+
+
+def _require_number(name, value, kind=(int, float)) -> None:
+    number = isinstance(value, kind) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise ValueError(f"`{name}` is {value!r}")
 
 
 def _check_config(config: dict, folder: pathlib.Path) -> None:
@@ -156,7 +179,7 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
             "weights.",
         )
     start = config.get("init_lora_weights", True)
-    if start not in _PLAIN_STARTS:
+    if not any(start is x or start == x for x in _PLAIN_STARTS):
         refuse(
             f"init_lora_weights={start!r}, which changed the base weights",
             "Save it in PEFT as an adapter of the original base: "
@@ -263,7 +286,7 @@ def _pair(
 def _by_pattern(config: dict, name: str, module: str, default):
     """PEFT's per-module settings: the first regular expression that fits."""
     for pattern, value in (config.get(name) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if BoundedPattern(pattern).fits(module):
             return value
     return default
 

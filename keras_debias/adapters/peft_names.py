@@ -5,12 +5,16 @@ import re
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import keep_statistics
+from keras_debias.adapters.adapter_folder import read_arrays
 from keras_debias.adapters.apply import head_variables
+from keras_debias.adapters.apply import mark_trained
+from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.apply import set_trainable
+from keras_debias.adapters.copies import refuse_copies
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.linalg import kernel_view
 
@@ -189,22 +193,44 @@ def head_weights(model) -> list[keras.Variable]:
     return [v for v in head_variables(model) if id(v) not in state]
 
 
-def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def finish_load(model, trained, head, trainable) -> None:
+    """The end of loading a PEFT folder: the head, and what trains.
+
+    Args:
+        model: the model, with its adapters attached.
+        trained: list of the variables that the folder has trained.
+        head: list of `(variable, value)`, from `plan_head`.
+        trainable: bool. Whether they train again, with the head.
+    """
+    for variable, array in head:
+        variable.assign(array)
+    # What the folder has trained is noted, whether it goes on or not.
+    set_trainable(model, trained + [v for v, _ in head])
+    mark_trained(model)
+    set_trainable(model, trained + head_weights(model) if trainable else [])
+    mark_trained(model)
+    keep_statistics(model, {id(v) for v in head_weights(model)})
+    refuse_copies(model)
+    reset_training(model)
+
+
+def read_tensors(folder: pathlib.Path, model) -> dict[str, np.ndarray]:
     path = folder / WEIGHTS_NAME
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"Expected `folder` to hold {WEIGHTS_NAME}. Received: "
             f"folder={str(folder)!r}, which has none. Save the adapter with "
             "PEFT's `save_pretrained(folder, safe_serialization=True)`; "
             "pickled files (`adapter_model.bin`) are not read."
         )
-    try:
-        tensors = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(
-            f"Expected a whole {WEIGHTS_NAME}. Received: {str(folder)!r}, "
-            f"whose file cannot be read ({error}). Copy or save it again."
-        ) from error
+    tensors = read_arrays(path, model)
+    for name, tensor in tensors.items():
+        if "float" not in tensor.dtype.name:
+            raise ValueError(
+                "Expected tensors of floats. Received: "
+                f"{str(folder)!r}, whose tensor '{name}' is {tensor.dtype}. "
+                "Save the adapter again."
+            )
     tensors = {k: np.asarray(v, "float32") for k, v in tensors.items()}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
@@ -230,7 +256,11 @@ def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
                 sources[id(layer.bias)] = (f"{key}.bias", None)
     sources = {k: sources[k] for k in weights if k in sources}
 
-    unknown = set(rest) - {key for key, _ in sources.values()}
+    whole, unknown = _plan_modules(
+        notes, set(rest) - {key for key, _ in sources.values()}, rest
+    )
+    if not set(rest) - set(whole):
+        return _checked(list(whole.values()), rest)
     if unknown:
         raise ValueError(
             "Expected no tensors beside those of the adapter but those of the "
@@ -239,7 +269,7 @@ def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
             "place for. Load onto the task with the same head, or save in "
             "PEFT without `modules_to_save`."
         )
-    plan = []
+    plan = list(whole.values())
     for key, variable in weights.items():
         name, hook = sources.get(key, (None, None))
         if name not in rest:
@@ -249,14 +279,45 @@ def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
                 f"'{variable.path}'. List all modules of the head in PEFT's "
                 "`modules_to_save`."
             )
+        plan.append((variable, name, hook))
+    return _checked(plan, rest)
+
+
+def _plan_modules(notes, names, rest) -> tuple[dict, set]:
+    """`modules_to_save` outside the head, such as BERT's pooler.
+
+    Returns:
+        `(variable, name, hook)` by name, and the names of no weight.
+    """
+    found, unknown = {}, set()
+    for name in sorted(names):
+        fitting = [note for note in notes if _matches(note[1], name)]
+        variables = {id(variable) for variable, _, _ in fitting}
+        if len(variables) == 1:
+            variable, _, hook = fitting[0]
+            found[name] = variable, name, hook
+        else:
+            unknown.add(name)
+    return found, unknown
+
+
+def _checked(plan, rest) -> list:
+    """`(variable, value)` of a plan, in the shapes of the model."""
+    result = []
+    for variable, name, hook in plan:
         value, shape = rest[name], [int(size) for size in variable.shape]
-        value = value if hook is None else hook(value, shape)
-        if list(value.shape) != shape:
+        try:
+            value = value if hook is None else hook(value, shape)
+            fits = list(value.shape) == shape
+        # What a hook raises on another shape is anyone's guess.
+        except Exception:
+            fits = False
+        if not fits:
             raise ValueError(
                 f"Expected a head of shape {tuple(shape)} for "
                 f"'{variable.path}'. Received: '{name}' of shape "
                 f"{rest[name].shape}. Build the task with the same number "
                 "of classes."
             )
-        plan.append((variable, value))
-    return plan
+        result.append((variable, value))
+    return result

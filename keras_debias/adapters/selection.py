@@ -11,6 +11,9 @@ from keras_debias import _keras_internals
 
 Selector = str | Callable[[keras.Layer], bool] | Iterable[str]
 
+# All `Dense` and `EinsumDense` layers but the head, as `targets`.
+ALL_LINEAR = "*"
+
 # KerasHub does not name the same projection alike everywhere.
 SYNONYMS = {
     "query": ("query_dense", "query_projector"),

@@ -7,24 +7,39 @@ import pathlib
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.adapter import is_moved
+from keras_debias.adapters.adapter import keep_statistics
+from keras_debias.adapters.adapter import mark_moved
+from keras_debias.adapters.adapter import moved_statistics
 from keras_debias.adapters.adapter import moving_state
+from keras_debias.adapters.adapter_folder import read_arrays
+from keras_debias.adapters.adapter_folder import read_json
 from keras_debias.adapters.adapter_folder import require_new
 from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.apply import mark_trained
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
+from keras_debias.adapters.apply import set_trainable
+from keras_debias.adapters.checks import as_path
+from keras_debias.adapters.checks import require_bool
+from keras_debias.adapters.checks import require_model
+from keras_debias.adapters.copies import refuse_copies
+from keras_debias.adapters.description import check_description
+from keras_debias.adapters.description import read_adapter
 from keras_debias.adapters.peft_folder import load_peft
+from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.adapters.undo import unchanged_on_error
 
-FORMAT = "keras_debias.adapter/1"
+FORMAT = "keras_debias.adapter/2"
 CONFIG_NAME = "adapter.json"
 WEIGHTS_NAME = "adapter.safetensors"
 
@@ -76,9 +91,18 @@ def describe(model: keras.Model) -> dict:
 
 def _targeted(group: dict):
     """The adapter of a group, aimed at exactly the group's layers."""
-    adapter = keras.saving.deserialize_keras_object(group["adapter"])
+    adapter = read_adapter(group["adapter"])
     adapter.targets = tuple(group["layers"])
     return adapter
+
+
+def moved(model: keras.Model) -> dict[str, list[str]]:
+    """The names of weights that train or have trained, by layer."""
+    return {
+        path: list(layer.moved_weights)
+        for path, layer in {**layer_paths(model), "": model}.items()
+        if getattr(layer, "moved_weights", ())
+    }
 
 
 def restore(model: keras.Model, description: dict) -> None:
@@ -92,7 +116,55 @@ def restore(model: keras.Model, description: dict) -> None:
     trainable = set(description["trainable"])
     for path, variable in variable_paths(model).items():
         variable.trainable = path in trainable
+    if description["adapters"]:
+        mark_trained(model)
+        for path, names in description["moved"].items():
+            mark_moved({**paths, "": model}[path], names)
+        for path, names in description["starts"].items():
+            _make_starts(paths[path], names)
+        refuse_copies(model)
     _keras_internals.drop_compiled_functions(model)
+
+
+def starts(model: keras.Model) -> dict[str, list[str]]:
+    """The names of the starting values that layers keep, by layer."""
+    return {
+        path: list(layer.starting_values)
+        for path, layer in layer_paths(model).items()
+        if getattr(layer, "starting_values", {})
+    }
+
+
+def _make_starts(layer, names) -> None:
+    """Places for the starting values that a file holds."""
+    values = dict(getattr(layer, "starting_values", {}))
+    own = _keras_internals.created_trainable(layer)
+    own += _keras_internals.created_state(layer)
+    present = {v.name: v for v in own}
+    # In the order of the file, which numbers them.
+    layer.starting_values = {
+        name: values.get(name, as_array(present[name])) for name in names
+    }
+
+
+def _trained(model) -> list[str]:
+    """What trains, or has trained before it was loaded to be used."""
+    moved_ids = _moved_ids(model)
+    return [
+        path
+        for path, v in variable_paths(model).items()
+        if v.trainable or id(v) in moved_ids
+    ]
+
+
+def _moved_ids(model) -> set[int]:
+    """Ids of what trains or has trained as a whole."""
+    return {
+        id(v)
+        for layer in (model, *_keras_internals.flatten_layers(model))
+        for v in _keras_internals.created_trainable(layer)
+        if is_moved(layer, v)
+    }
 
 
 def save(
@@ -124,8 +196,9 @@ def save(
         model, "Call `adapters.apply` first; merged models save as usual."
     )
     model = unwrap(model)
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     require_new(folder, overwrite)
+    require_savable(model)
     tensors = {}
     for path, layer in layers.items():
         tensors.update(_states(path, layer))
@@ -141,6 +214,7 @@ def save(
         "format": FORMAT,
         "model": _architecture(model),
         **describe(model),
+        "trainable": _trained(model),
         "rest": list(rest),
         "variables": {
             path: {
@@ -153,6 +227,7 @@ def save(
             path: fingerprint(x, adapters_of(x)) for path, x in layers.items()
         },
     }
+    config["checksum"] = checksum(config, arrays)
     write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
@@ -164,17 +239,32 @@ def _plain(variable):
 
 
 def _rest(model) -> dict[str, keras.Variable]:
-    """What trains beside the factors, with the state of those layers."""
-    state = set()
-    for layer in _keras_internals.flatten_layers(model):
+    """What training has moved beside the factors.
+
+    Weights that train or have trained, the state of their layers, and the
+    moving statistics of others.
+    """
+    chosen = set()
+    for layer in (model, *_keras_internals.flatten_layers(model)):
         weights = _keras_internals.created_trainable(layer)
-        if any(v.trainable for v in weights):
-            state |= {id(v) for v in moving_state(layer)}
-    return {
-        path: v
-        for path, v in variable_paths(model).items()
-        if v.trainable or id(v) in state
-    }
+        found = [v for v in weights if v.trainable or is_moved(layer, v)]
+        chosen |= {id(v) for v in found}
+        state = moving_state(layer) if found else moved_statistics(layer)
+        chosen |= {id(v) for v in state}
+    return {p: v for p, v in variable_paths(model).items() if id(v) in chosen}
+
+
+def checksum(config: dict, arrays: dict) -> str:
+    """Over all settings and tensors, with names, shapes and dtypes."""
+    settings = {k: v for k, v in config.items() if k != "checksum"}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        kind = array.dtype.newbyteorder("<")
+        head = [name, list(array.shape), kind.name]
+        digest.update(json.dumps(head).encode())
+        digest.update(np.ascontiguousarray(array, kind).tobytes())
+    return digest.hexdigest()
 
 
 def _architecture(model) -> dict:
@@ -228,8 +318,10 @@ def load(
     kd.adapters.load(classifier, "adapter/")
     ```
     """
+    require_model(model)
     model = unwrap(model)
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
+    require_bool("trainable", trainable)
     if adapted_layers(model):
         raise ValueError(
             "Expected a model without adapters. Received: "
@@ -239,31 +331,41 @@ def load(
     if (folder / "adapter_config.json").exists():
         load_peft(model, folder, trainable)
         return model
-    config, arrays = _read(folder)
+    config, arrays = _read(folder, model)
     paths = layer_paths(model)
-    _check_layers(model, config, paths, folder)
-    plan = _check_tensors(model, config, arrays, paths, folder)
+    groups = _check_layers(model, config, paths, folder)
+    plan = _check_tensors(model, config, arrays, paths, groups, folder)
+    _check_whole(config, arrays, folder)
+    _check_base(config, paths, groups)
 
-    # Nothing below can fail.
-    for group in config["adapters"]:
-        adapter = _targeted(group)
-        for path in group["layers"]:
-            layer = paths[path]
-            adapter.attach(layer, adapter.placeholder(layer))
-            for name, variable in adapter.state(layer).items():
-                variable.assign(arrays[f"{path}/{name}"])
-    for variable, array in plan:
-        variable.assign(array)
-    chosen = set(config["trainable"]) if trainable else set()
-    for path, variable in variable_paths(model).items():
-        variable.trainable = path in chosen
-    reset_training(model)
+    chosen = set(config["trainable"])
+    variables = variable_paths(model)
+    whole = {id(variables[p]) for p in chosen & set(variables)}
+    with unchanged_on_error(model, [v for v, _ in plan]):
+        keep_statistics(model, whole)
+        for adapter, members in groups:
+            for path in members:
+                layer = paths[path]
+                adapter.attach(layer, adapter.placeholder(layer))
+                for name, variable in adapter.state(layer).items():
+                    variable.assign(arrays[f"{path}/{name}"])
+        for variable, array in plan:
+            variable.assign(array)
+        for path, variable in variable_paths(model).items():
+            variable.trainable = path in chosen
+        # What has trained is noted, whether it goes on or not.
+        mark_trained(model)
+        if not trainable:
+            set_trainable(model, [])
+            mark_trained(model)
+        refuse_copies(model)
+        reset_training(model)
     return model
 
 
-def _read(folder: pathlib.Path) -> tuple[dict, dict]:
+def _read(folder: pathlib.Path, model) -> tuple[dict, dict]:
     for name in (CONFIG_NAME, WEIGHTS_NAME):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise ValueError(
                 "Expected `folder` to be an adapter folder with "
                 f"{CONFIG_NAME} and {WEIGHTS_NAME}, or a PEFT folder with "
@@ -271,31 +373,27 @@ def _read(folder: pathlib.Path) -> tuple[dict, dict]:
                 f"which has no {name}."
             )
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text())
-        known = config["format"] == FORMAT
-        config["adapters"], config["variables"], config["base"]
-        config["trainable"], config["rest"], config["model"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeError) as error:
+        config = read_json(folder / CONFIG_NAME)
+        # A version of its own may have other parts.
+        known = not isinstance(config, dict) or config.get("format") == FORMAT
+        if known:
+            check_description(config)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"Expected a whole {CONFIG_NAME}. Received: {str(folder)!r}, "
-            f"whose file cannot be read ({error!r}). Save the adapter again."
+            f"whose file cannot be read ({error}). Save the adapter again."
         ) from error
     if not known:
         raise ValueError(
-            f"Expected the format {FORMAT!r}. Received: {config['format']!r}. "
-            "Another version of this library wrote the folder."
+            f"Expected the format {FORMAT!r}. Received: "
+            f"{config.get('format')!r}. Another version of this library wrote "
+            "the folder."
         )
-    try:
-        arrays = safetensors.numpy.load_file(folder / WEIGHTS_NAME)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(
-            f"Expected a whole {WEIGHTS_NAME}. Received: {str(folder)!r}, "
-            f"whose file cannot be read ({error}). Save the adapter again."
-        ) from error
-    return config, arrays
+    return config, read_arrays(folder / WEIGHTS_NAME, model)
 
 
-def _check_layers(model, config, paths, folder) -> None:
+def _check_layers(model, config, paths, folder) -> list[tuple]:
+    """`(adapter, paths)` of each group, none of which has been built."""
     wanted = [p for group in config["adapters"] for p in group["layers"]]
     missing = [p for p in wanted if p not in paths]
     if missing:
@@ -305,34 +403,73 @@ def _check_layers(model, config, paths, folder) -> None:
             f"{str(folder)!r}, made for {made_for}, whose layers {missing[:3]}"
             " are not in this model. Load the matching architecture."
         )
+    groups, taken = [], set()
     for group in config["adapters"]:
-        adapter = _targeted(group)
+        try:
+            adapter = _targeted(group)
+        # What a class raises on the settings of a file is anyone's guess.
+        except Exception as error:
+            raise ValueError(
+                f"Expected an adapter that this library knows. Received: "
+                f"{str(folder)!r} with one that cannot be made ({error}). "
+                "Import the module that defines it, or save it again."
+            ) from error
+        groups.append((adapter, group["layers"]))
         for path in group["layers"]:
-            if not adapter.accepts(paths[path]):
+            layer = paths[path]
+            if not adapter.accepts(layer):
                 raise ValueError(
                     f"Expected '{path}' to be a layer that {adapter!r} can "
-                    f"adapt. Received: `{type(paths[path]).__name__}`."
+                    f"adapt. Received: `{type(layer).__name__}`."
                 )
-            adapter.check(path, paths[path])
+            adapter.check(path, layer)
+            claims = {(path, claim) for claim in adapter.claims(layer)}
+            if claims & taken:
+                raise ValueError(
+                    "Expected at most one adapter for the same weights. "
+                    f"Received: {str(folder)!r} with two for '{path}'. Save "
+                    "the adapter again."
+                )
+            taken |= claims
+    if set(config["base"]) != set(wanted):
+        raise ValueError(
+            "Expected a fingerprint of the base of each adapted layer. "
+            f"Received: {str(folder)!r} with those of {len(config['base'])} "
+            f"of {len(set(wanted))}. Save the adapter again."
+        )
+    return groups
+
+
+def _check_base(config, paths, groups) -> None:
     adapters: dict[str, list] = {}
-    for group in config["adapters"]:
-        for path in group["layers"]:
-            adapters.setdefault(path, []).append(_targeted(group))
+    for adapter, members in groups:
+        for path in members:
+            adapters.setdefault(path, []).append(adapter)
     others = [
         path
-        for path, members in adapters.items()
-        if fingerprint(paths[path], members) != config["base"][path]
+        for path, found in adapters.items()
+        if fingerprint(paths[path], found) != config["base"][path]
     ]
     if others:
         raise ValueError(
             "Expected the base weights that the adapter was made for. "
             f"Received: a model whose weights differ in {len(others)} of "
-            f"{len(wanted)} adapted layers, first '{others[0]}'. Load the "
+            f"{len(adapters)} adapted layers, first '{others[0]}'. Load the "
             "original base (not a merged or fine-tuned one) first."
         )
 
 
-def _check_tensors(model, config, arrays, paths, folder) -> list:
+def _check_whole(config, arrays, folder) -> None:
+    if checksum(config, arrays) != config["checksum"]:
+        raise ValueError(
+            "Expected settings and tensors as they were saved. Received: "
+            f"{str(folder)!r}, whose checksum does not fit: the files were "
+            "changed, or belong to two folders. Copy or save the adapter "
+            "again."
+        )
+
+
+def _check_tensors(model, config, arrays, paths, groups, folder) -> list:
     """Checks names, shapes and values; returns what to assign."""
     expected = config["variables"]
     missing, extra = set(expected) - set(arrays), set(arrays) - set(expected)
@@ -345,9 +482,8 @@ def _check_tensors(model, config, arrays, paths, folder) -> list:
         )
     _require_finite(arrays)
     shapes = {}
-    for group in config["adapters"]:
-        adapter = _targeted(group)
-        for path in group["layers"]:
+    for adapter, members in groups:
+        for path in members:
             for name, shape in adapter.state_shapes(paths[path]).items():
                 shapes[f"{path}/{name}"] = tuple(int(s) for s in shape)
     variables = variable_paths(model)
@@ -359,6 +495,12 @@ def _check_tensors(model, config, arrays, paths, folder) -> list:
                 f"adapter. Received: model={model.name!r} without it. Build "
                 "the task with the same head."
             )
+        if path not in arrays or path in shapes:
+            raise ValueError(
+                "Expected a tensor for each weight beside the adapters. "
+                f"Received: {str(folder)!r} without one for '{path}' alone. "
+                "Save the adapter again."
+            )
         shapes[path] = tuple(int(s) for s in variables[path].shape)
         plan.append((variables[path], arrays[path]))
     for path, array in arrays.items():
@@ -368,4 +510,26 @@ def _check_tensors(model, config, arrays, paths, folder) -> list:
                 f"Received: {array.shape}. The adapter was made for another "
                 "width, rank or number of classes."
             )
+        dtype = expected[path]["dtype"]
+        dtype = "float32" if dtype == "bfloat16" else dtype
+        listed = tuple(expected[path]["shape"])
+        if listed != array.shape or dtype != array.dtype.name:
+            raise ValueError(
+                f"Expected '{path}' as {CONFIG_NAME} lists it, {dtype} of "
+                f"shape {listed}. Received: {array.dtype} of shape "
+                f"{array.shape}. Save the adapter again."
+            )
+    if set(shapes) != set(arrays):
+        raise ValueError(
+            "Expected a tensor for each weight of the adapters. Received: "
+            f"{str(folder)!r} without {sorted(set(shapes) - set(arrays))[:3]}."
+            " Save the adapter again."
+        )
+    unknown = set(config["trainable"]) - set(variables) - set(shapes)
+    if unknown:
+        raise ValueError(
+            "Expected names of weights in what trains. Received: "
+            f"{str(folder)!r} with {sorted(unknown)[:3]}, which this model "
+            "does not have. Build the task with the same head."
+        )
     return plan

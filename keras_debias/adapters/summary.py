@@ -6,6 +6,7 @@ import keras
 import rich.console
 import rich.table
 
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
 
@@ -64,6 +65,7 @@ def summary(model: keras.Model) -> TrainableSummary:
     print(kd.adapters.summary(classifier))
     ```
     """
+    require_model(model)
     model = unwrap(model)
     rows, total = [], 0
     for path, variable in variable_paths(model).items():

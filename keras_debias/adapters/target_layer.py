@@ -25,6 +25,7 @@ from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.refine import plain_block_class
 from keras_debias.layers.refine import refined_class
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.numbers import require_flags
 
 # KerasHub's blocks of which a constant added to the output can be merged:
 # into the feed-forward bias, or into the normalization after it.
@@ -85,6 +86,12 @@ class TargetLayer(Adapter):
             raise TypeError(
                 "Expected `layer` to be an int, the number of a block. "
                 f"Received: layer={layer!r}"
+            )
+        require_flags(refine=refine)
+        if not isinstance(modules, (str, list, tuple)):
+            raise TypeError(
+                f"Expected `modules` to be names among {list(MODULES)}. "
+                f"Received: modules={modules!r}"
             )
         modules = (modules,) if isinstance(modules, str) else tuple(modules)
         unknown = [name for name in modules if name not in MODULES]
@@ -205,7 +212,7 @@ class TargetLayer(Adapter):
     def check_merge(self, path, layer, layers):
         if is_projection(layer) or not as_array(layer.refine).any():
             return
-        if _shift_before(path, layers) is None:
+        if shift_before(path, layers) is None:
             raise ValueError(
                 "Expected a bias to merge the refine vector into. Received: "
                 f"'{path}', a `{type(layer).__name__}` without a bias right "
@@ -220,7 +227,7 @@ class TargetLayer(Adapter):
             return
         vector = as_array(layer.refine)
         if vector.any():
-            shift = _shift_before(path, layers)
+            shift = shift_before(path, layers)
             shift.assign(as_array(shift) + vector)
         layer.remove_refine()
         layer.__class__ = plain_block_class(layer)
@@ -233,7 +240,7 @@ class TargetLayer(Adapter):
         }
 
 
-def _shift_before(path, layers):
+def shift_before(path, layers):
     """The bias that is added to all that enters a block, or `None`."""
     match = re.fullmatch(r"(.*?)(\d+)", path)
     if match is None:

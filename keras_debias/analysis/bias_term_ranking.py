@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 
 from keras_debias.analysis.heat_map import heat_map
-from keras_debias.evaluation.files import written_whole
+from keras_debias.utils.files import written_whole
 
 
 class BiasTermRanking:

@@ -17,7 +17,7 @@ from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.auditing.feature import presence
 from keras_debias.auditing.finding import Finding
 from keras_debias.auditing.partial_input_probe import PartialInputProbe
-from keras_debias.evaluation.files import written_whole
+from keras_debias.utils.files import written_whole
 
 # Candidates of `distinct` that are looked up in one pass over the texts.
 CANDIDATES = 32

@@ -1,5 +1,6 @@
 """Keras callbacks for robustness."""
 
+from keras_debias.callbacks.backup_and_restore import BackupAndRestore
 from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
 from keras_debias.callbacks.gradient_alignment import GradientAlignment
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
@@ -7,6 +8,7 @@ from keras_debias.callbacks.target_layer_freezing import TargetLayerFreezing
 from keras_debias.callbacks.validation_criterion import ValidationCriterion
 
 __all__ = [
+    "BackupAndRestore",
     "BiasTermTracking",
     "GradientAlignment",
     "OODEvaluation",

@@ -33,6 +33,11 @@ class GradientAlignment(keras.callbacks.Callback):
         super().__init__()
         if objective is None:
             objective = GeneralizedCrossEntropy(0.7)
+        if not callable(objective):
+            raise TypeError(
+                "Expected `objective` to be a function of losses. Received: "
+                f"objective={objective!r}"
+            )
         self.objective = objective
 
     def set_model(self, model):

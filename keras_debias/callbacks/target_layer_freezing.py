@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.apply import head_variables
+from keras_debias.adapters.apply import mark_trained
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
@@ -114,6 +115,7 @@ class TargetLayerFreezing(keras.callbacks.Callback):
             )
         for variable in model.trainable_variables:
             variable.trainable = id(variable) in kept
+        mark_trained(network)
         model.optimizer = _over(model.optimizer, model.trainable_variables)
         _keras_internals.drop_compiled_functions(model)
         model.make_train_function()

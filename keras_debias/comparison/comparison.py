@@ -14,7 +14,7 @@ from keras_debias.comparison import statistics
 from keras_debias.comparison import tables
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
-from keras_debias.evaluation.files import written_whole
+from keras_debias.utils.files import written_whole
 
 
 class Comparison:

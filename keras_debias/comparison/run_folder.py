@@ -8,7 +8,7 @@ import pandas as pd
 
 from keras_debias.comparison.fingerprint import digest
 from keras_debias.comparison.run import Run
-from keras_debias.evaluation.files import written_whole
+from keras_debias.utils.files import written_whole
 
 CONFIGURATION = "comparison.json"
 

@@ -5,14 +5,37 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+# What travels in a batch beside the inputs of the network. No input of a
+# network is called so.
+INPUTS = "keras_debias/inputs"
+INDEX = "keras_debias/index"
+GROUPS = "keras_debias/groups"
+FEATURES = "keras_debias/features"
+
 
 def _map(structure, function):
-    """Maps over arrays; a list is one array, as in `tf.data`."""
+    """Maps over arrays.
+
+    A list of arrays is a structure, as in Keras, and comes back as a tuple;
+    any other list is one array.
+    """
     if isinstance(structure, dict):
         return {k: _map(v, function) for k, v in structure.items()}
-    if isinstance(structure, tuple):
+    if isinstance(structure, tuple) or _is_structure(structure):
         return tuple(_map(v, function) for v in structure)
     return function(structure)
+
+
+def _is_structure(value) -> bool:
+    """Whether a list holds arrays, rather than numbers, texts or rows."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(each, dict) or len(getattr(each, "shape", ())) > 0
+            for each in value
+        )
+    )
 
 
 def _leaves(structure) -> list:
@@ -30,7 +53,7 @@ def to_array(value) -> np.ndarray:
         else:
             value = ops.convert_to_numpy(value)
     array = np.asarray(value)
-    if array.dtype.kind == "U":
+    if array.dtype.kind in "US":
         return array.astype(object)
     if array.dtype == "float64":
         return array.astype("float32")
@@ -77,7 +100,7 @@ class Batches(keras.utils.PyDataset):
         preprocess: function `(x, y, sample_weight)` to the same packed, or
             `None`. Called for each batch.
         with_index: bool. Whether inputs come as
-            `{"inputs": x, "index": i}`, and `"groups"` where there are some.
+            `{INPUTS: x, INDEX: i}`, and `GROUPS` where there are some.
             Defaults to `False`.
         shard: pair of ints `(number, count)`. Which of how many equal parts
             of each batch to give, for one of several processes. The last
@@ -87,10 +110,12 @@ class Batches(keras.utils.PyDataset):
             pass to an int array `(n,)`, the rows of that pass in their order,
             such as a `BalancedSampler`; or `None`. Takes the place of
             `shuffle`.
+        convert: function of an array of strings to what the backend takes
+            for it, or `None`. For inputs that are not preprocessed.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
-            each row, to travel as `"features"` beside the index.
+            each row, to travel as `FEATURES` beside the index.
     """
 
     def __init__(
@@ -107,6 +132,7 @@ class Batches(keras.utils.PyDataset):
         with_index=False,
         shard=(0, 1),
         sampler=None,
+        convert=None,
     ):
         super().__init__()
         self.x, self.y = to_arrays(x), None if y is None else to_arrays(y)
@@ -119,11 +145,12 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("Expected at least one row. Received: none")
         self.groups = groups
         self.features = None
-        self.batch_size = batch_size or 32
+        self.batch_size = 32 if batch_size is None else batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
         self.steps = steps
+        self.convert = convert
         self.preprocess = preprocess
         self.with_index = with_index
         self.shard = shard
@@ -189,14 +216,27 @@ class Batches(keras.utils.PyDataset):
         x, y, sample_weight = preprocess_batch(
             self.preprocess, x, y, sample_weight
         )
+        if self.convert is not None:
+            x = converted(self.convert, x)
         if self.with_index:
             numbers = np.full_like(rows, -1) if is_empty else rows
-            x = {"inputs": x, "index": numbers.astype("int32")}
+            x = {INPUTS: x, INDEX: numbers.astype("int32")}
             if self.groups is not None:
-                x["groups"] = self.groups[rows]
+                x[GROUPS] = self.groups[rows]
             if self.features is not None:
-                x["features"] = self.features[rows]
+                x[FEATURES] = self.features[rows]
         return _pack(x, y, sample_weight)
+
+
+def has_strings(x) -> bool:
+    """Whether some of the inputs are texts in NumPy or lists."""
+    leaves = [leaf for leaf in _leaves(x) if not ops.is_tensor(leaf)]
+    return any(np.asarray(leaf).dtype.kind in "OUS" for leaf in leaves)
+
+
+def converted(convert, x):
+    """The inputs, with strings as the backend takes them."""
+    return _map(x, lambda a: convert(a) if a.dtype.kind == "O" else a)
 
 
 def preprocess_batch(preprocess, x, y, sample_weight):
@@ -205,12 +245,42 @@ def preprocess_batch(preprocess, x, y, sample_weight):
         return x, y, sample_weight
     # Object arrays of strings become lists: tokenizers take those.
     x = _map(x, lambda a: a.tolist() if a.dtype == object else a)
-    packed = preprocess(x, y=y, sample_weight=sample_weight)
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(packed)
+    x, y, sample_weight = weighted(preprocess, x, y, sample_weight)
     return tuple(
         None if part is None else tree.map_structure(to_array, part)
         for part in (x, y, sample_weight)
     )
+
+
+def weighted(preprocess, x, y=None, sample_weight=None) -> tuple:
+    """A batch through a preprocessor that may make weights of its own.
+
+    A preprocessor of causal language models weighs the tokens that are no
+    padding, and drops the weights of the rows: here they multiply.
+    """
+    packed = preprocess(x, y=y, sample_weight=sample_weight)
+    x_out, y_out, weights = keras.utils.unpack_x_y_sample_weight(packed)
+    if (
+        sample_weight is None
+        or weights is None
+        or keras.tree.is_nested(weights)
+    ):
+        return x_out, y_out, weights
+    rank = len(np.shape(sample_weight))
+    if len(weights.shape) == rank:
+        return x_out, y_out, weights
+    packed = preprocess(x, y=y)
+    _, _, tokens = keras.utils.unpack_x_y_sample_weight(packed)
+    if isinstance(sample_weight, np.ndarray):
+        tokens = to_array(tokens).astype("float32")
+    else:
+        # In the graph of a `tf.data.Dataset`.
+        import tensorflow as tf
+
+        tokens = tf.cast(tokens, "float32")
+        sample_weight = tf.cast(sample_weight, "float32")
+    more = (..., *[None] * (len(tokens.shape) - rank))
+    return x_out, y_out, tokens * sample_weight[more]
 
 
 def _pack(x, y, sample_weight):
@@ -222,7 +292,7 @@ def _pack(x, y, sample_weight):
 def _collated(part):
     """Arrays from a batch in which lists may hold fields, or strings."""
     if isinstance(part, (list, tuple)):
-        if part and isinstance(part[0], str):
+        if part and isinstance(part[0], (str, bytes)):
             return np.asarray(part, dtype=object)
         return tuple(_collated(field) for field in part)
     if isinstance(part, dict):
@@ -230,13 +300,105 @@ def _collated(part):
     return to_array(part)
 
 
-class PreprocessedBatches(keras.utils.PyDataset):
-    """A user's own batches through a KerasHub preprocessor.
+def unpack_batch(batch) -> tuple:
+    """`(x, y, sample_weight)` of a user's batch, as arrays."""
+    if isinstance(batch, (list, tuple)):
+        # Strings alone are rows of `x`, not three parts of a batch.
+        if batch and all(isinstance(each, (str, bytes)) for each in batch):
+            batch = (list(batch),)
+        batch = tuple(batch)
+    parts = keras.utils.unpack_x_y_sample_weight(batch)
+    return tuple(None if p is None else _collated(p) for p in parts)
+
+
+class OrderedBatches(keras.utils.PyDataset):
+    """A user's `PyDataset`, shuffled by (seed, epoch) and preprocessed.
 
     Args:
-        batches: a `keras.utils.PyDataset`, or anything else that can be
-            iterated over again and again and yields
-            `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        batches: a `keras.utils.PyDataset`.
+        preprocess: see `Batches`.
+        shuffle: bool. Whether the batches come in another order each epoch.
+            One without a length comes as it is.
+    """
+
+    def __init__(self, batches, preprocess=None, shuffle=False):
+        # A preprocessor belongs to this process.
+        own = preprocess is None
+        super().__init__(
+            workers=batches.workers if own else 1,
+            use_multiprocessing=batches.use_multiprocessing and own,
+            max_queue_size=batches.max_queue_size,
+        )
+        self.batches = batches
+        self.preprocess = preprocess
+        self.shuffle = shuffle
+        self.seed = 0
+        self.epoch = 0
+
+    @property
+    def num_batches(self):
+        return self.batches.num_batches
+
+    def __getitem__(self, index):
+        count = self.num_batches
+        if self.shuffle and count is not None:
+            generator = np.random.default_rng([self.seed, self.epoch])
+            index = int(generator.permutation(count)[index])
+        batch = self.batches[index]
+        if self.preprocess is None:
+            return batch
+        return _pack(*preprocess_batch(self.preprocess, *unpack_batch(batch)))
+
+    def on_epoch_begin(self):
+        self.batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
+
+
+class RowBatches(keras.utils.PyDataset):
+    """Rows of an indexable dataset as batches, as `Batches` does of arrays.
+
+    Args:
+        rows: object with `len()` whose items are one row each.
+        collate: function of a list of rows to a batch.
+        batch_size: int. Defaults to `32`.
+        preprocess, shuffle: see `Batches`.
+    """
+
+    def __init__(
+        self, rows, collate, batch_size=None, preprocess=None, shuffle=False
+    ):
+        super().__init__()
+        self.rows = rows
+        self.collate = collate
+        self.batch_size = 32 if batch_size is None else batch_size
+        self.preprocess = preprocess
+        self.shuffle = shuffle
+        self.seed = 0
+        self.epoch = 0
+
+    @property
+    def num_batches(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index):
+        order = np.arange(len(self.rows))
+        if self.shuffle:
+            generator = np.random.default_rng([self.seed, self.epoch])
+            order = generator.permutation(len(self.rows))
+        start = index * self.batch_size
+        chosen = order[start : start + self.batch_size]
+        batch = self.collate([self.rows[int(row)] for row in chosen])
+        return _pack(*preprocess_batch(self.preprocess, *unpack_batch(batch)))
+
+
+class IteratedBatches(keras.utils.PyDataset):
+    """A user's batches of known number through a KerasHub preprocessor.
+
+    Args:
+        batches: anything with `len()` that can be iterated over again and
+            again and yields `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
         preprocess: see `Batches`.
     """
 
@@ -248,27 +410,16 @@ class PreprocessedBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        if isinstance(self.batches, keras.utils.PyDataset):
-            return self.batches.num_batches
-        return len(self.batches) if hasattr(self.batches, "__len__") else None
+        return len(self.batches)
 
     def __getitem__(self, index):
-        if isinstance(self.batches, keras.utils.PyDataset):
-            batch = self.batches[index]
-        else:
-            if index == 0 or self._iterator is None:
-                self._iterator = iter(self.batches)
-            batch = next(self._iterator)
-        if isinstance(batch, list):
-            batch = tuple(batch)
-        parts = keras.utils.unpack_x_y_sample_weight(batch)
-        parts = [None if p is None else _collated(p) for p in parts]
-        return _pack(*preprocess_batch(self.preprocess, *parts))
+        if index == 0 or self._iterator is None:
+            self._iterator = iter(self.batches)
+        batch = unpack_batch(next(self._iterator))
+        return _pack(*preprocess_batch(self.preprocess, *batch))
 
-    def on_epoch_begin(self):
-        if isinstance(self.batches, keras.utils.PyDataset):
-            self.batches.on_epoch_begin()
 
-    def on_epoch_end(self):
-        if isinstance(self.batches, keras.utils.PyDataset):
-            self.batches.on_epoch_end()
+def preprocessed(batches, preprocess):
+    """A generator of a user's batches through a KerasHub preprocessor."""
+    for batch in batches:
+        yield _pack(*preprocess_batch(preprocess, *unpack_batch(batch)))

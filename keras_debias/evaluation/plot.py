@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_debias.evaluation.files import written_whole
 from keras_debias.evaluation.table import split_names
+from keras_debias.utils.files import written_whole
 
 # Okabe and Ito: told apart with any kind of colour vision
 COLORS = (

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from keras_debias.evaluation import plot
-from keras_debias.evaluation.files import written_whole
 from keras_debias.evaluation.table import scores_table
+from keras_debias.utils.files import written_whole
 
 Interval = tuple[float, float]
 

@@ -17,8 +17,8 @@ from keras_debias.data.batches import take
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.checks import is_text
 from keras_debias.data.split import Split
-from keras_debias.evaluation.files import written_whole
 from keras_debias.features.encoders import pooled_encoder
+from keras_debias.utils.files import written_whole
 
 # Shapes of text batches: few, so that compiled backends retrace rarely.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)

@@ -1,5 +1,7 @@
 """What all layers with adapter weights of their own share."""
 
+import hashlib
+
 import numpy as np
 from keras import ops
 
@@ -15,8 +17,12 @@ class AdaptedLayer:
     """Saves and loads a `Dense` or `EinsumDense` layer with adapters.
 
     A mixin. What a checkpoint of the bare model holds must load into a model
-    without adapters, hence merged; a `DebiasedModel` restores the adapters
-    and asks for the parts, with `save_parts_next`, for one save.
+    without adapters, hence merged. Beside it, in a group of its own that a
+    plain layer does not look for, are the parts: loaded into a model with
+    the same adapters and the same base, they restore both exactly; into any
+    other one, the sum goes into the base, which `adapters.save` refuses. A
+    `DebiasedModel` asks for the parts alone, with `save_parts_next`, for one
+    save.
     """
 
     _save_separately = False
@@ -49,6 +55,8 @@ class AdaptedLayer:
         if not self.built:
             return
         separately, self._save_separately = self._save_separately, False
+        self.file_parts()
+        self.__dict__["_has_parts"] = not separately
         base = _keras_internals.base_variables(self)
         if separately:
             for index, variable in enumerate(base.values()):
@@ -56,6 +64,7 @@ class AdaptedLayer:
             for name, variable in self.adapter_state().items():
                 store[name] = variable
             return
+        self.check_enabled()
         bias = self.merged_bias()
         if bias is not None and self.base_bias is None:
             raise ValueError(
@@ -87,10 +96,120 @@ class AdaptedLayer:
                 "file was saved from a layer with another bias setting or "
                 "another adapter."
             )
+        before = {name: np.array(store[name]) for name in targets}
+        if not separate:
+            self.file_parts()
+            self.__dict__["_before_load"] = self._way_back()
         for name, variable in targets.items():
-            variable.assign(store[name])
+            variable.assign(before[name])
         if not separate:
             self.reset_updates()
+            self._start_anew()
+
+    # What a file of the bare model holds beside the merged weights.
+
+    def file_parts(self):
+        """The group of the parts in Keras' files, made once."""
+        if "adapter_parts" not in self.__dict__:
+            # Not as an attribute: Keras would keep track of it.
+            self.__dict__["adapter_parts"] = _keras_internals.FilePart(
+                self._save_parts, self._load_parts
+            )
+        return self.__dict__["adapter_parts"]
+
+    def check_enabled(self) -> None:
+        """Raises if the updates are switched off."""
+        for name in ("lora_gate", "bias_gate"):
+            gate = self.__dict__.get(name)
+            if gate is not None and not float(ops.convert_to_numpy(gate)):
+                raise ValueError(
+                    "Expected enabled adapters. Received: "
+                    f"'{self.name}', which is disabled: the file would hold "
+                    "the pretrained weights. Leave `adapters.disabled` first."
+                )
+
+    def _whole(self) -> list[tuple]:
+        """`(name, variable)` of all that a file of the layer restores."""
+        base = _keras_internals.base_variables(self)
+        own = {f"base_{name}": variable for name, variable in base.items()}
+        return list({**own, **self.adapter_state()}.items())
+
+    def _way_back(self):
+        """The present values, and a function that puts them back."""
+        values = {name: as_copy(variable) for name, variable in self._whole()}
+        starts = dict(getattr(self, "starting_values", {}))
+
+        # A function: Keras looks for layers in all attributes that are dicts.
+        def undo():
+            for name, variable in self._whole():
+                variable.assign(values[name])
+            if starts:
+                self.starting_values = starts
+
+        undo.kernel = values["base_kernel"]
+        return undo
+
+    def _start_anew(self) -> None:
+        """Takes loaded base weights that train as the ones to start from."""
+        values = getattr(self, "starting_values", None)
+        if values:
+            own = _keras_internals.base_variables(self).values()
+            now = {v.name: as_copy(v).astype("float32") for v in own}
+            self.starting_values = {k: now.get(k, v) for k, v in values.items()}
+
+    def _save_parts(self, store):
+        if not self.__dict__.pop("_has_parts", False):
+            return
+        for name, variable in self._whole():
+            if name == "base_kernel" and not variable.trainable:
+                # The model that loads it has the kernel itself.
+                store["kernel_digest"] = _digest(variable)
+            else:
+                store[name] = variable
+        values = getattr(self, "starting_values", {})
+        for name, value in values.items():
+            store[f"start_{name}"] = value
+
+    def _load_parts(self, store):
+        undo = self.__dict__.pop("_before_load", None)
+        if undo is None or not len(store.keys()):
+            return
+        found = {name: np.array(store[name]) for name in store.keys()}
+        digest = found.pop("kernel_digest", None)
+        starts = {
+            name.removeprefix("start_"): found.pop(name)
+            for name in list(found)
+            if name.startswith("start_")
+        }
+        variables = dict(self._whole())
+        shapes = {name: tuple(v.shape) for name, v in variables.items()}
+        if digest is not None:
+            found["base_kernel"] = undo.kernel
+        fits = {name: value.shape for name, value in found.items()} == shapes
+        if digest is not None and fits:
+            fits = np.array_equal(digest, _digest(found["base_kernel"]))
+        if not fits:
+            # Other adapters or another base: the sum, and no update. No
+            # folder of adapters could restore that.
+            moved = {*getattr(self, "moved_weights", ()), "kernel"}
+            self.moved_weights = tuple(sorted(moved))
+            return
+        undo()
+        for name, value in found.items():
+            variables[name].assign(value)
+        if starts:
+            present = getattr(self, "starting_values", {})
+            self.starting_values = {**present, **starts}
+
+
+def as_copy(variable) -> np.ndarray:
+    """A copy of a variable or array, in its dtype."""
+    return np.array(ops.convert_to_numpy(variable))
+
+
+def _digest(variable) -> np.ndarray:
+    data = np.ascontiguousarray(as_copy(variable)).tobytes()
+    return np.frombuffer(hashlib.sha256(data).digest(), "uint8").copy()
 
 
 def initial(array):

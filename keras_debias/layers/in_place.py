@@ -43,7 +43,17 @@ def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
         {
             "__module__": "keras.layers",
             "get_config": plain.get_config,
-            "from_config": plain.from_config,
+            "from_config": classmethod(_refuse_copy),
             "is_in_place": True,
         },
+    )
+
+
+def _refuse_copy(cls, config):
+    """In place of `from_config`: Keras finds the plain class by its name."""
+    raise ValueError(
+        "Expected a layer without adapters to clone. Received: "
+        f"'{config.get('name')}', which has some that its config does not "
+        "hold. Build the model anew and apply or load the adapters, copy the "
+        "`DebiasedModel` around it, or `adapters.merge` it first."
     )

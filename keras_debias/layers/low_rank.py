@@ -11,22 +11,23 @@ from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
 from keras_debias.layers.magnitude import Magnitude
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.numbers import is_number
 
 
 def validate_low_rank(rank, alpha, dropout) -> None:
     """Raises for settings that no low-rank update can have."""
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise ValueError(
-            f"Expected `rank` to be a positive integer. Received: rank={rank}"
+            f"Expected `rank` to be a positive integer. Received: rank={rank!r}"
         )
-    if alpha is not None and not (np.isfinite(alpha) and alpha > 0):
+    if alpha is not None and not (is_number(alpha) and alpha > 0):
         raise ValueError(
             "Expected `alpha` to be a positive finite number, or `None` "
-            f"for `alpha=rank`. Received: alpha={alpha}"
+            f"for `alpha=rank`. Received: alpha={alpha!r}"
         )
-    if not 0 <= dropout < 1:
+    if not (is_number(dropout) and 0 <= dropout < 1):
         raise ValueError(
-            f"Expected `dropout` in [0, 1). Received: dropout={dropout}"
+            f"Expected `dropout` in [0, 1). Received: dropout={dropout!r}"
         )
 
 

@@ -5,6 +5,7 @@ from keras import ops
 from keras_debias.losses.rows import check_count
 from keras_debias.losses.rows import check_positive
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -45,9 +46,9 @@ class CorrectNContrast(TaskObjective):
     def __init__(self, guesses, width, weight=0.75, temperature=0.1, name=None):
         check_count(width, "width", 1)
         check_positive(temperature, "temperature")
-        if not (np.isfinite(weight) and 0 <= weight <= 1):
+        if not (is_number(weight) and 0 <= weight <= 1):
             raise ValueError(
-                f"Expected `weight` in [0, 1]. Received: weight={weight}"
+                f"Expected `weight` in [0, 1]. Received: weight={weight!r}"
             )
         guesses = np.asarray(guesses)
         if guesses.ndim != 1 or guesses.dtype.kind not in "iu":
@@ -69,6 +70,11 @@ class CorrectNContrast(TaskObjective):
             ),
             trainable=False,
         )
+
+    @property
+    def num_rows(self) -> int:
+        """How many training rows it knows."""
+        return self.guesses.shape[0]
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = losses(y_true, y_pred[:, self.width :])

@@ -6,6 +6,7 @@ from keras_debias.losses.generalized_cross_entropy import (
 )
 from keras_debias.losses.rows import check_count
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -61,7 +62,7 @@ class FeatureSwap(TaskObjective):
         check_count(begin, "begin", 0)
         amplified = GeneralizedCrossEntropy(q)
         for key, value in (("bias", bias_weight), ("swap", swap_weight)):
-            if not 0 <= value < float("inf"):
+            if not (is_number(value) and value >= 0):
                 raise ValueError(
                     f"Expected `{key}_weight` to be a finite number of at "
                     f"least 0. Received: {key}_weight={value}"

@@ -1,6 +1,7 @@
 import keras
-import numpy as np
 from keras import ops
+
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -31,10 +32,10 @@ class Focal:
     """
 
     def __init__(self, gamma=2.0):
-        if not (np.isfinite(gamma) and gamma >= 0):
+        if not (is_number(gamma) and gamma >= 0):
             raise ValueError(
                 "Expected `gamma` to be a finite number of at least 0. "
-                f"Received: gamma={gamma}"
+                f"Received: gamma={gamma!r}"
             )
         self.gamma = gamma
 

@@ -1,6 +1,7 @@
 import keras
-import numpy as np
 from keras import ops
+
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -30,9 +31,9 @@ class GeneralizedCrossEntropy:
     """
 
     def __init__(self, q=0.7):
-        if not (np.isfinite(q) and 0 < q <= 1):
+        if not (is_number(q) and 0 < q <= 1):
             raise ValueError(
-                f"Expected `q` in (0, 1]. Received: q={q}. "
+                f"Expected `q` in (0, 1]. Received: q={q!r}. "
                 "For plain fine-tuning use `TaskOnly()`."
             )
         self.q = q

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_debias.losses.rows import check_count
 from keras_debias.losses.rows import check_positive
 from keras_debias.losses.task_objective import TaskObjective
 
@@ -39,7 +40,15 @@ class GradientAlignment(TaskObjective):
 
     def __init__(self, conflicting, gamma=1.0, name=None):
         check_positive(gamma, "gamma")
-        ids = [int(i) for i in conflicting]
+        if isinstance(conflicting, str) or not hasattr(conflicting, "__iter__"):
+            raise TypeError(
+                "Expected `conflicting` to hold ids of groups. Received: "
+                f"conflicting={conflicting!r}"
+            )
+        ids = list(conflicting)
+        for each in ids:
+            check_count(each, "conflicting", 0)
+        ids = [int(i) for i in ids]
         if not ids or min(ids) < 0 or len(set(ids)) != len(ids):
             raise ValueError(
                 "Expected `conflicting` to hold different ids of groups. "

@@ -52,6 +52,15 @@ class GroupDRO(TaskObjective):
             trainable=False,
         )
 
+    def check_rows(self, rows, groups):
+        if groups is not None and groups.max() >= self.num_groups:
+            raise ValueError(
+                f"Expected groups from 0 to {self.num_groups - 1}, as "
+                f"`GroupDRO({self.num_groups})` says. Received: a Split with "
+                f"groups up to {groups.max()}. Pass the number of its groups, "
+                "`len(train.groups.names)`."
+            )
+
     def call(self, y_true, y_pred, losses, groups, index):
         values = ops.cast(losses(y_true, y_pred), "float32")
         counts = group_sums(ops.ones_like(values), groups, self.num_groups)

@@ -47,6 +47,11 @@ class RelativeDifficulty(TaskObjective):
         super().__init__(name=name)
         self.biased_losses = table_weight(self, "biased_losses", table)
 
+    @property
+    def num_rows(self) -> int:
+        """How many training rows it knows."""
+        return self.biased_losses.shape[0]
+
     def call(self, y_true, y_pred, losses, groups, index):
         values = losses(y_true, y_pred)
         own = ops.stop_gradient(ops.cast(values, "float32"))

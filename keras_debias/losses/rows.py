@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_debias.utils.numbers import is_number
+
 
 def group_sums(values, groups, num_groups):
     """The sum of `values` in each group, a tensor `(num_groups,)`."""
@@ -25,7 +27,7 @@ def check_count(value, name, least):
 
 def check_positive(value, name):
     """Raises unless `value` is a finite number above zero."""
-    if not (np.isfinite(value) and value > 0):
+    if not (is_number(value) and value > 0):
         raise ValueError(
             f"Expected `{name}` to be a finite number above 0. "
             f"Received: {name}={value}"
@@ -34,7 +36,13 @@ def check_positive(value, name):
 
 def check_table(values, name, ndim) -> np.ndarray:
     """Returns finite float32 values, one row of them a training row."""
-    table = np.asarray(values, dtype="float32")
+    try:
+        table = np.asarray(values, dtype="float32")
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Expected `{name}` to be an array of numbers. Received: "
+            f"{name}={values!r}"
+        ) from error
     if table.ndim != ndim or not table.size:
         raise ValueError(
             f"Expected `{name}` of {ndim} dimensions, the first being the "

@@ -33,6 +33,14 @@ class TaskObjective(keras.layers.Layer):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.built = True
 
+    def check_rows(self, rows: int, groups) -> None:
+        """Raises unless the objective fits the training data.
+
+        Args:
+            rows: int. How many rows there are.
+            groups: int array `(rows,)` of group ids, or `None`.
+        """
+
     def call(self, y_true, y_pred, losses, groups, index):
         """The values to average over the rows.
 

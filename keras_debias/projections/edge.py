@@ -1,5 +1,4 @@
 import keras
-import numpy as np
 from keras import ops
 
 from keras_debias.linalg import norm
@@ -11,14 +10,16 @@ from keras_debias.losses.generalized_cross_entropy import (
 from keras_debias.losses.identity import identity
 from keras_debias.losses.rows import check_count
 from keras_debias.projections.projection import Projection
+from keras_debias.utils.numbers import is_number
+from keras_debias.utils.numbers import require_flags
 
 
 def validate_alpha(alpha) -> None:
     """Raises unless `alpha` is a finite number of at least zero."""
-    if not (np.isfinite(alpha) and alpha >= 0):
+    if not (is_number(alpha) and alpha >= 0):
         raise ValueError(
             "Expected `alpha` to be a finite number of at least 0. "
-            f"Received: alpha={alpha}"
+            f"Received: alpha={alpha!r}"
         )
 
 
@@ -104,11 +105,12 @@ class EDGE(Projection):
     ):
         validate_alpha(alpha)
         check_count(refresh, "refresh", 1)
+        require_flags(common=common)
         if refresh > 1 and (scope != "global" or not common):
             raise ValueError(
                 'Expected `scope="global"` and `common=True` with `refresh` '
                 "above 1: else each variable has weights of its own. "
-                f"Received: refresh={refresh}, scope={scope!r}, "
+                f"Received: refresh={refresh!r}, scope={scope!r}, "
                 f"common={common}"
             )
         if scope not in ("variable", "global"):

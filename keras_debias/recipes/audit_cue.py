@@ -9,6 +9,7 @@ from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -55,6 +56,13 @@ class AuditCue(GroupInference):
     max_phi: float = 0.3
 
     def __post_init__(self):
+        for name in ("min_count", "min_difference", "false_discovery_rate"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise ValueError(
+                    f"Expected `{name}` to be a finite number of at least 0, "
+                    f"received {name}={value!r}"
+                )
         if isinstance(self.cues, bool) or not isinstance(
             self.cues, (int, np.integer)
         ):

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.pipeline import make_pipeline
 
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.utils.numbers import is_number
 
 # Words and runs of punctuation: a cue such as " !!" is no word.
 TOKENS = r"\w+|[^\w\s]+"
@@ -55,15 +56,15 @@ class BagOfWords:
     def __post_init__(self):
         for name, least in (("least", 1), ("folds", 2)):
             value = getattr(self, name)
-            if int(value) != value or value < least:
+            if not is_number(value) or int(value) != value or value < least:
                 raise ValueError(
                     f"Expected `{name}` to be an integer of at least {least}. "
                     f"Received: {name}={value}"
                 )
-        if not (np.isfinite(self.strength) and self.strength > 0):
+        if not (is_number(self.strength) and self.strength > 0):
             raise ValueError(
                 "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength}"
+                f"Received: strength={self.strength!r}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:

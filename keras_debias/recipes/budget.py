@@ -1,6 +1,6 @@
 import dataclasses
 
-import numpy as np
+from keras_debias.utils.numbers import is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Budget:
                 f"epochs={self.epochs}, updates={self.updates}"
             )
         if self.epochs is not None and not (
-            np.isfinite(self.epochs) and self.epochs > 0
+            is_number(self.epochs) and self.epochs > 0
         ):
             raise ValueError(
-                f"Expected `epochs` above 0. Received: epochs={self.epochs}"
+                f"Expected `epochs` above 0. Received: epochs={self.epochs!r}"
             )
         for name in ("updates", "batch_size", "checks"):
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or int(value) != value or value < 1:
+            if not is_number(value) or int(value) != value or value < 1:
                 raise ValueError(
                     f"Expected `{name}` to be an integer of at least 1. "
                     f"Received: {name}={value!r}"

@@ -2,13 +2,24 @@
 
 import numpy as np
 
+from keras_debias.utils.numbers import is_number
+
 
 def check_share(value, name) -> None:
     """Raises unless `value` is a part of the budget that leaves some."""
-    if not (np.isfinite(value) and 0 < value < 1):
+    if not (is_number(value) and 0 < value < 1):
         raise ValueError(
             f"Expected `{name}` between 0 and 1, without both. "
             f"Received: {name}={value}"
+        )
+
+
+def check_bias_only(value) -> None:
+    """Raises unless `value` is a bias-only model."""
+    if isinstance(value, type) or not hasattr(value, "out_of_fold"):
+        raise TypeError(
+            "Expected `bias_only` to be a bias-only model such as "
+            f"`BagOfWords()`. Received: bias_only={value!r}"
         )
 
 

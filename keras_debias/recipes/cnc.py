@@ -55,6 +55,7 @@ class CNC(Recipe):
 
     def __post_init__(self):
         check_share(self.first_share, "first_share")
+        losses.CorrectNContrast([0], 1, self.weight, self.temperature)
         losses.CorrectNContrast(
             np.zeros(1, "int32"), 1, self.weight, self.temperature
         )

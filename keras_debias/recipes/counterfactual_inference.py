@@ -5,6 +5,7 @@ import keras
 import numpy as np
 
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -82,9 +83,14 @@ class CounterfactualInference(Recipe):
     scale: float = 0.5
 
     def __post_init__(self):
-        if not np.isfinite(self.scale):
+        if not callable(self.blind):
+            raise TypeError(
+                "Expected `blind` to be a function of inputs. Received: "
+                f"blind={self.blind!r}"
+            )
+        if not is_number(self.scale):
             raise ValueError(
-                f"Expected `scale` to be finite. Received: scale={self.scale}"
+                f"Expected `scale` to be finite. Received: scale={self.scale!r}"
             )
 
     def fit(self, trainer, train):

@@ -7,6 +7,7 @@ import numpy as np
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -60,7 +61,8 @@ class CrossMistakes(GroupInference):
 
     def __post_init__(self):
         check_share(self.share, "share")
-        if int(self.rounds) != self.rounds or self.rounds < 1:
+        whole = is_number(self.rounds) and int(self.rounds) == self.rounds
+        if not whole or self.rounds < 1:
             raise ValueError(
                 "Expected `rounds` to be an integer of at least 1. "
                 f"Received: rounds={self.rounds}"

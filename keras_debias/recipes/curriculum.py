@@ -6,7 +6,9 @@ import numpy as np
 
 from keras_debias.data.curriculum_sampler import CurriculumSampler
 from keras_debias.recipes.bag_of_words import BagOfWords
+from keras_debias.recipes.checks import check_bias_only
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -45,10 +47,11 @@ class Curriculum(Recipe):
     def __post_init__(self):
         for name in ("start", "growth"):
             value = getattr(self, name)
-            if not 0 < value <= 1:
+            if not (is_number(value) and 0 < value <= 1):
                 raise ValueError(
-                    f"Expected `{name}` in (0, 1]. Received: {name}={value}"
+                    f"Expected `{name}` in (0, 1]. Received: {name}={value!r}"
                 )
+        check_bias_only(self.bias_only)
 
     def fit(self, trainer, train):
         biased = self.bias_only.out_of_fold(train)

@@ -9,6 +9,7 @@ from keras_debias.data import sampling
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_recipe import GroupRecipe
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -55,12 +56,12 @@ class DFR(GroupRecipe):
         if int(self.draws) != self.draws or self.draws < 1:
             raise ValueError(
                 "Expected `draws` to be an integer of at least 1. "
-                f"Received: draws={self.draws}"
+                f"Received: draws={self.draws!r}"
             )
-        if not (np.isfinite(self.strength) and self.strength > 0):
+        if not (is_number(self.strength) and self.strength > 0):
             raise ValueError(
                 "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength}"
+                f"Received: strength={self.strength!r}"
             )
 
     def fit_groups(self, trainer, train):

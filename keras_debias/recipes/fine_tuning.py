@@ -3,6 +3,7 @@ from typing import Any
 
 import keras
 
+from keras_debias.projections.projection import Projection
 from keras_debias.recipes.recipe import Recipe
 
 
@@ -38,6 +39,17 @@ class FineTuning(Recipe):
     objective: Any = None
     loss: Any = None
     adapters: Any = None
+
+    def __post_init__(self):
+        projections = self.projection
+        if not isinstance(projections, (list, tuple)):
+            projections = [projections]
+        for each in projections:
+            if each is not None and not isinstance(each, Projection):
+                raise TypeError(
+                    "Expected `projection` to be a projection such as "
+                    f"`EDGE()`. Received: projection={self.projection!r}"
+                )
 
     def fit(self, trainer, train):
         objective = self.objective

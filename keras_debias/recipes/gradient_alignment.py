@@ -49,6 +49,10 @@ class GradientAlignment(GroupRecipe):
     conflicting: tuple[str, ...] | None = None
     gamma: float = 1.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        losses.GradientAlignment([0], self.gamma)
+
     def fit_groups(self, trainer, train):
         ids = self._conflicting_ids(train.groups)
         trainer.notes["conflicting"] = [train.groups.names[i] for i in ids]

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
@@ -125,6 +126,7 @@ def grasp(
         count, and the constraint after the optimizer's update are our
         reading.
     """
+    require_model(model)
     model = unwrap(model)
     if adapted_layers(model):
         raise ValueError(

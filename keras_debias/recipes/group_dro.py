@@ -5,6 +5,7 @@ import keras
 from keras_debias import losses
 from keras_debias.data.balanced_sampler import BalancedSampler
 from keras_debias.recipes.group_recipe import GroupRecipe
+from keras_debias.utils.numbers import require_flags
 
 
 # Another class of this name is in `losses`.
@@ -37,6 +38,11 @@ class GroupDRO(GroupRecipe):
 
     step_size: float = 0.01
     balanced: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        losses.GroupDRO(2, self.step_size)
+        require_flags(balanced=self.balanced)
 
     def fit_groups(self, trainer, train):
         objective = losses.GroupDRO(len(train.groups.names), self.step_size)

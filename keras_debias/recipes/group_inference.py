@@ -89,6 +89,11 @@ def agreement(inferred: Groups, true: Groups) -> dict:
     >>> agreement(groups, groups)["adjusted_rand"]
     1.0
     """
+    if not isinstance(inferred, Groups) or not isinstance(true, Groups):
+        raise TypeError(
+            "Expected `kd.data.Groups`. Received: "
+            f"{type(inferred).__name__} and {type(true).__name__}"
+        )
     if len(inferred) != len(true):
         raise ValueError(
             "Expected groups of the same rows. Received: "

@@ -7,6 +7,7 @@ from keras_debias.data.weighted_sampler import WeightedSampler
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.first_guesses import first_guesses
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -49,10 +50,10 @@ class JTT(Recipe):
 
     def __post_init__(self):
         check_share(self.first_share, "first_share")
-        if not (np.isfinite(self.upweight) and self.upweight > 1):
+        if not (is_number(self.upweight) and self.upweight > 1):
             raise ValueError(
                 "Expected `upweight` to be a finite number above 1. "
-                f"Received: upweight={self.upweight}"
+                f"Received: upweight={self.upweight!r}"
             )
 
     def fit(self, trainer, train):

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from keras_debias.auditing.extraction import measured
 from keras_debias.auditing.fields import fields_of
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -45,15 +46,16 @@ class SimpleFeatures:
     folds: int = 5
 
     def __post_init__(self):
-        if int(self.folds) != self.folds or self.folds < 2:
+        whole = is_number(self.folds) and int(self.folds) == self.folds
+        if not whole or self.folds < 2:
             raise ValueError(
                 "Expected `folds` to be an integer of at least 2. "
-                f"Received: folds={self.folds}"
+                f"Received: folds={self.folds!r}"
             )
-        if not (np.isfinite(self.strength) and self.strength > 0):
+        if not (is_number(self.strength) and self.strength > 0):
             raise ValueError(
                 "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength}"
+                f"Received: strength={self.strength!r}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:

@@ -1,3 +1,4 @@
+import inspect
 import time
 
 import keras
@@ -13,6 +14,7 @@ from keras_debias.features.frozen_features import FrozenFeatures
 from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.keep_best import KeepBest
 from keras_debias.training import DebiasedModel
+from keras_debias.utils.numbers import require_seed
 
 # Shares such as 1/3 + 2/3 need not sum to one exactly.
 ROUNDING = 1e-6
@@ -69,7 +71,7 @@ class Trainer:
         features=None,
         verbose=0,
     ):
-        if not callable(model_fn):
+        if not _is_builder(model_fn):
             raise TypeError(
                 "Expected `model_fn` to be a function of the number of "
                 f"updates to a compiled network. Received: {model_fn!r}"
@@ -79,6 +81,7 @@ class Trainer:
                 "Expected `budget` to be a `kd.recipes.Budget`. "
                 f"Received: budget={budget!r}"
             )
+        require_seed(seed)
         if selection is not None and validation is None:
             raise ValueError(
                 "Expected `validation` data with a criterion that picks the "
@@ -132,8 +135,14 @@ class Trainer:
             The trained `DebiasedModel`.
 
         Raises:
+            TypeError: If `train` is no Split.
             ValueError: If more than the budget would be spent.
         """
+        if not isinstance(train, Split):
+            raise TypeError(
+                "Expected `train` to be a `kd.data.Split`. Received: "
+                f"{type(train).__name__}"
+            )
         updates = self.take(share, train)
         model = self.build(
             updates,
@@ -307,3 +316,17 @@ class Trainer:
                 self.network(1), batch_size=FEATURE_BATCH, verbose=self.verbose
             )
         return self._features(split)
+
+
+def _is_builder(model_fn) -> bool:
+    """Whether a function takes the number of updates."""
+    if not callable(model_fn) or isinstance(model_fn, keras.Layer):
+        return False
+    try:
+        inspect.signature(model_fn).bind(1)
+    except TypeError:
+        return False
+    # Of some built-in functions, nobody knows the signature.
+    except ValueError:
+        return True
+    return True

@@ -10,6 +10,8 @@ from keras_debias.regularizers.spectral_norm import SpectralNorm
 from keras_debias.regularizers.teacher_cache import TeacherCache
 from keras_debias.regularizers.top_k_entropy import TopKEntropy
 from keras_debias.regularizers.two_phase import TwoPhase
+from keras_debias.utils.numbers import is_number
+from keras_debias.utils.numbers import require_flags
 
 
 def ba_lora(
@@ -67,10 +69,11 @@ def ba_lora(
         and the paper's `k=5`, the spectral term of classification is
         constant; it warns.
     """
-    if not scale > 0:
+    if not (is_number(scale) and scale > 0):
         raise ValueError(
             f"Expected `scale` to be above 0. Received: scale={scale}"
         )
+    require_flags(generation=generation)
     if generation and steps is None:
         raise ValueError(
             "Expected `steps`, the number of updates of the run: the weights "

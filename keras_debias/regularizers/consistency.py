@@ -1,5 +1,3 @@
-import math
-
 import keras
 from keras import ops
 
@@ -10,6 +8,7 @@ from keras_debias.regularizers.rows import row_weights
 from keras_debias.regularizers.rows import sum_rows
 from keras_debias.regularizers.rows import with_gradient
 from keras_debias.regularizers.teacher_cache import TeacherCache
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -65,10 +64,10 @@ class Consistency(Regularizer):
         name=None,
     ):
         super().__init__(weight, name)
-        if not (math.isfinite(temperature) and temperature > 0):
+        if not (is_number(temperature) and temperature > 0):
             raise ValueError(
                 "Expected `temperature` to be a finite number above 0. "
-                f"Received: temperature={temperature}"
+                f"Received: temperature={temperature!r}"
             )
         if teacher is not None and not isinstance(teacher, keras.Model):
             raise ValueError(

@@ -1,10 +1,9 @@
-import math
-
 import keras
 from keras import ops
 
 from keras_debias.regularizers.label_means import LabelTerm
 from keras_debias.regularizers.label_means import smooth_norm
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -28,10 +27,10 @@ class LabelDiscrimination(LabelTerm):
 
     def __init__(self, weight=1.0, cap=None, smoothing=1e-3, name=None):
         super().__init__(weight, smoothing, name)
-        if cap is not None and not (math.isfinite(cap) and cap > 0):
+        if cap is not None and not (is_number(cap) and cap > 0):
             raise ValueError(
                 "Expected `cap` to be a finite number above 0, or `None`. "
-                f"Received: cap={cap}"
+                f"Received: cap={cap!r}"
             )
         self.cap = cap
 

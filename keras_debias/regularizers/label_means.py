@@ -1,10 +1,9 @@
 """Mean scores of labels over a batch, and what both label terms share."""
 
-import math
-
 from keras import ops
 
 from keras_debias.regularizers.regularizer import Regularizer
+from keras_debias.utils.numbers import is_number
 
 
 def smooth_norm(vector, smoothing):
@@ -56,10 +55,10 @@ class LabelTerm(Regularizer):
 
     def __init__(self, weight=1.0, smoothing=1e-3, name=None):
         super().__init__(weight, name)
-        if not (math.isfinite(smoothing) and smoothing > 0):
+        if not (is_number(smoothing) and smoothing > 0):
             raise ValueError(
                 "Expected `smoothing` to be a finite number above 0. "
-                f"Received: smoothing={smoothing}"
+                f"Received: smoothing={smoothing!r}"
             )
         self.smoothing = smoothing
 

@@ -1,8 +1,9 @@
 import os
-import pathlib
 
 import keras
 import numpy as np
+
+from keras_debias.utils.files import written_whole
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -31,6 +32,10 @@ class TeacherCache:
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"Expected `path` to be a path or None. Received: path={path!r}"
+            )
         self.path = None if path is None else os.fspath(path)
         self.features = None
         self.rows = None
@@ -38,21 +43,34 @@ class TeacherCache:
     def load(self) -> bool:
         """Whether features are there, in memory or in the file."""
         if self.features is None and self.path and os.path.exists(self.path):
-            with np.load(self.path) as file:
-                self.features, self.rows = file["features"], str(file["rows"])
+            try:
+                if not os.path.isfile(self.path):
+                    raise OSError("not a regular file")
+                with np.load(self.path, allow_pickle=False) as file:
+                    features, rows = file["features"], file["rows"]
+                if (
+                    features.dtype.kind != "f"
+                    or rows.shape
+                    or (rows.dtype.kind != "U")
+                ):
+                    raise ValueError("other contents")
+            # A broken archive fails in many ways.
+            except Exception as error:
+                raise ValueError(
+                    "Expected a file that a `TeacherCache` wrote. Received: "
+                    f"path={self.path!r}, which cannot be read ({error!r}). "
+                    "Remove it: the features are computed again."
+                ) from error
+            self.features, self.rows = features, str(rows)
         return self.features is not None
 
     def store(self, features: np.ndarray, rows: str) -> None:
         """Keeps features of shape `(n, ...)` and the digest of their rows."""
         self.features, self.rows = features, rows
         if self.path:
-            # Written aside and moved: the file is whole or absent.
-            draft = pathlib.Path(f"{self.path}.{os.getpid()}.npz")
-            try:
-                np.savez(draft, features=features, rows=rows)
-                os.replace(draft, self.path)
-            finally:
-                draft.unlink(missing_ok=True)
+            with written_whole(self.path) as draft:
+                with open(draft, "wb") as file:
+                    np.savez(file, features=features, rows=rows)
 
     def clear(self) -> None:
         """Forgets the features, and removes the file."""

@@ -1,7 +1,7 @@
-import math
-
 import keras
 from keras import ops
+
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -34,19 +34,20 @@ class TwoPhase(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, weight, steps, warmup=0.2, ramp=0.05):
-        if not (math.isfinite(weight) and weight >= 0):
+        if not (is_number(weight) and weight >= 0):
             raise ValueError(
                 "Expected `weight` to be a finite number of at least 0. "
-                f"Received: weight={weight}"
+                f"Received: weight={weight!r}"
             )
-        if steps < 1:
+        if not (is_number(steps) and steps >= 1):
             raise ValueError(
-                f"Expected `steps` to be at least 1. Received: steps={steps}"
+                f"Expected `steps` to be at least 1. Received: steps={steps!r}"
             )
-        if not (warmup >= 0 and ramp >= 0 and warmup + ramp <= 1):
+        shares = is_number(warmup) and is_number(ramp)
+        if not (shares and min(warmup, ramp) >= 0 and warmup + ramp <= 1):
             raise ValueError(
                 "Expected `warmup` and `ramp` to be shares of at most 1 "
-                f"together. Received: warmup={warmup}, ramp={ramp}"
+                f"together. Received: warmup={warmup!r}, ramp={ramp}"
             )
         self.weight = weight
         self.steps = steps

@@ -9,6 +9,10 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters import store
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.merge import layers_to_disable
+from keras_debias.adapters.merge import require_enabled
+from keras_debias.data.batches import GROUPS
+from keras_debias.data.batches import INDEX
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.linalg import dot
 from keras_debias.linalg import norm
@@ -20,12 +24,14 @@ from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.constraining import bind_subspace
+from keras_debias.training.constraining import constraints_of
 from keras_debias.training.constraining import kept_components
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.one_pass import OnePass
 from keras_debias.training.one_pass import plan
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
+from keras_debias.utils.numbers import require_seed
 
 
 class BaseDebiasedModel(NetworkWrapper):
@@ -50,6 +56,11 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `model` to be a `keras.Model`. "
                 f"Received: model={model!r}"
             )
+        if isinstance(model, NetworkWrapper):
+            raise TypeError(
+                "Expected `model` to be the network itself. Received: "
+                f"a `{type(model).__name__}` around one. Pass its `.model`."
+            )
         if not model.built or not model.weights:
             raise ValueError(
                 "Expected a built `model`. Received: "
@@ -71,6 +82,8 @@ class BaseDebiasedModel(NetworkWrapper):
                 "Expected `objective` to be a `losses.TaskObjective`, such as "
                 f"`GroupDRO(4)`, or None. Received: objective={objective!r}"
             )
+        if seed is not None:
+            require_seed(seed)
         regularization = Regularization(regularizers, model)
         constrained_for = bind_subspace(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
@@ -87,6 +100,9 @@ class BaseDebiasedModel(NetworkWrapper):
         self._built_for = None
         self._seen_variables = None
         self._constrained_for = constrained_for
+        # Not tracked: the network has the variables.
+        self.__dict__["_constraints"] = constraints_of(model)
+        self._warned_of = []
         self._planned = None, None
         self.kept_measure = None
         if any(p.refresh > 1 for p in projections[1:]):
@@ -267,8 +283,8 @@ class BaseDebiasedModel(NetworkWrapper):
     @staticmethod
     def _rows_of(x, objective) -> tuple:
         """Groups and indices of the rows of a batch, or `None`."""
-        inside = x if isinstance(x, dict) and "index" in x else {}
-        found = inside.get("groups"), inside.get("index")
+        inside = x if isinstance(x, dict) else {}
+        found = inside.get(GROUPS), inside.get(INDEX)
         needed = (
             getattr(objective, "needs_groups", False),
             getattr(objective, "needs_index", False),
@@ -289,9 +305,9 @@ class BaseDebiasedModel(NetworkWrapper):
             known = getattr(objective, "num_rows", None)
             if known not in (None, rows):
                 raise ValueError(
-                    "Expected training data of as many rows as the objective "
-                    f"{type(objective).__name__} knows, {known}. Received: "
-                    f"{rows} rows. Compute its table on the rows that train."
+                    f"Expected {known} training rows, one for each value of "
+                    f"`{type(objective).__name__}`. Received: {rows} rows. "
+                    "Make the objective for the rows that train."
                 )
 
     def values(self, loss, penalty, x, y, y_pred, sample_weight) -> list:
@@ -444,6 +460,11 @@ class BaseDebiasedModel(NetworkWrapper):
             for variable in _keras_internals.created_state(layer)
         ]
 
+    def random_state(self) -> list[keras.Variable]:
+        """The states of the network's seeds, which a forward pass moves."""
+        weights = {id(v) for v in self.model.weights}
+        return [v for v in self.model.variables if id(v) not in weights]
+
     # Saving: what the network's own file cannot hold.
 
     def get_config(self):
@@ -454,7 +475,11 @@ class BaseDebiasedModel(NetworkWrapper):
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "model_compiled": self.model.compiled,
-            "adapters": store.describe(self.model),
+            "adapters": {
+                **store.describe(self.model),
+                "moved": store.moved(self.model),
+                "starts": store.starts(self.model),
+            },
             "projection": projections,
             "regularizers": [
                 keras.saving.serialize_keras_object(r)
@@ -512,6 +537,7 @@ class BaseDebiasedModel(NetworkWrapper):
         return own
 
     def save_own_variables(self, store):
+        require_enabled(self.model)
         # Keras calls this before it turns to the layers below.
         for layer in adapted_layers(self.model).values():
             if isinstance(layer, AdaptedLayer):
@@ -547,7 +573,7 @@ class BaseDebiasedModel(NetworkWrapper):
         """Where base weights that train keep their starting values."""
         found = [
             (layer, key)
-            for layer in adapted_layers(self.model).values()
+            for layer in layers_to_disable(self.model)
             for key in getattr(layer, "starting_values", {})
         ]
         return {f"start_{i}": pair for i, pair in enumerate(found)}

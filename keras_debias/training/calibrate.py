@@ -11,7 +11,9 @@ from keras_debias import _keras_internals
 from keras_debias.data.split import Split
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.constraining import unconstrained
 from keras_debias.training.debiased_model import DebiasedModel
+from keras_debias.utils.numbers import is_number
 
 # Shorter gradients, as shares of the task's, are rounding: a compiled
 # teacher and its student compute the same logits in two ways.
@@ -90,11 +92,12 @@ def calibrate(
         BA-LoRA, appendix D.1, which asks for gradients "roughly
         commensurate with the task loss".
     """
-    if not (np.isfinite(scale) and scale > 0):
+    if not (is_number(scale) and scale > 0):
         raise ValueError(
-            f"Expected `scale` to be a number above 0. Received: scale={scale}"
+            "Expected `scale` to be a number above 0. Received: "
+            f"scale={scale!r}"
         )
-    if not getattr(model, "regularizers", None):
+    if not isinstance(model, DebiasedModel) or not model.regularizers:
         raise ValueError(
             "Expected a `DebiasedModel` with regularizers. Received: "
             f"{type(model).__name__} without any. Pass `regularizers=`."
@@ -139,21 +142,22 @@ def _length(model, regularizer, batch) -> float:
         regularizer = copy.copy(regularizer)
         regularizer.weight = 1.0
         projection, regularizers = _Nothing(), [regularizer]
-    probe = DebiasedModel(model.model, projection, regularizers, seed=0)
-    loss, loss_weights, _ = _keras_internals.compiled_loss_arguments(model)
-    recorder = _Recorder(learning_rate=0.0, name="recorder")
-    probe.compile(
-        recorder,
-        loss=loss,
-        metrics=None,
-        loss_weights=loss_weights,
-        run_eagerly=model.run_eagerly,
-    )
-    state = probe.forward_state()
-    before = [np.array(ops.convert_to_numpy(v)) for v in state]
-    try:
-        probe.train_on_batch(*batch)
-    finally:
-        for variable, value in zip(state, before):
-            variable.assign(value)
+    with unconstrained(model.model):
+        probe = DebiasedModel(model.model, projection, regularizers, seed=0)
+        loss, loss_weights, _ = _keras_internals.compiled_loss_arguments(model)
+        recorder = _Recorder(learning_rate=0.0, name="recorder")
+        probe.compile(
+            recorder,
+            loss=loss,
+            metrics=None,
+            loss_weights=loss_weights,
+            run_eagerly=model.run_eagerly,
+        )
+        state = probe.forward_state()
+        before = [np.array(ops.convert_to_numpy(v)) for v in state]
+        try:
+            probe.train_on_batch(*batch)
+        finally:
+            for variable, value in zip(state, before):
+                variable.assign(value)
     return recorder.length()

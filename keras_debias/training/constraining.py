@@ -1,5 +1,8 @@
 """The constraints of a `Subspace` on the weights of a network."""
 
+import contextlib
+import warnings
+
 from keras_debias.adapters.constrain import constrain
 from keras_debias.adapters.constrain import release
 from keras_debias.constraints import OrthogonalUpdate
@@ -10,7 +13,7 @@ def bind_subspace(network, projections) -> list[int] | None:
     """Constrains a network; returns the ids of what trains, if it does.
 
     Without a `Subspace` among the projections, takes away the constraints
-    that another model around the network may have left.
+    that another model around the network may have left, with a warning.
     """
     subspaces = [p for p in projections if isinstance(p, Subspace)]
     if len(subspaces) > 1:
@@ -19,10 +22,42 @@ def bind_subspace(network, projections) -> list[int] | None:
             "Put all directions into one."
         )
     if not subspaces:
+        constrained = constraints_of(network)
+        if constrained:
+            warnings.warn(
+                "Expected a network that no `Subspace` constrains. Received: "
+                f"{network.name!r}, of which another `DebiasedModel` has "
+                f"constrained {len(constrained)} weights. They are free from "
+                "now on, and the other one refuses to train further. Pass the "
+                "`Subspace` here to keep them.",
+                stacklevel=5,
+            )
         release(network)
         return None
     constrain(network, subspaces[0].directions)
     return [id(v) for v in network.trainable_variables]
+
+
+def constraints_of(network) -> list[tuple]:
+    """`(variable, constraint)` of what a `Subspace` constrains."""
+    return [
+        (v, v.constraint)
+        for v in network.variables
+        if isinstance(v.constraint, OrthogonalUpdate)
+    ]
+
+
+@contextlib.contextmanager
+def unconstrained(network):
+    """A context in which another model may be made around a network."""
+    constraints = constraints_of(network)
+    for variable, _ in constraints:
+        variable.constraint = None
+    try:
+        yield
+    finally:
+        for variable, constraint in constraints:
+            variable.constraint = constraint
 
 
 def kept_components(network) -> dict[str, OrthogonalUpdate]:

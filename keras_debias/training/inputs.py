@@ -1,21 +1,32 @@
 """What `fit`, `evaluate` and `predict` take, as what Keras' own take."""
 
+import sys
+
 import keras
 import numpy as np
 
+from keras_debias.data.batches import GROUPS
+from keras_debias.data.batches import INDEX
+from keras_debias.data.batches import INPUTS
 from keras_debias.data.batches import Batches
-from keras_debias.data.batches import PreprocessedBatches
+from keras_debias.data.batches import IteratedBatches
+from keras_debias.data.batches import OrderedBatches
+from keras_debias.data.batches import RowBatches
+from keras_debias.data.batches import converted
+from keras_debias.data.batches import has_strings
 from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import preprocess_batch
+from keras_debias.data.batches import preprocessed
 from keras_debias.data.batches import take
 from keras_debias.data.batches import to_arrays
+from keras_debias.data.batches import weighted
 from keras_debias.data.split import Split
 
 
 def network_inputs(inputs):
     """The inputs of the network, without groups and sample indices."""
-    if isinstance(inputs, dict) and "inputs" in inputs and "index" in inputs:
-        return inputs["inputs"]
+    if isinstance(inputs, dict) and INPUTS in inputs:
+        return inputs[INPUTS]
     return inputs
 
 
@@ -23,8 +34,7 @@ def without_inputs(inputs):
     """What travels beside the inputs of the network, if anything does."""
     if network_inputs(inputs) is inputs:
         return {}
-    beside = ("groups", "index")
-    return {name: inputs[name] for name in beside if name in inputs}
+    return {n: inputs[n] for n in (GROUPS, INDEX) if n in inputs}
 
 
 def _preprocess(model, x):
@@ -46,9 +56,38 @@ def _is_dataset(x) -> bool:
     """Whether `x` yields batches, rather than being rows."""
     if isinstance(x, keras.utils.PyDataset) or _is_tf_dataset(x):
         return True
+    if _is_torch(x, "Dataset"):
+        return True
     if isinstance(x, (list, tuple, dict, str)) or hasattr(x, "dtype"):
         return False
     return hasattr(x, "__iter__") and not hasattr(x, "iloc")
+
+
+def _is_torch(x, name) -> bool:
+    """Whether `x` is of a class of `torch.utils.data`."""
+    # Where torch was never imported, nothing is of torch.
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and isinstance(x, getattr(data, name))
+
+
+def _length(x) -> int | None:
+    try:
+        return len(x)
+    # An `IterableDataset` has a `__len__` that raises.
+    except TypeError:
+        return None
+
+
+def _check_counts(**counts) -> None:
+    for name, value in counts.items():
+        if value is None:
+            continue
+        is_count = isinstance(value, (int, np.integer)) and value > 0
+        if not is_count or isinstance(value, bool):
+            raise ValueError(
+                f"Expected `{name}` to be a positive integer or None. "
+                f"Received: {name}={value!r}"
+            )
 
 
 class Inputs:
@@ -83,8 +122,14 @@ class Inputs:
         with_index=False,
         sampler=None,
     ):
-        self.batches = None
+        self.batches = self.ordered = None
         self.steps, self.class_weight = steps, class_weight
+        _check_counts(batch_size=batch_size, steps=steps)
+        if isinstance(x, (str, bytes)) or x is None:
+            raise TypeError(
+                "Expected `x` to be rows or batches. Received: "
+                f"x={x!r}. One text is a list of one: `[text]`."
+            )
         preprocess = _preprocess(model, x.x if isinstance(x, Split) else x)
         if not isinstance(x, Split) and _is_dataset(x):
             if y is not None or sample_weight is not None:
@@ -98,7 +143,9 @@ class Inputs:
                     "Expected rows (a `Split` or arrays) with `sampler`. "
                     f"Received: x={type(x).__name__}, which yields batches"
                 )
-            self.dataset = self._wrap(x, preprocess)
+            self.dataset = self._wrap(x, preprocess, batch_size, shuffle)
+            if isinstance(self.dataset, (OrderedBatches, RowBatches)):
+                self.ordered = self.dataset
             return
         groups = None
         if isinstance(x, Split):
@@ -120,7 +167,7 @@ class Inputs:
         if class_weight is not None:
             sample_weight = _weigh_classes(class_weight, y, sample_weight)
             self.class_weight = None
-        self.batches = self.dataset = Batches(
+        self.batches = self.ordered = self.dataset = Batches(
             x,
             y,
             sample_weight,
@@ -133,21 +180,46 @@ class Inputs:
             # Evaluation is of all rows, in every process.
             shard=model.shard if with_index else (0, 1),
             sampler=sampler,
+            convert=model.strings if preprocess is None else None,
         )
         self.steps = None
+        _check_parts(self.batches, model.batch_parts)
 
     @staticmethod
-    def _wrap(x, preprocess):
+    def _wrap(x, preprocess, batch_size, shuffle):
+        """A dataset as one that Keras takes, through the preprocessor."""
+        if isinstance(x, keras.utils.PyDataset):
+            if preprocess is None and not shuffle:
+                return x
+            return OrderedBatches(x, preprocess, shuffle=bool(shuffle))
+        if _is_torch(x, "Dataset"):
+            from torch.utils import data
+
+            if not isinstance(x, data.IterableDataset):
+                collate = data.default_collate
+                return RowBatches(
+                    x, collate, batch_size, preprocess, shuffle=bool(shuffle)
+                )
+            size = 32 if batch_size is None else batch_size
+            x = data.DataLoader(x, batch_size=size)
         if preprocess is None:
             return x
         if _is_tf_dataset(x):
             import tensorflow as tf
 
             return x.map(
-                lambda *batch: preprocess(*batch),
+                lambda *batch: keras.utils.pack_x_y_sample_weight(
+                    *weighted(preprocess, *batch)
+                ),
                 num_parallel_calls=tf.data.AUTOTUNE,
             ).prefetch(tf.data.AUTOTUNE)
-        return PreprocessedBatches(x, preprocess)
+        if _length(x) is not None:
+            return IteratedBatches(x, preprocess)
+        if _is_torch(x, "DataLoader"):
+            from keras_debias.training.torch_streams import stream
+
+            return stream(x, preprocess)
+        return preprocessed(x, preprocess)
 
     @staticmethod
     def cut(x, y, sample_weight, share):
@@ -187,11 +259,26 @@ class Inputs:
         """One batch for `train_on_batch` and its like."""
         preprocess = _preprocess(model, x)
         if preprocess is None:
+            if model.strings is not None and has_strings(x):
+                x = converted(model.strings, to_arrays(x))
             return x, y, sample_weight
         parts = (
             None if p is None else to_arrays(p) for p in (x, y, sample_weight)
         )
         return preprocess_batch(preprocess, *parts)
+
+
+def _check_parts(batches, parts):
+    """Raises unless several devices can share every batch."""
+    full = min(batches.batch_size, batches.rows)
+    last = batches.rows % full or full
+    if full % parts or last % parts:
+        raise ValueError(
+            f"Expected batches that {parts} devices can share equally. "
+            f"Received: {batches.rows} rows in batches of {full}, the last "
+            f"of {last}. Choose another `batch_size`, or leave out "
+            f"{last % parts} rows."
+        )
 
 
 def _weigh_classes(class_weight, y, sample_weight):
@@ -239,13 +326,25 @@ def _check_labels(model, y):
         shape = model.model.output_shape
     except AttributeError:
         return
-    if isinstance(shape, tuple) and y.size and isinstance(shape[-1], int):
-        classes = shape[-1]
-        low, high = int(y.min()), int(y.max())
-        if low < 0 or high >= classes:
-            wrong = int(((y < 0) | (y >= classes)).sum())
-            raise ValueError(
-                f"Expected labels from 0 to {classes - 1}, the outputs of "
-                f"the network. Received: labels from {low} to {high}, "
-                f"{wrong} of them out of range"
-            )
+    if not (isinstance(shape, tuple) and y.size and isinstance(shape[-1], int)):
+        return
+    classes = shape[-1]
+    if y.ndim == len(shape) and y.shape[-1] == classes > 1:
+        raise ValueError(
+            f"Expected integer labels of shape {('n', *y.shape[1:-1])} for the "
+            f"sparse loss {loss}. Received: y of shape {y.shape}, as of "
+            "one-hot labels. Use `CategoricalCrossentropy`, or "
+            "`y.argmax(-1)`."
+        )
+    ignored = getattr(loss, "ignore_class", None)
+    counted = y if ignored is None else y[y != ignored]
+    if not counted.size:
+        return
+    low, high = int(counted.min()), int(counted.max())
+    if low < 0 or high >= classes:
+        wrong = int(((counted < 0) | (counted >= classes)).sum())
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1}, the outputs of "
+            f"the network. Received: labels from {low} to {high}, "
+            f"{wrong} of them out of range"
+        )

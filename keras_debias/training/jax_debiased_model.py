@@ -11,6 +11,15 @@ from keras_debias.training.one_pass import Pull
 
 
 class JaxDebiasedModel(BaseDebiasedModel):
+    @property
+    def batch_parts(self):
+        distribution = keras.distribution.distribution()
+        if distribution is None or distribution.batch_dim_name is None:
+            return 1
+        mesh = distribution.device_mesh
+        axis = mesh.axis_names.index(distribution.batch_dim_name)
+        return int(mesh.shape[axis])
+
     def train_step(self, state, data):
         trainable, rest, optimizer_state, metrics_state = state
         x, y, sample_weight = unpack_x_y_sample_weight(data)

@@ -1,12 +1,21 @@
+import contextlib
+import os
+import warnings
+
 import keras
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.apply import changed_trainable
+from keras_debias.adapters.apply import note_training
+from keras_debias.adapters.merge import require_enabled
 from keras_debias.callbacks.ood_evaluation import check_callback_order
 from keras_debias.data.split import Split
 from keras_debias.training.inputs import Inputs
 from keras_debias.training.inputs import network_inputs
 from keras_debias.training.run_callbacks import EpochOrder
 from keras_debias.training.run_callbacks import StopAtNonFinite
+from keras_debias.utils.files import written_whole
 
 
 class NetworkWrapper(keras.Model):
@@ -39,11 +48,84 @@ class NetworkWrapper(keras.Model):
         """Generates text with the network, a KerasHub causal LM."""
         return self.model.generate(*args, **kwargs)
 
+    # How the backend takes strings that nothing preprocesses; see `Batches`.
+    strings = None
+    # By what the rows of every batch must divide, on several devices.
+    batch_parts = 1
+    # Whether `fit` runs.
+    fitting = False
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether this process writes the files of `fit`, of several."""
+        return True
+
+    def check_callbacks(self, callbacks) -> None:
+        """Raises for callbacks that cannot run in several processes."""
+
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """What must run before all other callbacks of `fit`."""
         return []
 
+    def last_callbacks(self) -> list[keras.callbacks.Callback]:
+        """What must run after all other callbacks of `fit`."""
+        return []
+
     # Keras' own methods, with our inputs.
+
+    def export(self, filepath, *args, **kwargs):
+        """Exports the network, as `keras.Model.export` does."""
+        return self.model.export(filepath, *args, **kwargs)
+
+    # Files are whole or absent, old or new.
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Saves to a `.keras` file, which is replaced when it is whole.
+
+        Args:
+            filepath: path, ending in `.keras`.
+            overwrite: bool. Whether an existing file may be replaced.
+                Defaults to `True`.
+            zipped, **kwargs: as for `keras.Model.save`.
+
+        Raises:
+            ValueError: If the file exists and `overwrite` is `False`, or
+                inside `adapters.disabled`.
+        """
+        path = str(filepath)
+        single = path.endswith(".keras") and zipped in (None, True)
+        with self._written(path, overwrite, single) as target:
+            if target is not None:
+                super().save(target, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """Saves to a `.weights.h5` file, which is replaced when it is whole.
+
+        Arguments as for `keras.Model.save_weights`.
+        """
+        path = str(filepath)
+        single = path.endswith(".weights.h5")
+        single = single and kwargs.get("max_shard_size") is None
+        with self._written(path, overwrite, single) as target:
+            if target is not None:
+                super().save_weights(target, **kwargs)
+
+    @contextlib.contextmanager
+    def _written(self, path, overwrite, single):
+        """The path to write to; `None` where another process writes."""
+        require_enabled(self.model)
+        if not overwrite and os.path.exists(path):
+            raise ValueError(
+                f"Expected `filepath` not to exist yet. Received: "
+                f"filepath={path!r}. Pass `overwrite=True` to replace it."
+            )
+        if not self.writes_files:
+            yield None
+        elif not single:
+            yield path
+        else:
+            with written_whole(path) as temporary:
+                yield str(temporary)
 
     def fit(
         self,
@@ -102,6 +184,8 @@ class NetworkWrapper(keras.Model):
         )
         if train.batches is not None:
             self.check_tables(train.batches.rows)
+        if self.objective is not None and train.batches is not None:
+            self.objective.check_rows(train.batches.rows, train.batches.groups)
         self.regularization.prepare_cache(train.batches)
         if train.batches is not None:
             self.regularization.warn_if_idle(
@@ -118,22 +202,28 @@ class NetworkWrapper(keras.Model):
             )
             validation_data = validation.dataset
             validation_steps = validation.steps
-        if train.batches is not None:
-            callbacks.insert(0, EpochOrder(train.batches))
+        self.check_callbacks(callbacks)
+        if train.ordered is not None:
+            callbacks.insert(0, EpochOrder(train.ordered))
         callbacks = [*self.own_callbacks(), *callbacks, StopAtNonFinite()]
-        history = super().fit(
-            train.dataset,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            shuffle=False,
-            class_weight=train.class_weight,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=train.steps,
-            validation_steps=validation_steps,
-            validation_freq=validation_freq,
-        )
+        callbacks += self.last_callbacks()
+        self.fitting = True
+        try:
+            history = super().fit(
+                train.dataset,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_data=validation_data,
+                shuffle=False,
+                class_weight=train.class_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=train.steps,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
+        finally:
+            self.fitting = False
         self._built_for = self._trainable_ids()
         return history
 
@@ -218,6 +308,14 @@ class NetworkWrapper(keras.Model):
                 "than before. Call `compile` again after changing what "
                 "trains."
             )
+        self._warn_of_changes()
+        if any(v.constraint is not c for v, c in self._constraints):
+            raise ValueError(
+                "Expected the constraints that `Subspace` has put on the "
+                "network. Received: a network from which another "
+                "`DebiasedModel` has taken them. Make a new `DebiasedModel` "
+                "with the `Subspace`, and train with one at a time."
+            )
         if self._constrained_for not in (None, ids):
             raise ValueError(
                 "Expected the trainable weights that `Subspace` has "
@@ -229,6 +327,21 @@ class NetworkWrapper(keras.Model):
         self.regularization.check_logits(
             _keras_internals.compiled_loss_arguments(self)[0]
         )
+        if adapted_layers(self.model):
+            note_training(self.model)
+
+    def _warn_of_changes(self):
+        changed = changed_trainable(self.model)
+        if changed and changed != self._warned_of:
+            warnings.warn(
+                "Expected adapted layers to train as the adapters left them. "
+                f"Received: {len(changed)} weights that do not, such as "
+                f"{changed[:4]}: setting `trainable` on a part of a model "
+                "reaches adapters and frozen weights alike. Set it before "
+                "`adapters.apply`.",
+                stacklevel=3,
+            )
+        self._warned_of = changed
 
     # Adapters that come or go make traced functions stale.
 

@@ -8,6 +8,8 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.merge import disabled_values
+from keras_debias.adapters.merge import layers_to_disable
+from keras_debias.data.batches import FEATURES
 from keras_debias.layers.low_rank import without_low_rank
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.training.frozen_features import cached_features
@@ -142,7 +144,7 @@ class Regularization:
         found = {}
         features = None
         if network_inputs(inputs) is not inputs:
-            features = inputs.get("features")
+            features = inputs.get(FEATURES)
             inputs = network_inputs(inputs)
         for regularizer in self.members:
             if not regularizer.needs_teacher:
@@ -168,7 +170,7 @@ class Regularization:
 
     def _as_teacher(self, network, inputs, mapping):
         own = network is self.network
-        layers = adapted_layers(network).values() if own else []
+        layers = layers_to_disable(network) if own else []
         changes = [*mapping, *disabled_values(layers)]
         with keras.StatelessScope(changes), without_low_rank(layers):
             return network(inputs, training=False)

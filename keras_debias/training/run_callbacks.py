@@ -38,6 +38,17 @@ class SameReplicas(keras.callbacks.Callback):
         self.replicas.share(self.model.forward_state())
 
 
+class WaitForFiles(keras.callbacks.Callback):
+    """The last callback: what the first process writes, others may want."""
+
+    def __init__(self, replicas):
+        super().__init__()
+        self.replicas = replicas
+
+    def on_train_end(self, logs=None):
+        self.replicas.wait()
+
+
 class StopAtNonFinite(keras.callbacks.Callback):
     """Raises when the step has refused a batch.
 

@@ -22,6 +22,10 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             )
         super().__init__(*args, **kwargs)
 
+    @staticmethod
+    def strings(array):
+        return tf.constant(array.tolist(), dtype="string")
+
     def make_train_function(self, force=False):
         # In the traced step, the start of each slot would be two more graphs.
         if not self.optimizer.built:
@@ -30,7 +34,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
     def train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        state = self.forward_state()
+        state = [*self.forward_state(), *self.random_state()]
         before = [tf.identity(v.value) for v in state]
 
         teachers = self.regularization.teacher_outputs(x)

@@ -13,6 +13,7 @@ from keras_debias.training.inputs import without_inputs
 from keras_debias.training.one_pass import Pull
 from keras_debias.training.one_pass import per_sample
 from keras_debias.training.run_callbacks import SameReplicas
+from keras_debias.training.run_callbacks import WaitForFiles
 from keras_debias.training.torch_compiled_call import kept_for_several_passes
 from keras_debias.training.torch_compiled_call import seeded
 from keras_debias.training.torch_compiled_network import CompiledNetwork
@@ -87,8 +88,28 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def shard(self):
         return self.replicas.rank, self.replicas.size
 
+    @property
+    def writes_files(self):
+        # Outside of `fit`, every process does as it is told.
+        return not self.fitting or self.replicas.rank == 0
+
+    def check_callbacks(self, callbacks):
+        theirs = keras.callbacks.BackupAndRestore
+        if self.replicas.size > 1 and any(
+            isinstance(callback, theirs) for callback in callbacks
+        ):
+            raise ValueError(
+                "Expected callbacks that several processes can share. "
+                "Received: `keras.callbacks.BackupAndRestore`, whose files "
+                "all of them would write and remove. Use "
+                "`kd.callbacks.BackupAndRestore`."
+            )
+
     def own_callbacks(self):
         return [SameReplicas(self.replicas)] if self.replicas.size > 1 else []
+
+    def last_callbacks(self):
+        return [WaitForFiles(self.replicas)] if self.replicas.size > 1 else []
 
     def _forward(self, x, shared, compiled):
         """The forward pass, with random numbers that a resumed run repeats.
@@ -121,7 +142,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
 
     def _train_step(self, data):
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        state = self.forward_state()
+        state = [*self.forward_state(), *self.random_state(), self.step_count]
         before = [v.value.clone() for v in state]
 
         variables = self.trainable_variables

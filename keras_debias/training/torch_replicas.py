@@ -6,6 +6,7 @@ import torch
 from torch import distributed
 
 from keras_debias import _keras_internals
+from keras_debias.data.batches import INDEX
 
 
 class Replicas:
@@ -98,9 +99,14 @@ class Replicas:
             distributed.broadcast(value, src=0)
             variable.assign(value)
 
+    def wait(self) -> None:
+        """Returns when all processes have come here."""
+        if self.size > 1:
+            distributed.barrier()
+
 
 def _own_rows(inputs) -> int:
     """How many rows of a batch count: not the one in place of none."""
-    if isinstance(inputs, dict) and "index" in inputs:
-        return int((inputs["index"] >= 0).sum())
+    if isinstance(inputs, dict) and INDEX in inputs:
+        return int((inputs[INDEX] >= 0).sum())
     return len(keras.tree.flatten(inputs)[0])

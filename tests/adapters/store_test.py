@@ -68,7 +68,7 @@ def test_folder_holds_the_factors_their_start_and_the_head(folder):
         "/lora_b_start",
     }
     config = json.loads((folder / "adapter.json").read_text())
-    assert config["format"] == "keras_debias.adapter/1"
+    assert config["format"] == "keras_debias.adapter/2"
     assert config["model"]["backbone"] == "BertBackbone"
     assert len(config["base"]) == 4
 

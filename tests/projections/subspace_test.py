@@ -306,7 +306,8 @@ def test_another_model_around_the_network_is_free_again():
     kd.DebiasedModel(model, kd.projections.Subspace(chosen))
     held = [v for v in model.variables if v.constraint is not None]
     assert len(held) == 4
-    kd.DebiasedModel(model)
+    with pytest.warns(UserWarning, match="has constrained 4 weights"):
+        kd.DebiasedModel(model)
     assert not [v for v in model.variables if v.constraint is not None]
 
 

@@ -81,6 +81,15 @@ if keras.config.backend() in KINDS:
     def test_all_of_them_are_one(kind, tmp_path):
         check_all_are_one(kind, tmp_path)
 
+    if keras.config.backend() == "jax":
+
+        def test_a_ragged_last_batch_is_named(monkeypatch):
+            debiased, _ = replicas.train("classifier")
+            monkeypatch.setattr(type(debiased), "batch_parts", 2)
+            x, y = np.zeros((15, 5), "float32"), np.zeros(15, "int32")
+            with pytest.raises(ValueError, match="the last of 7"):
+                debiased.fit(x, y, batch_size=8, verbose=0)
+
 else:
 
     def test_a_strategy_of_several_devices_is_refused():

@@ -10,6 +10,9 @@ import torch
 from keras import ops
 
 import keras_debias as kd
+from keras_debias.data.batches import GROUPS
+from keras_debias.data.batches import INDEX
+from keras_debias.data.batches import INPUTS
 from keras_debias.data.batches import Batches
 from tests.architectures import ARCHITECTURES
 from tests.training.step_test import CLASSES
@@ -174,16 +177,16 @@ def test_batches_carry_indices_and_groups():
         order = []
         for i in range(batches.num_batches):
             inputs, targets = batches[i]
-            index = inputs["index"]
-            np.testing.assert_array_equal(inputs["inputs"], x[index])
-            np.testing.assert_array_equal(inputs["groups"], groups[index])
+            index = inputs[INDEX]
+            np.testing.assert_array_equal(inputs[INPUTS], x[index])
+            np.testing.assert_array_equal(inputs[GROUPS], groups[index])
             np.testing.assert_array_equal(targets, y[index])
             order += index.tolist()
         assert sorted(order) == list(range(ROWS))
         seen.append(order)
     assert seen[0] != seen[1]
     batches.epoch = 0
-    assert batches[0][0]["index"].tolist() == seen[0][:5]
+    assert batches[0][0][INDEX].tolist() == seen[0][:5]
     # An epoch of so many steps goes on where the one before ended.
     stepped = Batches(
         x, y, batch_size=5, shuffle=True, seed=3, steps=2, with_index=True
@@ -191,7 +194,7 @@ def test_batches_carry_indices_and_groups():
     order = []
     for epoch in range(3):
         stepped.epoch = epoch
-        order += [r for i in range(2) for r in stepped[i][0]["index"].tolist()]
+        order += [r for i in range(2) for r in stepped[i][0][INDEX].tolist()]
     assert order == seen[0] + seen[1]
 
 

@@ -54,7 +54,8 @@ CASES = {
 }
 
 
-def train(case):
+def train(case, files=None):
+    """Trains one case; all processes write to the folder `files`, if any."""
     regularizers = kd.regularizers
     model, x, y, weights = CASES[case]()
     split = kd.data.Split(x, y, sample_weight=weights)
@@ -78,18 +79,35 @@ def train(case):
     debiased.compile(
         keras.optimizers.Adam(0.02), loss=logits_loss(), metrics=["accuracy"]
     )
+    callbacks = [kd.callbacks.GradientAlignment()]
+    if files is not None:
+        files = pathlib.Path(files) / case
+        callbacks += [
+            keras.callbacks.ModelCheckpoint(
+                files / "last.weights.h5", save_weights_only=True
+            ),
+            kd.callbacks.BackupAndRestore(files / "backup"),
+        ]
     history = debiased.fit(
         split,
         batch_size=BATCH_SIZE,
         epochs=2,
         verbose=0,
-        callbacks=[kd.callbacks.GradientAlignment()],
+        callbacks=callbacks,
     )
+    if files is not None:
+        # One has written, and the others have waited for it.
+        trained = [np.array(v) for v in debiased.get_weights()]
+        debiased.load_weights(files / "last.weights.h5")
+        for one, other in zip(trained, debiased.get_weights()):
+            np.testing.assert_array_equal(one, other)
+        if (files / "backup").exists():
+            raise AssertionError("the backup of an ended run is left")
     return debiased, history.history
 
 
-def write(folder, case):
-    debiased, logs = train(case)
+def write(folder, case, files=None):
+    debiased, logs = train(case, files)
     weights = {
         f"weight_{i}": np.array(ops.convert_to_numpy(v))
         for i, v in enumerate(debiased.trainable_variables)
@@ -133,7 +151,9 @@ def main(folder, meeting="data", *rank_and_size):
     for case in CASES:
         # Every process starts elsewhere: what the first one has is to win.
         keras.utils.set_random_seed(int((*rank_and_size, 0)[0]))
-        write(folder, case)
+        folder = pathlib.Path(folder)
+        shared = folder.parent if rank_and_size else folder
+        write(folder, case, shared / "files")
 
 
 if __name__ == "__main__":

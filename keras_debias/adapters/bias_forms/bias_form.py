@@ -1,5 +1,7 @@
 import numpy as np
 
+from keras_debias.utils.numbers import require_seed
+
 
 class BiasForm:
     """Base class of the forms in which a bias trains.
@@ -54,6 +56,7 @@ class MatrixForm(BiasForm):
                     f"Expected `{name}` to be a positive integer. "
                     f"Received: {name}={value}"
                 )
+        require_seed(seed)
         self.rank = rank
         self.rows = rows
         self.columns = columns

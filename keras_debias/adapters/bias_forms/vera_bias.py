@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias.adapters.bias_forms.bias_form import MatrixForm
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -41,11 +42,11 @@ class VeRABias(MatrixForm):
         self, rank=8, rows=None, columns=None, initial_scale=0.1, seed=0
     ):
         super().__init__(rank, rows, columns, seed)
-        if not (np.isfinite(initial_scale) and initial_scale != 0):
+        if not (is_number(initial_scale) and initial_scale != 0):
             raise ValueError(
                 "Expected `initial_scale` to be finite and not zero: nothing "
                 "would train from zero. "
-                f"Received: initial_scale={initial_scale}"
+                f"Received: initial_scale={initial_scale!r}"
             )
         self.initial_scale = initial_scale
 

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 
 from keras_debias.adapters.bias_forms.bias_form import BiasForm
+from keras_debias.utils.numbers import require_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -28,6 +29,7 @@ class VeRAScalarBias(BiasForm):
     """
 
     def __init__(self, seed=0):
+        require_seed(seed)
         self.seed = seed
 
     def start(self, size, base):

@@ -1,0 +1,37 @@
+"""Checks of arguments that several functions take."""
+
+import os
+import pathlib
+
+import keras
+
+
+def require_model(model) -> None:
+    """Raises unless an argument is a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Expected `model` to be a `keras.Model`. Received: "
+            f"model={model!r} of type {type(model).__name__}"
+        )
+
+
+def require_bool(name: str, value) -> None:
+    """Raises unless an argument is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"Expected `{name}` to be True or False. Received: {name}={value!r}"
+        )
+
+
+def as_path(folder) -> pathlib.Path:
+    """The path that an argument `folder` says."""
+    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
+        raise TypeError(
+            f"Expected `folder` to be a path. Received: folder={folder!r}"
+        )
+    if "\0" in str(folder):
+        raise ValueError(
+            f"Expected `folder` to be a path. Received: folder={folder!r}, "
+            "which has a null character"
+        )
+    return pathlib.Path(folder)

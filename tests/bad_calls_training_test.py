@@ -1,0 +1,581 @@
+"""Wrong calls of every public symbol that trains: each refused in words.
+
+One row a call: the symbol, the call, the error. A public symbol without a row
+fails `test_every_symbol_has_a_row`.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_debias as kd
+
+A, C, L = kd.adapters, kd.callbacks, kd.losses
+P, R, G = kd.projections, kd.recipes, kd.regularizers
+X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+Y = (np.arange(12) % 3).astype("int32")
+
+
+def network(adapted=True):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(5, name="hidden")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(hidden))
+    if adapted:
+        A.apply(model, A.LoRA(2, targets="hidden"), also_train="head")
+    return model
+
+
+def loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def debiased(**kwargs):
+    model = kd.DebiasedModel(network(), seed=0, **kwargs)
+    model.compile("sgd", loss())
+    return model
+
+
+def fit(x=X, y=Y, **kwargs):
+    return lambda tmp: debiased().fit(x, y, verbose=0, **kwargs)
+
+
+def grouped(ids):
+    return kd.data.Split(X, Y, groups=np.asarray(ids))
+
+
+def trainer(**kwargs):
+    return R.Trainer(lambda updates: network(), R.Budget(epochs=1), **kwargs)
+
+
+# What is no call: values, and what a function returns.
+NO_CALLS = {
+    "adapters.ALL_LINEAR",
+    "adapters.TrainableSummary",
+    "losses.identity",
+    "recipes.GraspResult",
+}
+
+ROWS = [
+    # Adapters.
+    ("adapters.Adapter", lambda tmp: A.apply(network(0), A.Adapter), TypeError),
+    ("adapters.AllBiases", lambda tmp: A.AllBiases(inject="no"), TypeError),
+    ("adapters.BiasForm", lambda tmp: A.ValueBias(form=A.BiasForm), TypeError),
+    ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
+    ("adapters.DoRA", lambda tmp: A.DoRA(rank=0), ValueError),
+    ("adapters.DoRABias", lambda tmp: A.DoRABias(rank="2"), ValueError),
+    ("adapters.KeyBias", lambda tmp: A.KeyBias(form="vector"), TypeError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(alpha="16"), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(rank=2.0), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(rank=True), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(alpha=float("nan")), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(dropout="0.1"), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(dropout=1.0), ValueError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(train_bias="no"), TypeError),
+    ("adapters.LoRA", lambda tmp: A.LoRA(rank_stabilized=1), TypeError),
+    (
+        "adapters.LoRA",
+        lambda tmp: A.apply(network(0), A.LoRA(targets=3), also_train="head"),
+        TypeError,
+    ),
+    ("adapters.LoRABias", lambda tmp: A.LoRABias(rank=-1), ValueError),
+    ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
+    ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
+    ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
+    ("adapters.TargetLayer", lambda tmp: A.TargetLayer("1"), TypeError),
+    (
+        "adapters.TargetLayer",
+        lambda tmp: A.TargetLayer(1, modules=3),
+        TypeError,
+    ),
+    (
+        "adapters.TargetLayer",
+        lambda tmp: A.TargetLayer(1, refine="yes"),
+        TypeError,
+    ),
+    ("adapters.ValueBias", lambda tmp: A.ValueBias(form="lora"), TypeError),
+    ("adapters.VeRABias", lambda tmp: A.VeRABias(rank=0), ValueError),
+    (
+        "adapters.VeRABias",
+        lambda tmp: A.VeRABias(initial_scale="1"),
+        ValueError,
+    ),
+    (
+        "adapters.VeRAScalarBias",
+        lambda tmp: A.VeRAScalarBias(seed=-1),
+        ValueError,
+    ),
+    (
+        "adapters.VectorBias",
+        lambda tmp: A.ValueBias(form=A.VectorBias),
+        TypeError,
+    ),
+    ("adapters.apply", lambda tmp: A.apply(None, A.LoRA()), TypeError),
+    ("adapters.apply", lambda tmp: A.apply("model", A.LoRA()), TypeError),
+    ("adapters.apply", lambda tmp: A.apply(network(0), None), TypeError),
+    ("adapters.apply", lambda tmp: A.apply(network(0), []), TypeError),
+    ("adapters.apply", lambda tmp: A.apply(network(0), "LoRA"), TypeError),
+    (
+        "adapters.apply",
+        lambda tmp: A.apply(
+            network(), A.LoRA(2, targets="hidden"), also_train=()
+        ),
+        ValueError,
+    ),
+    ("adapters.disabled", lambda tmp: A.disabled(None).__enter__(), TypeError),
+    (
+        "adapters.disabled",
+        lambda tmp: A.disabled(network(0)).__enter__(),
+        ValueError,
+    ),
+    ("adapters.export_peft", lambda tmp: A.export_peft(None, tmp), TypeError),
+    (
+        "adapters.export_peft",
+        lambda tmp: A.export_peft(network(), tmp / "a", prefix=3),
+        TypeError,
+    ),
+    ("adapters.load", lambda tmp: A.load(None, tmp), TypeError),
+    ("adapters.load", lambda tmp: A.load(network(0), None), TypeError),
+    ("adapters.load", lambda tmp: A.load(network(0), tmp), ValueError),
+    ("adapters.load", lambda tmp: A.load(network(0), "a\0b"), ValueError),
+    (
+        "adapters.load",
+        lambda tmp: A.load(network(0), tmp, trainable="yes"),
+        TypeError,
+    ),
+    ("adapters.load", lambda tmp: A.load(network(), tmp), ValueError),
+    ("adapters.merge", lambda tmp: A.merge(None), TypeError),
+    ("adapters.merge", lambda tmp: A.merge(network(0)), ValueError),
+    (
+        "adapters.merge",
+        lambda tmp: A.merge(A.merge(network())),
+        ValueError,
+    ),
+    ("adapters.save", lambda tmp: A.save(None, tmp / "a"), TypeError),
+    ("adapters.save", lambda tmp: A.save(network(), None), TypeError),
+    ("adapters.save", lambda tmp: A.save(network(), ""), TypeError),
+    ("adapters.save", lambda tmp: A.save(network(0), tmp / "a"), ValueError),
+    (
+        "adapters.save",
+        lambda tmp: A.save(A.merge(network()), tmp / "a"),
+        ValueError,
+    ),
+    (
+        "adapters.save",
+        lambda tmp: A.save(network(), tmp / "a", overwrite="no"),
+        TypeError,
+    ),
+    ("adapters.summary", lambda tmp: A.summary(None), TypeError),
+    # Layers.
+    (
+        "layers.LoRADense",
+        lambda tmp: kd.layers.LoRADense(3, rank="2"),
+        ValueError,
+    ),
+    (
+        "layers.LoRAEinsumDense",
+        lambda tmp: kd.layers.LoRAEinsumDense(
+            "ab,bc->ac", output_shape=3, rank=2, alpha=-1
+        ),
+        ValueError,
+    ),
+    # Losses.
+    (
+        "losses.CorrectNContrast",
+        lambda tmp: L.CorrectNContrast([0.5], 3),
+        ValueError,
+    ),
+    (
+        "losses.CorrectNContrast",
+        lambda tmp: L.CorrectNContrast([0, 1], 3, weight="1"),
+        ValueError,
+    ),
+    (
+        "losses.FeatureSwap",
+        lambda tmp: L.FeatureSwap(3, bias_weight="1"),
+        ValueError,
+    ),
+    ("losses.Focal", lambda tmp: L.Focal("2"), ValueError),
+    (
+        "losses.GeneralizedCrossEntropy",
+        lambda tmp: L.GeneralizedCrossEntropy(None),
+        ValueError,
+    ),
+    (
+        "losses.GradientAlignment",
+        lambda tmp: L.GradientAlignment("ab"),
+        TypeError,
+    ),
+    (
+        "losses.GradientAlignment",
+        lambda tmp: L.GradientAlignment([0.5]),
+        TypeError,
+    ),
+    ("losses.GroupDRO", lambda tmp: L.GroupDRO("2"), TypeError),
+    ("losses.GroupDRO", lambda tmp: L.GroupDRO(2, step_size="1"), ValueError),
+    (
+        "losses.GroupDRO",
+        lambda tmp: debiased(objective=L.GroupDRO(2)).fit(
+            grouped(np.arange(12) % 4), verbose=0
+        ),
+        ValueError,
+    ),
+    (
+        "losses.LabelCrossEntropy",
+        lambda tmp: L.LabelCrossEntropy(reduction="all"),
+        ValueError,
+    ),
+    (
+        "losses.LearnedMixin",
+        lambda tmp: L.LearnedMixin([["a", "b"]]),
+        TypeError,
+    ),
+    (
+        "losses.LearnedMixin",
+        lambda tmp: debiased(
+            objective=L.LearnedMixin(np.full((5, 3), 1 / 3))
+        ).fit(kd.data.Split(X, Y), verbose=0),
+        ValueError,
+    ),
+    ("losses.PerRow", lambda tmp: L.PerRow(3), TypeError),
+    (
+        "losses.RelativeDifficulty",
+        lambda tmp: L.RelativeDifficulty([-1.0]),
+        ValueError,
+    ),
+    (
+        "losses.TaskObjective",
+        lambda tmp: kd.DebiasedModel(network(), objective=L.TaskObjective),
+        TypeError,
+    ),
+    # Projections.
+    ("projections.EDGE", lambda tmp: P.EDGE(alpha="1"), ValueError),
+    ("projections.EDGE", lambda tmp: P.EDGE(q="1"), ValueError),
+    ("projections.EDGE", lambda tmp: P.EDGE(scope="all"), ValueError),
+    ("projections.EDGE", lambda tmp: P.EDGE(common="no"), TypeError),
+    ("projections.EDGE", lambda tmp: P.EDGE(refresh=1.5), TypeError),
+    ("projections.Orthogonal", lambda tmp: P.Orthogonal(q=0), ValueError),
+    (
+        "projections.Projection",
+        lambda tmp: kd.DebiasedModel(network(), P.Projection),
+        TypeError,
+    ),
+    (
+        "projections.PublishedEDGE",
+        lambda tmp: P.PublishedEDGE(alpha=None),
+        ValueError,
+    ),
+    ("projections.Subspace", lambda tmp: P.Subspace("query"), TypeError),
+    ("projections.Subtraction", lambda tmp: P.Subtraction("1"), ValueError),
+    (
+        "projections.TaskOnly",
+        lambda tmp: kd.DebiasedModel(network(), P.TaskOnly),
+        TypeError,
+    ),
+    # Regularizers.
+    ("regularizers.Consistency", lambda tmp: G.Consistency("1"), ValueError),
+    (
+        "regularizers.Consistency",
+        lambda tmp: G.Consistency(temperature="2"),
+        ValueError,
+    ),
+    ("regularizers.Diversity", lambda tmp: G.Diversity(None), ValueError),
+    ("regularizers.LabelBalance", lambda tmp: G.LabelBalance("1"), ValueError),
+    (
+        "regularizers.LabelDiscrimination",
+        lambda tmp: G.LabelDiscrimination(cap="1"),
+        ValueError,
+    ),
+    (
+        "regularizers.LabelPropensity",
+        lambda tmp: G.LabelPropensity(smoothing="1"),
+        ValueError,
+    ),
+    (
+        "regularizers.Regularizer",
+        lambda tmp: kd.DebiasedModel(network(), regularizers=G.Diversity),
+        TypeError,
+    ),
+    (
+        "regularizers.SpectralConcentration",
+        lambda tmp: G.SpectralConcentration(k="5"),
+        ValueError,
+    ),
+    (
+        "regularizers.SpectralNorm",
+        lambda tmp: G.SpectralConcentration(norm="nuclear"),
+        ValueError,
+    ),
+    ("regularizers.TeacherCache", lambda tmp: G.TeacherCache(3), TypeError),
+    ("regularizers.TopKEntropy", lambda tmp: G.TopKEntropy(k=0), ValueError),
+    (
+        "regularizers.TwoPhase",
+        lambda tmp: G.TwoPhase(0.1, steps="9"),
+        ValueError,
+    ),
+    (
+        "regularizers.TwoPhase",
+        lambda tmp: G.TwoPhase(0.1, 9, warmup="0"),
+        ValueError,
+    ),
+    ("regularizers.ba_lora", lambda tmp: G.ba_lora(scale="1"), ValueError),
+    ("regularizers.ba_lora", lambda tmp: G.ba_lora(True), ValueError),
+    ("regularizers.ba_lora", lambda tmp: G.ba_lora("yes"), TypeError),
+    # Callbacks.
+    (
+        "callbacks.BackupAndRestore",
+        lambda tmp: C.BackupAndRestore(""),
+        TypeError,
+    ),
+    (
+        "callbacks.BackupAndRestore",
+        lambda tmp: C.BackupAndRestore(tmp, delete_checkpoint="no"),
+        TypeError,
+    ),
+    (
+        "callbacks.BiasTermTracking",
+        lambda tmp: C.BiasTermTracking(measure="change"),
+        TypeError,
+    ),
+    (
+        "callbacks.GradientAlignment",
+        lambda tmp: network().fit(
+            X, Y, verbose=0, callbacks=[C.GradientAlignment()]
+        ),
+        (TypeError, ValueError),
+    ),
+    (
+        "callbacks.GradientAlignment",
+        lambda tmp: C.GradientAlignment("bias"),
+        TypeError,
+    ),
+    (
+        "callbacks.OODEvaluation",
+        lambda tmp: C.OODEvaluation({"a": kd.data.Split(X, Y)}, every="1"),
+        TypeError,
+    ),
+    (
+        "callbacks.TargetLayerFreezing",
+        lambda tmp: C.TargetLayerFreezing("1", layer=0),
+        ValueError,
+    ),
+    # Recipes.
+    ("recipes.AuditCue", lambda tmp: R.AuditCue(min_count="20"), ValueError),
+    ("recipes.BagOfWords", lambda tmp: R.BagOfWords(strength="1"), ValueError),
+    ("recipes.BagOfWords", lambda tmp: R.BagOfWords(folds=1), ValueError),
+    (
+        "recipes.BalancedSampling",
+        lambda tmp: R.BalancedSampling(groups="cue"),
+        TypeError,
+    ),
+    ("recipes.Budget", lambda tmp: R.Budget(), ValueError),
+    ("recipes.Budget", lambda tmp: R.Budget(epochs="2"), ValueError),
+    (
+        "recipes.Budget",
+        lambda tmp: R.Budget(epochs=1, batch_size=0),
+        ValueError,
+    ),
+    (
+        "recipes.Budget",
+        lambda tmp: R.Budget(epochs=1, batch_size=2.5),
+        ValueError,
+    ),
+    (
+        "recipes.Budget",
+        lambda tmp: R.Budget(epochs=1, batch_size="32"),
+        ValueError,
+    ),
+    ("recipes.CNC", lambda tmp: R.CNC(weight="1"), ValueError),
+    ("recipes.CNC", lambda tmp: R.CNC(first_share="0.3"), ValueError),
+    (
+        "recipes.CounterfactualInference",
+        lambda tmp: R.CounterfactualInference(blind=3),
+        TypeError,
+    ),
+    (
+        "recipes.CounterfactualInference",
+        lambda tmp: R.CounterfactualInference(scale="1"),
+        ValueError,
+    ),
+    (
+        "recipes.CrossMistakes",
+        lambda tmp: R.CrossMistakes(share="1"),
+        ValueError,
+    ),
+    ("recipes.Curriculum", lambda tmp: R.Curriculum(start="1"), ValueError),
+    (
+        "recipes.Curriculum",
+        lambda tmp: R.Curriculum(bias_only="words"),
+        TypeError,
+    ),
+    ("recipes.DFA", lambda tmp: R.DFA(swap_weight="1"), ValueError),
+    ("recipes.DFR", lambda tmp: R.DFR(strength=None), ValueError),
+    ("recipes.DFR", lambda tmp: R.DFR(held_out=1.0), ValueError),
+    (
+        "recipes.FineTuning",
+        lambda tmp: R.FineTuning(projection="EDGE"),
+        TypeError,
+    ),
+    (
+        "recipes.GradientAlignment",
+        lambda tmp: R.GradientAlignment(gamma="1"),
+        ValueError,
+    ),
+    ("recipes.GroupDRO", lambda tmp: R.GroupDRO(step_size="1"), ValueError),
+    ("recipes.GroupDRO", lambda tmp: R.GroupDRO(balanced="no"), TypeError),
+    (
+        "recipes.GroupInference",
+        lambda tmp: R.GroupDRO(groups=R.GroupInference),
+        TypeError,
+    ),
+    ("recipes.GroupRecipe", lambda tmp: R.GroupRecipe(groups=3), TypeError),
+    ("recipes.JTT", lambda tmp: R.JTT(upweight="6"), ValueError),
+    (
+        "recipes.LearnedMixin",
+        lambda tmp: R.LearnedMixin(bias_only=None),
+        TypeError,
+    ),
+    (
+        "recipes.LearningFromFailure",
+        lambda tmp: R.LearningFromFailure(q="1"),
+        ValueError,
+    ),
+    ("recipes.Recipe", lambda tmp: R.Recipe().fit(trainer(), X), TypeError),
+    (
+        "recipes.Reweighting",
+        lambda tmp: R.Reweighting(bias_only=3),
+        TypeError,
+    ),
+    (
+        "recipes.SimpleFeatures",
+        lambda tmp: R.SimpleFeatures(folds="5"),
+        ValueError,
+    ),
+    (
+        "recipes.Trainer",
+        lambda tmp: R.Trainer(None, R.Budget(epochs=1)),
+        TypeError,
+    ),
+    (
+        "recipes.Trainer",
+        lambda tmp: R.Trainer(network(), R.Budget(epochs=1)),
+        TypeError,
+    ),
+    (
+        "recipes.Trainer",
+        lambda tmp: R.Trainer(lambda: None, R.Budget(epochs=1)),
+        TypeError,
+    ),
+    ("recipes.Trainer", lambda tmp: trainer(seed=-1), ValueError),
+    ("recipes.Trainer", lambda tmp: trainer(seed="0"), ValueError),
+    ("recipes.Trainer", lambda tmp: R.Trainer(network, 3), TypeError),
+    ("recipes.agreement", lambda tmp: R.agreement(None, None), TypeError),
+    (
+        "recipes.grasp",
+        lambda tmp: R.grasp(None, None, X, Y, optimizer="sgd", loss=loss()),
+        TypeError,
+    ),
+    ("recipes.recommended", lambda tmp: R.recommended(None), TypeError),
+    # Training.
+    ("DebiasedModel", lambda tmp: kd.DebiasedModel(None), TypeError),
+    ("DebiasedModel", lambda tmp: kd.DebiasedModel(debiased()), TypeError),
+    ("DebiasedModel", lambda tmp: debiased(projection="EDGE"), TypeError),
+    ("DebiasedModel", lambda tmp: debiased(objective="DRO"), TypeError),
+    (
+        "DebiasedModel",
+        lambda tmp: kd.DebiasedModel(network(), seed=-1),
+        ValueError,
+    ),
+    (
+        "DebiasedModel",
+        lambda tmp: kd.DebiasedModel(network(), seed=2**40),
+        ValueError,
+    ),
+    (
+        "DebiasedModel",
+        lambda tmp: kd.DebiasedModel(network(), seed="1"),
+        ValueError,
+    ),
+    ("DebiasedModel", fit(batch_size=0), ValueError),
+    ("DebiasedModel", fit(batch_size=-1), ValueError),
+    ("DebiasedModel", fit(batch_size=2.5), ValueError),
+    ("DebiasedModel", fit(batch_size="8"), ValueError),
+    ("DebiasedModel", fit(steps_per_epoch=0), ValueError),
+    ("DebiasedModel", fit(epochs=1, sample_weight=np.ones(5)), ValueError),
+    ("DebiasedModel", fit(x=None), TypeError),
+    ("DebiasedModel", fit(x="text"), TypeError),
+    ("DebiasedModel", fit(y=np.eye(3, dtype="int32")[Y]), ValueError),
+    ("DebiasedModel", fit(y=Y - 1), ValueError),
+    ("DebiasedModel", fit(y=Y + 0.5), TypeError),
+    ("DebiasedModel", fit(y=np.array(["a", "b", "c"] * 4)), TypeError),
+    ("DebiasedModel", fit(x=X[:0], y=Y[:0]), ValueError),
+    ("DebiasedModel", fit(validation_split=1.5), ValueError),
+    ("DebiasedModel", fit(class_weight={0: 2}, sample_weight=Y), ValueError),
+    (
+        "DebiasedModel",
+        lambda tmp: debiased().predict(X, batch_size=0),
+        ValueError,
+    ),
+    (
+        "DebiasedModel",
+        lambda tmp: debiased().evaluate(X, Y, batch_size=-1),
+        ValueError,
+    ),
+    (
+        "DebiasedModel",
+        lambda tmp: kd.DebiasedModel(network()).fit(X, Y),
+        ValueError,
+    ),
+    ("calibrate", lambda tmp: kd.calibrate(None, (X, Y)), ValueError),
+    ("calibrate", lambda tmp: kd.calibrate(debiased(), (X, Y)), ValueError),
+    (
+        "calibrate",
+        lambda tmp: kd.calibrate(
+            debiased(regularizers=G.Diversity()), (X, Y), scale="1"
+        ),
+        ValueError,
+    ),
+]
+
+
+def test_every_symbol_has_a_row():
+    modules = {
+        name: getattr(kd, name)
+        for name in ("adapters", "layers", "losses", "projections")
+        + ("regularizers", "callbacks", "recipes")
+    }
+    public = {
+        f"{name}.{symbol}"
+        for name, module in modules.items()
+        for symbol in module.__all__
+    }
+    public |= {"DebiasedModel", "calibrate"}
+    assert public - NO_CALLS - {symbol for symbol, _, _ in ROWS} == set()
+
+
+@pytest.mark.parametrize(
+    "number",
+    range(len(ROWS)),
+    ids=[f"{s}-{i}" for i, (s, _, _) in enumerate(ROWS)],
+)
+def test_a_wrong_call_is_refused_in_words(number, tmp_path):
+    _, call, error = ROWS[number]
+    with pytest.raises(error) as raised:
+        call(tmp_path)
+    # Our words, not those of something deep inside.
+    assert "eceived" in str(raised.value) or "call `compile()`" in str(
+        raised.value
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"y": Y + 5}])
+def test_a_refused_fit_leaves_the_model(wrong):
+    model = debiased()
+    before = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
+    with pytest.raises(ValueError):
+        model.fit(**{"x": X, "y": Y, "verbose": 0, **wrong})
+    for variable, value in zip(model.variables, before):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    model.fit(X, Y, verbose=0)
