@@ -361,6 +361,48 @@ ROWS = [
         ValueError,
     ),
     # Recipes.
+    ("recipes.AFR", lambda tmp: R.AFR(gamma=-1.0), ValueError),
+    ("recipes.AFR", lambda tmp: R.AFR(penalty=0.0), ValueError),
+    (
+        "recipes.ClassLabels",
+        lambda tmp: R.GroupDRO(groups=R.ClassLabels),
+        TypeError,
+    ),
+    ("recipes.Clusters", lambda tmp: R.Clusters("8"), TypeError),
+    ("recipes.Clusters", lambda tmp: R.Clusters(1), ValueError),
+    (
+        "recipes.CoTrainedClusters",
+        lambda tmp: R.CoTrainedClusters(bins=0),
+        ValueError,
+    ),
+    ("recipes.EDGE", lambda tmp: R.EDGE(bias_only=3), TypeError),
+    ("recipes.FrozenProbe", lambda tmp: R.FrozenProbe(None), TypeError),
+    ("recipes.GRASP", lambda tmp: R.GRASP(k=0), ValueError),
+    (
+        "recipes.InversePropensitySampling",
+        lambda tmp: R.InversePropensitySampling(views=3),
+        TypeError,
+    ),
+    ("recipes.ProbeHint", lambda tmp: R.ProbeHint(confident=0), ValueError),
+    (
+        "recipes.ProductOfExperts",
+        lambda tmp: R.ProductOfExperts(bias_only=3),
+        TypeError,
+    ),
+    (
+        "recipes.Recommendation",
+        lambda tmp: R.Recommendation(3, "a reason"),
+        TypeError,
+    ),
+    (
+        "recipes.Recommended",
+        lambda tmp: R.Recommended().fit(
+            trainer(), kd.data.Split(X, np.zeros(len(X), "int32"))
+        ),
+        ValueError,
+    ),
+    ("recipes.ShallowHint", lambda tmp: R.ShallowHint("half"), TypeError),
+    ("recipes.ShallowModel", lambda tmp: R.ShallowModel(folds=1), ValueError),
     ("recipes.AuditCue", lambda tmp: R.AuditCue(min_count="20"), ValueError),
     ("recipes.BagOfWords", lambda tmp: R.BagOfWords(strength="1"), ValueError),
     ("recipes.BagOfWords", lambda tmp: R.BagOfWords(folds=1), ValueError),
@@ -477,6 +519,21 @@ ROWS = [
         TypeError,
     ),
     ("recipes.recommended", lambda tmp: R.recommended(None), TypeError),
+    (
+        "callbacks.ValidationCriterion",
+        lambda tmp: kd.callbacks.ValidationCriterion(None, None),
+        TypeError,
+    ),
+    (
+        "losses.BiasWeighted",
+        lambda tmp: kd.losses.BiasWeighted([0.5, 2.0]),
+        ValueError,
+    ),
+    (
+        "losses.ProductOfExperts",
+        lambda tmp: kd.losses.ProductOfExperts([[0.5, 0.2]]),
+        ValueError,
+    ),
     # Training.
     ("DebiasedModel", lambda tmp: kd.DebiasedModel(None), TypeError),
     ("DebiasedModel", lambda tmp: kd.DebiasedModel(debiased()), TypeError),

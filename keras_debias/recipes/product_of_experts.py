@@ -4,6 +4,7 @@ from typing import Any
 import keras
 
 from keras_debias import losses
+from keras_debias.recipes.checks import check_bias_only
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.shallow_model import ShallowModel
 
@@ -34,6 +35,9 @@ class ProductOfExperts(Recipe):
     """
 
     bias_only: Any = dataclasses.field(default_factory=ShallowModel)
+
+    def __post_init__(self):
+        check_bias_only(self.bias_only)
 
     def fit(self, trainer, train):
         biased = self.bias_only.out_of_fold(train)

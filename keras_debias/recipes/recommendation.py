@@ -23,6 +23,13 @@ class Recommendation(Recipe):
     reason: str
     evidence: dict = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        if not isinstance(self.recipe, Recipe):
+            raise TypeError(
+                "Expected `recipe` to be a `kd.recipes.Recipe`, received "
+                f"recipe={self.recipe!r}"
+            )
+
     def fit(self, trainer, train):
         trainer.notes["recommended"] = type(self.recipe).__name__
         trainer.notes["reason"] = self.reason

@@ -29,6 +29,7 @@ class Recommended(Recipe):
     """
 
     def fit(self, trainer, train):
+        check_class_labels(train, self)
         found = diagnose(
             train.with_groups(None),
             trainer.frozen_features,

@@ -173,7 +173,7 @@ def test_bad_input():
         debiased(kd.projections.EDGE(bias_probabilities=BIAS[:-1])),
         debiased(kd.projections.EDGE(bias_probabilities=np.ones(ROWS + 1))),
     ):
-        with pytest.raises(ValueError, match="as many rows.*12 rows"):
+        with pytest.raises(ValueError, match="training rows.*12 rows"):
             fit(model)
         np.testing.assert_allclose(
             model.model.get_weights()[0], kernel(), atol=1e-6
