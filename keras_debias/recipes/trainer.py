@@ -6,8 +6,10 @@ import numpy as np
 from keras_debias.adapters import apply
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
+from keras_debias.evaluation.outputs import are_logits
 from keras_debias.evaluation.outputs import check_outputs
 from keras_debias.evaluation.outputs import probabilities
+from keras_debias.evaluation.outputs import warn_of_loss
 from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.encoder import cut_at_head
 from keras_debias.recipes.keep_best import KeepBest
@@ -175,6 +177,7 @@ class Trainer:
                 "optimizer, loss and metrics of every method are its own. "
                 f"Received: {network!r}"
             )
+        warn_of_loss(network)
         if adapters is not None:
             apply(network, adapters)
         return network
@@ -253,7 +256,9 @@ class Trainer:
         outputs = model.predict(
             split.x, batch_size=self.budget.batch_size, verbose=0
         )
-        return probabilities(check_outputs(outputs, len(split), "training"))
+        return probabilities(
+            check_outputs(outputs, len(split), "training"), are_logits(model)
+        )
 
     def features(self, model, split: Split) -> tuple:
         """The last layer of a model's network, and what goes into it.
