@@ -52,7 +52,8 @@ def _each(function, argument, values, **fixed):
 
 
 def _evaluate(**changes):
-    return kd.evaluate(**{"model": Model(), "splits": texts(), **changes})
+    plain = texts().with_groups(None)
+    return kd.evaluate(**{"model": Model(), "splits": plain, **changes})
 
 
 def _compare(**changes):

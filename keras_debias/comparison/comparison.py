@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from keras_debias.comparison import diagnoses
@@ -52,14 +53,16 @@ class Comparison:
         errors: Mapping[tuple[str, int], str] | None = None,
         configuration: Mapping | None = None,
     ):
-        if isinstance(methods, str) or not all(
-            isinstance(name, str) for name in methods
+        if (
+            isinstance(methods, str)
+            or not np.iterable(methods)
+            or not all(isinstance(name, str) for name in methods)
         ):
             raise TypeError(
                 "Expected `methods` to be a sequence of names. Received: "
                 f"methods={methods!r}"
             )
-        if isinstance(runs, Run) or not all(isinstance(r, Run) for r in runs):
+        if not np.iterable(runs) or not all(isinstance(r, Run) for r in runs):
             raise TypeError(
                 f"Expected `runs` to be a sequence of `Run`. Received: {runs!r}"
             )

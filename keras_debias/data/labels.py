@@ -193,6 +193,11 @@ def check_label_names(label_names: Sequence[str]) -> tuple[str, ...]:
             f"Received: label_names={label_names!r}. Pass "
             f"`label_names=({label_names!r}, ...)`."
         )
+    if not np.iterable(label_names):
+        raise TypeError(
+            "`label_names` must be a sequence of strings, one a class. "
+            f"Received: label_names={label_names!r}"
+        )
     names = tuple(label_names)
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:

@@ -14,8 +14,11 @@ from keras_debias.data.labels import multi_hot
 from keras_debias.data.labels import warn_of_missing_labels
 
 
-def _as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
-    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
+    """Returns column names as a tuple, or raises."""
+    if isinstance(columns, str):
+        return (columns,)
+    columns = tuple(columns) if np.iterable(columns) else (columns,)
     if any(not isinstance(column, str) for column in columns):
         raise TypeError(
             f"`{argument}` must be a column name or a tuple of column names. "
@@ -54,13 +57,13 @@ def parts_from_frame(
             "`frame` must be a `pandas.DataFrame`. Received: "
             f"{type(frame).__name__}"
         )
-    x_columns = _as_tuple(x, "x")
+    x_columns = as_tuple(x, "x")
     if not x_columns:
         raise ValueError(
             "`x` must name at least one column. Received: x=(). Columns "
             f"there are: {list(frame.columns)}"
         )
-    group_columns = _as_tuple(groups, "groups")
+    group_columns = as_tuple(groups, "groups")
     others = [c for c in (y, sample_weight) if c is not None]
     wanted = [*x_columns, *others, *group_columns]
     _check_columns(wanted, list(frame.columns))
@@ -152,8 +155,8 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
             "`dataset` must be a map-style `datasets.Dataset`. Received: "
             f"{type(dataset).__name__}. Load it without `streaming=True`."
         )
-    x_columns = _as_tuple(x, "x")
-    group_columns = _as_tuple(groups, "groups")
+    x_columns = as_tuple(x, "x")
+    group_columns = as_tuple(groups, "groups")
     wanted = list(
         dict.fromkeys([*x_columns, *([] if y is None else [y]), *group_columns])
     )

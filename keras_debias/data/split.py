@@ -255,8 +255,8 @@ class Split:
             "na_values": [""],
             **read_csv_options,
         }
-        texts = (x,) if isinstance(x, str) else tuple(x)
-        others = (groups,) if isinstance(groups, str) else tuple(groups)
+        texts = reading.as_tuple(x, "x")
+        others = reading.as_tuple(groups, "groups")
         others += tuple(c for c in (y, sample_weight) if c is not None)
         frame = csv_file.read_csv(path, texts, others, options)
         return cls.from_pandas(

@@ -122,7 +122,7 @@ def evaluate(
     if from_logits is not None:
         check_flag("from_logits", from_logits)
     names = model_label_names(model, label_names, train)
-    warn_of_groups(splits, min_group_size)
+    warn_of_groups(splits, settings.min_group_size)
     for name, split in splits.items():
         if names is not None and split.label_names is None:
             _warn_of_integer_labels(name, split, names)
