@@ -263,14 +263,13 @@ def _typed(values: pd.Series) -> pd.Series:
     if set(distinct) <= {"True", "False"}:
         return values.map({"True": True, "False": False})
     if all(map(WHOLE.fullmatch, distinct)):
-        numbers = [int(v) if WHOLE.fullmatch(str(v)) else None for v in values]
+        numbers = [int(v) if WHOLE.fullmatch(str(v)) else v for v in values]
     elif all(map(REAL.fullmatch, distinct)) and any(
         not v.lstrip("-").isdigit() for v in distinct
     ):
         # Digits alone, such as 007, are a code and no measure.
-        numbers = [float(v) if REAL.fullmatch(str(v)) else None for v in values]
+        numbers = [float(v) if REAL.fullmatch(str(v)) else v for v in values]
     else:
         return values
-    if None in numbers:
-        return pd.Series(numbers, index=values.index, dtype=object)
-    return pd.Series(numbers, index=values.index)
+    # Words for a missing label stay, so that a warning can name them.
+    return pd.Series(numbers, index=values.index, dtype=object).infer_objects()

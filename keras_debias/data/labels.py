@@ -126,7 +126,7 @@ def _shown(value) -> str:
 
 
 def merge_spellings(
-    codes: np.ndarray, names: Sequence[str], stacklevel: int = 4
+    codes: np.ndarray, names: Sequence[str], stacklevel: int = 6
 ) -> tuple[np.ndarray, list[str]]:
     """Makes one class of all spellings of a name, and says so.
 

@@ -46,6 +46,21 @@ def _as_groups(groups, n: int) -> Groups | OverlappingGroups | None:
     return groups
 
 
+def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
+    """Returns the parts of a split, checked; no label is missing."""
+    x, n = check_inputs(x)
+    if y is not None:
+        y, label_names = check_labels(np.array(y), label_names, n)
+    return {
+        "x": x,
+        "y": y,
+        "groups": _as_groups(groups, n),
+        "label_names": label_names,
+        "sample_weight": check_sample_weight(sample_weight, n, y),
+        "name": name,
+    }
+
+
 class Split:
     """Inputs, labels and groups of one part of a data set: a value.
 
@@ -124,22 +139,8 @@ class Split:
                 sample_weight = np.asarray(sample_weight)
                 if len(sample_weight) == n:
                     sample_weight = sample_weight[present]
-        self._fill(x, given, groups, label_names, sample_weight, name)
-
-    def _fill(self, x, y, groups, label_names, sample_weight, name) -> None:
-        """Sets checked parts; the labels are all there."""
-        x, n = check_inputs(x)
-        if y is not None:
-            y, label_names = check_labels(np.array(y), label_names, n)
-        sample_weight = check_sample_weight(sample_weight, n, y)
-        groups = _as_groups(groups, n)
         self.__dict__.update(
-            x=x,
-            y=y,
-            groups=groups,
-            label_names=label_names,
-            sample_weight=sample_weight,
-            name=name,
+            _checked_parts(x, given, groups, label_names, sample_weight, name)
         )
 
     def __setattr__(self, name, value):
@@ -163,7 +164,8 @@ class Split:
     def _replace(self, **changes) -> "Split":
         """The same rows with other parts, whose reading is no guess."""
         result = Split.__new__(Split)
-        result._fill(**{**self.__dict__, **changes})
+        parts = {**self.__dict__, **changes}
+        result.__dict__.update(_checked_parts(**parts))
         return result
 
     @classmethod

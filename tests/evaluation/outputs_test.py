@@ -95,12 +95,13 @@ def test_logits_in_the_unit_range():
     part = evaluate(Logits(logits), whole.take(inside), **options)
     assert found["test"].accuracy == np.mean((logits > 0) == y)
     assert part["test"].accuracy == np.mean((logits > 0)[inside] == y[inside])
+    named = Split(rows, y, label_names=("no", "yes"))
     for kind in (
         {"label_names": ("no", "yes")},
         {"sum_probabilities": True},
     ):
         with pytest.raises(ValueError, match="logits or probabilities"):
-            evaluate(Logits(logits), whole, **kind)
+            evaluate(Logits(logits), named, **kind)
 
 
 def test_multi_hot_labels_and_reliance_need_to_know():
