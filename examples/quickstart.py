@@ -201,7 +201,7 @@ def conclusion(plain, debiased, majority, name):
         + points(second.worst_group_accuracy - first.worst_group_accuracy)
         + " that of plain fine-tuning, its accuracy "
         + points(second.accuracy - first.accuracy)
-        + f" plain fine-tuning's; the bootstrap intervals of the worst groups "
+        + f" plain fine-tuning's; the intervals of the worst groups "
         f"{'overlap' if overlap else 'do not overlap'}.",
         "One seed proves nothing either way: examples/biased_snli.py repeats "
         "this over several.",
