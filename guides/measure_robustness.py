@@ -120,7 +120,7 @@ the patients whose device misleads, ill ones on the fixed and well ones on the
 portable, the model gets half wrong. In another clinic, where the device says
 nothing, they are half of all.
 
-Brackets are bootstrap intervals over rows: what another sample of patients
+Brackets are 95 % intervals over rows: what another sample of patients
 would give. The worst group of the same clinic has some twenty patients, so
 its interval is wide. Draw test sets with `sample(..., balance_groups=True)` if
 the worst group is what you care about.

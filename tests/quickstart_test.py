@@ -15,6 +15,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "quickstart.py"
 TIME_LIMIT = 420
 
+# A test set of a few hundred rows has groups of a few.
+pytestmark = pytest.mark.filterwarnings("ignore:.*min_group_size:UserWarning")
+
 
 @pytest.fixture(scope="module")
 def quickstart():

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_debias.data.arguments import check_batch_size
+from keras_debias.data.arguments import check_flag
+from keras_debias.data.arguments import check_int
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
-from keras_debias.evaluation.evaluate import evaluate
-from keras_debias.evaluation.evaluate import warn_of_empty_groups
+from keras_debias.evaluation.evaluate import score_splits
+from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
+from keras_debias.evaluation.score_frame import Settings
 
 GROUP_SUFFIXES = ("worst_group_accuracy", "gap")
 SUFFIXES = ("accuracy", "weighted_f1", *GROUP_SUFFIXES)
@@ -32,6 +37,8 @@ class OODEvaluation(keras.callbacks.Callback):
             in between the last values are repeated.
         label_names: Sequence of strings or None, the names of the model's
             outputs in their order; see `keras_debias.evaluate`.
+        from_logits: Boolean or None, see `keras_debias.evaluate`.
+        min_group_size: Integer, see `keras_debias.evaluate`.
 
     Raises:
         ValueError: If there is no split, or a name is empty or would write
@@ -59,6 +66,8 @@ class OODEvaluation(keras.callbacks.Callback):
         batch_size: int | None = None,
         every: int = 1,
         label_names: Sequence[str] | None = None,
+        from_logits: bool | None = None,
+        min_group_size: int = MIN_GROUP_SIZE,
     ):
         super().__init__()
         if isinstance(splits, Split) and not splits.name:
@@ -77,7 +86,11 @@ class OODEvaluation(keras.callbacks.Callback):
         self.splits = check_splits(splits)
         if label_names is not None:
             label_names = check_label_names(label_names)
-        self.batch_size = batch_size
+        if from_logits is not None:
+            check_flag("from_logits", from_logits)
+        self.from_logits = from_logits
+        self.min_group_size = check_int("min_group_size", min_group_size, 1)
+        self.batch_size = check_batch_size(batch_size)
         self.every = every
         self.label_names = label_names
         if len(set(self.log_names)) != len(self.log_names):
@@ -92,7 +105,7 @@ class OODEvaluation(keras.callbacks.Callback):
                 "of Keras' own validation data. Received: "
                 f"{list(self.splits)}. Rename it."
             )
-        warn_of_empty_groups(self.splits)
+        warn_of_groups(self.splits, self.min_group_size)
         self._last = {}
 
     @property
@@ -116,13 +129,13 @@ class OODEvaluation(keras.callbacks.Callback):
             logs.update(self._last)
 
     def _evaluate(self) -> dict[str, float]:
-        scores = evaluate(
+        scores = score_splits(
             self.model,
-            # empty groups were warned of once, by the constructor
-            {n: _without_empty_groups(s) for n, s in self.splits.items()},
+            self.splits,
             label_names=self.label_names,
+            from_logits=self.from_logits,
             batch_size=self.batch_size,
-            bootstrap=0,
+            settings=Settings(min_group_size=self.min_group_size),
         )
         values = {
             f"{name}_{suffix}": getattr(scores[name], suffix)
@@ -130,13 +143,6 @@ class OODEvaluation(keras.callbacks.Callback):
             for suffix in SUFFIXES
         }
         return {n: float(values[n]) for n in self.log_names}
-
-
-def _without_empty_groups(split: Split) -> Split:
-    if split.groups is None or all(split.groups.counts().values()):
-        return split
-    names = split.groups.names
-    return split.with_groups([names[i] for i in split.groups.ids])
 
 
 def _flat(callbacks) -> list:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.criterion import row_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -25,7 +26,17 @@ class BiasedDisagreement(Criterion):
     """
 
     def __init__(self, biased: Sequence):
+        if isinstance(biased, (str, bytes)) or not np.iterable(biased):
+            raise TypeError(
+                "Expected `biased` to be a sequence of predictions, one a "
+                f"validation row. Received: biased={biased!r}"
+            )
         self.biased = np.asarray([str(value) for value in biased])
+        if not len(self.biased):
+            raise ValueError(
+                "Expected at least one prediction of the biased model. "
+                "Received: none"
+            )
 
     def score(self, predictions, split):
         if len(self.biased) != len(predictions):
@@ -41,7 +52,8 @@ class BiasedDisagreement(Criterion):
                 f"wrong. Received: all {len(labels)} right"
             )
         right = labels == predictions["prediction"].astype(str).to_numpy()
-        return float(right[wrong].mean())
+        weight = row_weights(predictions)[wrong]
+        return float(np.average(right[wrong], weights=weight))
 
     def get_config(self):
         return {"biased": self.biased.tolist()}

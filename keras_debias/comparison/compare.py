@@ -1,36 +1,51 @@
 """`compare`: methods x seeds under equal budgets, as one table."""
 
 import gc
+import inspect
 import os
 import time
 import traceback
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 
 from keras_debias.comparison import fingerprint
 from keras_debias.comparison.accelerator import Accelerator
 from keras_debias.comparison.average import Average
+from keras_debias.comparison.biased_disagreement import BiasedDisagreement
 from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.criterion import row_weights
 from keras_debias.comparison.environment import environment
 from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 from keras_debias.comparison.worst_class import WorstClass
 from keras_debias.comparison.worst_group import WorstGroup
+from keras_debias.data.arguments import LARGEST_SEED
+from keras_debias.data.arguments import check_batch_size
+from keras_debias.data.arguments import check_int
 from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
-from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.evaluation.evaluate import score_splits
+from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
+from keras_debias.evaluation.score_frame import Settings
 from keras_debias.projections import Projection
 from keras_debias.recipes import Budget
 from keras_debias.recipes import FineTuning
 from keras_debias.recipes import Recipe
 from keras_debias.recipes import Trainer
+
+LONGEST_NAME = 100
+# Criteria without a state of their own, which may be asked about any answer.
+KNOWN = (Average, BiasedDisagreement, WorstClass, WorstGroup)
 
 
 def compare(
@@ -46,6 +61,7 @@ def compare(
     criteria: Sequence[Criterion] = (),
     folder: str | os.PathLike | None = None,
     batch_size: int | None = None,
+    min_group_size: int = MIN_GROUP_SIZE,
     bootstrap: int = 1000,
     prepare_evaluation: Callable | None = None,
     features: Callable | None = None,
@@ -57,7 +73,9 @@ def compare(
     a seed. With a `folder`, each run is kept as it finishes: called again,
     after an interruption or with more seeds or methods, only missing runs
     are made. A run that raises is recorded and does not stop the others; the
-    next call tries it again.
+    next call tries it again. So it does with a kept run whose files cannot
+    be read, or whose scores do not follow from its predictions: a warning
+    names it.
 
     Args:
         methods: dict from name to `kd.recipes.Recipe`, or to a projection,
@@ -79,7 +97,7 @@ def compare(
             `kd.comparison.BiasedDisagreement(...)`.
         folder: path, made if need be. Defaults to `None`: nothing is kept.
         batch_size: int, for predictions.
-        bootstrap: int. Resamples of the rows for the intervals.
+        min_group_size, bootstrap: int, see `kd.evaluate`.
         prepare_evaluation: function of the trained model, called before it
             is scored, for instance to set a longer sequence length.
         features: function of a `Split` to an array of shape `(n, width)`,
@@ -93,8 +111,9 @@ def compare(
 
     Raises:
         ValueError: Before anything is trained: if a method needs groups and
-            the training data has none, seeds repeat, there is one class
-            only, or the folder belongs to another comparison.
+            the training data has none, a name cannot be shown, seeds repeat,
+            there is one class only, or the folder belongs to another
+            comparison.
         TypeError: If an argument is of another type.
 
     Example:
@@ -120,11 +139,33 @@ def compare(
     methods = _check_methods(methods)
     seeds = _check_seeds(seeds)
     splits = check_splits(splits)
+    for name in splits:
+        check_name(name, "splits")
+    check_batch_size(batch_size)
+    check_int("bootstrap", bootstrap, 0)
+    check_int("min_group_size", min_group_size, 1)
+    for name, function in (
+        ("model_fn", model_fn),
+        ("prepare_evaluation", prepare_evaluation),
+    ):
+        _check_function(name, function)
+    if folder is not None and not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(
+            f"`folder` must be a path or None. Received: folder={folder!r}"
+        )
     if not isinstance(budget, Budget):
         raise TypeError(
             "`budget` must be a `kd.recipes.Budget`. Received: "
             f"budget={budget!r}"
         )
+    if isinstance(criteria, (str, Criterion)) or not isinstance(
+        criteria, Iterable
+    ):
+        raise TypeError(
+            "`criteria` must be a sequence of criteria. Received: "
+            f"criteria={criteria!r}"
+        )
+    criteria = tuple(criteria)
     for criterion in (selection, *criteria):
         _check_criterion(criterion, validation)
     trains = _check_train(train, seeds, methods)
@@ -147,6 +188,7 @@ def compare(
         "backend": environment()["backend"],
     }
     del network
+    warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
     store = RunFolder(folder)
     store.claim(configuration, settings)
@@ -183,7 +225,7 @@ def compare(
                 splits,
                 settings[name],
                 batch_size,
-                bootstrap,
+                Settings(min_group_size=min_group_size, bootstrap=bootstrap),
                 prepare_evaluation,
                 criteria,
             )
@@ -227,7 +269,7 @@ def _run(
     splits,
     settings,
     batch_size,
-    bootstrap,
+    scoring,
     prepare_evaluation,
     criteria,
 ) -> Run:
@@ -240,14 +282,16 @@ def _run(
         seconds = time.perf_counter() - began
         if prepare_evaluation is not None:
             prepare_evaluation(model)
-        scores = evaluate(
+        scores = score_splits(
             model,
             splits,
             train=train,
             batch_size=batch_size,
-            bootstrap=bootstrap,
+            settings=scoring,
         )
-        validation = _criteria(model, trainer, train, batch_size, criteria)
+        validation, constant, learnt = _criteria(
+            model, trainer, train, batch_size, criteria
+        )
     return Run(
         method=name,
         seed=trainer.seed,
@@ -266,28 +310,57 @@ def _run(
         peak_memory=memory.bytes,
         environment=environment(),
         accelerator_memory=accelerator.peak(),
+        constant=constant,
+        learnt=learnt,
+        bootstrap=scoring.bootstrap,
+        min_group_size=scoring.min_group_size,
     )
 
 
-def _criteria(model, trainer, train, batch_size, further) -> dict:
+def _criteria(model, trainer, train, batch_size, further) -> tuple:
+    """Criteria of a model, those of a constant answer, and if it learnt."""
     split = trainer.validation
     if split is None:
-        return {}
-    scores = evaluate(
+        return {}, {}, None
+    predictions = score_splits(
         model,
         {"validation": split},
         train=train,
         batch_size=batch_size,
-        bootstrap=0,
-    )
+        settings=Settings(),
+    ).predictions
     criteria = [Average(), WorstClass()]
     if split.groups is not None:
         criteria.append(WorstGroup())
     # The later ones of a kind replace the earlier.
     criteria += [c for c in (trainer.selection, *further) if c is not None]
-    return {
-        type(c).__name__: c.score(scores.predictions, split) for c in criteria
+    values = {type(c).__name__: c.score(predictions, split) for c in criteria}
+    answers = [
+        predictions.assign(prediction=label)
+        for label in predictions["label"].unique()
+    ]
+    constant = {
+        type(c).__name__: max(c.score(answer, split) for answer in answers)
+        for c in criteria
+        if type(c) in KNOWN
     }
+    return values, constant, has_learnt(predictions, constant["Average"])
+
+
+def has_learnt(predictions, majority: float) -> bool:
+    """Whether a model is better than one answer for all rows.
+
+    Its accuracy is above the share of the largest class; or, as of a model
+    that serves rare classes at the cost of frequent ones, the mean accuracy
+    of the classes is above chance by two standard errors.
+    """
+    right = (predictions["label"] == predictions["prediction"]).to_numpy()
+    if np.average(right, weights=row_weights(predictions)) > majority:
+        return True
+    by_class = pd.Series(right).groupby(predictions["label"].to_numpy())
+    shares, sizes = by_class.mean(), by_class.size()
+    error = np.sqrt((shares * (1 - shares) / sizes).sum()) / len(shares)
+    return bool(shares.mean() - 1 / len(shares) > 2 * error)
 
 
 def _check_methods(methods) -> dict[str, Recipe]:
@@ -298,11 +371,7 @@ def _check_methods(methods) -> dict[str, Recipe]:
         )
     found = {}
     for name, method in methods.items():
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(
-                "The names in `methods` must be non-empty strings. Received: "
-                f"{name!r}"
-            )
+        check_name(name, "methods")
         if isinstance(method, Projection):
             method = FineTuning(projection=method)
         if not isinstance(method, Recipe):
@@ -314,16 +383,59 @@ def _check_methods(methods) -> dict[str, Recipe]:
     return found
 
 
+def check_name(name, argument: str) -> None:
+    """Raises if a name cannot be shown in tables and in files' names."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(
+            f"The names in `{argument}` must be non-empty strings. Received: "
+            f"{name!r}"
+        )
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(
+            f"The names in `{argument}` must have at most {LONGEST_NAME} "
+            "characters, without line breaks, tabs or other control "
+            f"characters. Received: {name[:LONGEST_NAME]!r} of {len(name)} "
+            "characters"
+        )
+
+
+def _check_function(name, function) -> None:
+    """Raises unless `function` can be called with one argument."""
+    if function is None and name == "prepare_evaluation":
+        return
+    if isinstance(function, keras.Model) or not callable(function):
+        raise TypeError(
+            f"`{name}` must be a function of one argument. Received: "
+            f"{name}={function!r}"
+        )
+    try:
+        inspect.signature(function).bind(1)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must take one argument. Received: {name}={function!r}, "
+            f"with the signature {inspect.signature(function)}"
+        ) from error
+    except ValueError:
+        return  # a function of C without a signature
+
+
 def _check_seeds(seeds) -> list[int]:
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
+        raise TypeError(
+            "`seeds` must be a sequence of integers, such as `range(3)` or "
+            f"`[0]`. Received: seeds={seeds!r}"
+        )
     seeds = list(seeds)
     whole = all(
-        isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s >= 0
+        isinstance(s, (int, np.integer))
+        and not isinstance(s, bool)
+        and 0 <= s <= LARGEST_SEED
         for s in seeds
     )
     if not seeds or not whole:
         raise ValueError(
-            "`seeds` must hold at least one integer, none negative. "
-            f"Received: seeds={seeds}"
+            "`seeds` must hold at least one integer, all from 0 to "
+            f"{LARGEST_SEED}. Received: seeds={seeds}"
         )
     if len(set(seeds)) != len(seeds):
         raise ValueError(

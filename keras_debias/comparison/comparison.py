@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
+from keras_debias.comparison import diagnoses
 from keras_debias.comparison import figure
 from keras_debias.comparison import report
 from keras_debias.comparison import statistics
@@ -51,7 +53,22 @@ class Comparison:
         errors: Mapping[tuple[str, int], str] | None = None,
         configuration: Mapping | None = None,
     ):
+        if (
+            isinstance(methods, str)
+            or not np.iterable(methods)
+            or not all(isinstance(name, str) for name in methods)
+        ):
+            raise TypeError(
+                "Expected `methods` to be a sequence of names. Received: "
+                f"methods={methods!r}"
+            )
+        if not np.iterable(runs) or not all(isinstance(r, Run) for r in runs):
+            raise TypeError(
+                f"Expected `runs` to be a sequence of `Run`. Received: {runs!r}"
+            )
         self.methods = list(methods)
+        if not self.methods:
+            raise ValueError("Expected at least one method. Received: none")
         self.runs = list(runs)
         self.errors = dict(errors or {})
         self.configuration = dict(configuration or {})
@@ -70,13 +87,27 @@ class Comparison:
                 out. Defaults to `None`: all, in the order they came.
 
         Raises:
-            ValueError: If `folder` is none of `compare`.
+            ValueError: If `folder` is none of `compare`, or holds none of
+                the methods.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(
+                f"Expected `folder` to be a path. Received: folder={folder!r}"
+            )
+        if isinstance(methods, str):
+            methods = [methods]
         store = RunFolder(folder)
         known = store.methods()
         if methods is None:
             methods = known
-        methods = [name for name in methods if name in known]
+        methods = list(methods)
+        chosen = [name for name in methods if name in known]
+        if not chosen:
+            raise ValueError(
+                f"Expected methods of the folder's: {known}. Received: "
+                f"methods={methods}"
+            )
+        methods = chosen
         runs = [
             run
             for seed in store.seeds(methods)
@@ -102,7 +133,9 @@ class Comparison:
     @property
     def predictions(self) -> pd.DataFrame:
         """`method, seed, split, row, label, prediction, group`."""
-        frames = []
+        columns = ["method", "seed", "split", "row"]
+        columns += ["label", "prediction", "group"]
+        frames = [pd.DataFrame(columns=columns)] if not self.runs else []
         for run in self.runs:
             part = run.scores.predictions.copy()
             part.insert(0, "method", run.method)
@@ -114,23 +147,43 @@ class Comparison:
         """One line a method, split and measure.
 
         Columns: `seeds`, `mean` and `std` over seeds; `rows_low` and
-        `rows_high`, the bootstrap interval over rows, averaged over seeds;
+        `rows_high`, the interval over rows, averaged over seeds;
         `difference`, `difference_std`, `better` and `pairs`, the paired
         difference to the first method over the seeds that both finished;
         `rank` among the methods of a seed, averaged.
         """
         return statistics.summary_of(self.frame, self.methods)
 
+    def diagnoses(self) -> list[str]:
+        """What is wrong with methods, and which cannot be told from the first.
+
+        Returns:
+            List of sentences: the notes on the scores of single runs, with
+            the number of seeds; methods that have not learnt what the
+            validation data asks; and, for each method but the first, the
+            splits on which its difference to the first may be chance.
+        """
+        return diagnoses.sentences(self)
+
     def choose(self, criterion: str) -> str:
         """The method with the best mean of a criterion on validation data.
+
+        Methods that are not better than one answer for all validation rows
+        are left out.
 
         Args:
             criterion: name of the criterion's class, such as
                 `"WorstClass"`.
 
         Raises:
-            ValueError: If no run has this criterion.
+            ValueError: If no run has this criterion, or no method has learnt
+                anything.
         """
+        if not isinstance(criterion, str):
+            raise TypeError(
+                "Expected `criterion` to be the name of a criterion, such as "
+                f"'WorstClass'. Received: criterion={criterion!r}"
+            )
         means = {}
         for method in self.methods:
             values = [
@@ -147,7 +200,23 @@ class Comparison:
                 f"criterion={criterion!r}. Criteria are computed where "
                 "`compare` gets `validation` data."
             )
-        return max(means, key=means.get)
+        learnt = {
+            method: mean
+            for method, mean in means.items()
+            if diagnoses.has_learnt(self, method)
+            and mean > diagnoses.constant(self, method, criterion)
+        }
+        if not learnt:
+            best = max(means, key=means.get)
+            raise ValueError(
+                "Expected a method that is better than one answer for all "
+                f"validation rows. Received: {criterion} of at most "
+                f"{100 * means[best]:.1f} % ({best}), and "
+                f"{100 * diagnoses.constant(self, best, criterion):.1f} % for "
+                "the best constant answer. Train longer, with another "
+                "learning rate, or on more rows."
+            )
+        return max(learnt, key=learnt.get)
 
     def to_dict(self) -> dict:
         """Returns everything but the predictions, as JSON would hold it."""
@@ -160,6 +229,7 @@ class Comparison:
             "methods": self.methods,
             "configuration": self.configuration,
             "summary": lines,
+            "diagnoses": self.diagnoses(),
             "runs": [run.to_dict() for run in self.runs],
             "errors": [
                 {"method": method, "seed": seed, "error": error}
@@ -174,9 +244,15 @@ class Comparison:
         )
 
     def to_csv(self, path: str | os.PathLike) -> None:
-        """Writes `summary()` to a CSV file."""
+        """Writes `summary()` to a CSV file.
+
+        Names that spreadsheets would take for formulas begin with `'`.
+        """
         with written_whole(path) as temporary:
-            self.summary().to_csv(temporary, index=False)
+            summary = self.summary()
+            for column in ("method", "split"):
+                summary[column] = [tables.csv_text(v) for v in summary[column]]
+            summary.to_csv(temporary, index=False)
 
     def to_markdown(self, path: str | os.PathLike | None = None) -> str:
         """Returns the main table as Markdown, and writes it to `path`."""
@@ -198,6 +274,9 @@ class Comparison:
 
         Returns:
             A `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: If no run has finished.
         """
         return figure.plot_methods(self, path)
 

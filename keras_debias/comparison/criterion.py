@@ -1,3 +1,13 @@
+import numpy as np
+
+
+def row_weights(predictions) -> np.ndarray:
+    """Returns the weights of the rows: ones where there are none."""
+    if "weight" not in predictions or predictions["weight"].isna().any():
+        return np.ones(len(predictions))
+    return predictions["weight"].to_numpy(dtype="float64")
+
+
 class Criterion:
     """Base class of what chooses among weights, or among methods.
 
@@ -11,13 +21,15 @@ class Criterion:
 
         Args:
             predictions: `pandas.DataFrame` of `kd.evaluate`, one line a row:
-                `label, prediction, group`.
+                `label, prediction, group`, and `weight` where rows have
+                weights.
             split: the `kd.data.Split` that was predicted.
 
         Returns:
             Float.
         """
-        return float((predictions["label"] == predictions["prediction"]).mean())
+        right = predictions["label"] == predictions["prediction"]
+        return float(np.average(right, weights=row_weights(predictions)))
 
     def get_config(self) -> dict:
         return {}

@@ -9,11 +9,18 @@ from keras_debias.evaluation.plot import INK
 from keras_debias.evaluation.plot import OVERALL
 from keras_debias.evaluation.plot import WORST
 from keras_debias.evaluation.plot import new_figure
+from keras_debias.evaluation.plot import plain_text
 from keras_debias.evaluation.plot import save_figure
 
 
 def plot_methods(comparison, path=None):
     """One panel a split: a dot a seed, a bar for the mean over seeds."""
+    if not comparison.runs:
+        raise ValueError(
+            "Expected a comparison with finished runs. Received: none, and "
+            f"{len(comparison.errors)} broken ones. `print(comparison)` shows "
+            "their errors."
+        )
     frame = comparison.frame
     columns = headline(comparison.summary())
     splits = list(dict.fromkeys(split for split, _ in columns))
@@ -49,8 +56,8 @@ def plot_methods(comparison, path=None):
                     markeredgewidth=2.5,
                     label=SPELLED[measure] if y == height[0] else None,
                 )
-        panel.set_title(split, fontsize=10, color=INK)
-        panel.set_yticks(height, methods)
+        panel.set_title(plain_text(split), fontsize=10, color=INK)
+        panel.set_yticks(height, [plain_text(m) for m in methods])
         panel.set_ylim(-0.7, len(methods) - 0.3)
         panel.grid(axis="x", color=GRID, linewidth=0.8)
         panel.set_axisbelow(True)

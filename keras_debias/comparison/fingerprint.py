@@ -6,6 +6,8 @@ import json
 import keras
 import numpy as np
 
+from keras_debias.data.overlapping_groups import OverlappingGroups
+
 
 def digest(value) -> str:
     """A short hash of anything JSON can hold."""
@@ -51,7 +53,8 @@ def of_split(split) -> str | None:
     for part in (split.y, split.sample_weight, split.label_names):
         add(part)
     if split.groups is not None:
-        add(split.groups.ids)
+        overlapping = isinstance(split.groups, OverlappingGroups)
+        add(split.groups.matrix if overlapping else split.groups.ids)
         add(split.groups.names)
     return found.hexdigest()[:16]
 

@@ -49,6 +49,10 @@ def page(comparison, title="Comparison", introduction=()) -> str:
                 ),
             ]
         parts += ["<h2>Groups</h2>", *_groups(comparison)]
+    found = comparison.diagnoses()
+    if found:
+        parts.append("<h2>Diagnosis</h2>")
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in found]
     parts += ["<h2>Costs</h2>", _table(*tables.costs(comparison))]
     parts.append(
         _note(

@@ -1,5 +1,6 @@
 import dataclasses
 
+from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.scores import Scores
 
 
@@ -23,6 +24,12 @@ class Run:
         environment: dict of versions, backend and machine.
         accelerator_memory: int, bytes: the most memory in use on the GPU
             during the run; `None` on a CPU.
+        constant: dict from criterion to the value that the best constant
+            answer has on the validation data; empty without.
+        learnt: bool, whether the model is better than one answer for all
+            validation rows, by accuracy or by the mean accuracy of the
+            classes; `None` without validation data.
+        bootstrap, min_group_size: int, how the scores were computed.
     """
 
     method: str
@@ -38,6 +45,10 @@ class Run:
     peak_memory: int
     environment: dict
     accelerator_memory: int | None = None
+    constant: dict = dataclasses.field(default_factory=dict)
+    learnt: bool | None = None
+    bootstrap: int = 1000
+    min_group_size: int = MIN_GROUP_SIZE
 
     def to_dict(self) -> dict:
         """Returns the run as JSON would hold it, without predictions."""
@@ -48,8 +59,58 @@ class Run:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Run":
-        """Makes a `Run` of what `to_dict` returns."""
+        """Makes a `Run` of what `to_dict` returns.
+
+        Raises:
+            ValueError: If a value is missing, or of another type.
+        """
+        if not isinstance(values, dict) or "scores" not in values:
+            raise ValueError(
+                "Expected a dict that `Run.to_dict` made. Received: "
+                f"{type(values).__name__}"
+            )
         scores = Scores.from_dict(values["scores"])
         names = {f.name for f in dataclasses.fields(cls)}
         kept = {k: v for k, v in values.items() if k in names}
-        return cls(**{**kept, "scores": scores})
+        try:
+            run = cls(**{**kept, "scores": scores})
+        except TypeError as error:
+            raise ValueError(
+                f"Expected a dict that `Run.to_dict` made. Received: {error}"
+            ) from error
+        run.check()
+        return run
+
+    def check(self) -> None:
+        """Raises where a value has a type that no run has."""
+        kinds = {
+            "method": str,
+            "seed": int,
+            "settings": dict,
+            "selection": str,
+            "validation": dict,
+            "notes": dict,
+            "updates": int,
+            "seconds": (int, float),
+            "seconds_per_update": (int, float),
+            "peak_memory": int,
+            "environment": dict,
+            "accelerator_memory": (int, type(None)),
+            "constant": dict,
+            "learnt": (bool, type(None)),
+            "bootstrap": int,
+            "min_group_size": int,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ValueError(
+                    f"Expected `{name}` of a run to be {kind}. Received: "
+                    f"{name}={value!r}"
+                )
+        for criterion, value in {**self.validation, **self.constant}.items():
+            if not isinstance(value, (int, float)):
+                raise ValueError(
+                    f"Expected numbers as criteria of a run. Received: "
+                    f"{criterion}={value!r}"
+                )

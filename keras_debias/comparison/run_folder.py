@@ -1,20 +1,45 @@
 """The folder of a comparison: one configuration, one file a run."""
 
+import dataclasses
+import hashlib
 import json
 import pathlib
 import re
+import warnings
 
+import numpy as np
 import pandas as pd
 
 from keras_debias.comparison.fingerprint import digest
 from keras_debias.comparison.run import Run
+from keras_debias.evaluation.score_frame import Settings
+from keras_debias.evaluation.score_frame import score_frame
+from keras_debias.evaluation.scores import Scores
 from keras_debias.utils.files import written_whole
 
 CONFIGURATION = "comparison.json"
+SLUG = 40  # characters of a name in a file's name
+TOLERANCE = 1e-9
+FIGURES = (
+    *("n", "accuracy", "worst_group", "worst_group_accuracy", "gap"),
+    "weighted_f1",
+)
+COLUMNS = ("split", "row", "label", "prediction", "group")
+# What reading a file that was altered may raise.
+UNREADABLE = (
+    *(AttributeError, IndexError, KeyError, OSError, TypeError, ValueError),
+    *(EOFError, OverflowError, RecursionError, UnicodeError),
+    *(pd.errors.ParserError, pd.errors.EmptyDataError),
+)
 
 
 class RunFolder:
     """Finished runs on disk; written whole, so that a kill leaves no half.
+
+    A run is what its files say, whatever they are called: a method and a
+    seed, settings, and predictions from which the scores are computed anew.
+    One that cannot be read, or that does not agree with its predictions or
+    with its checksum, is named in a warning and left out.
 
     Args:
         path: path of the folder, or `None`: then nothing is kept.
@@ -22,6 +47,7 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = None if path is None else pathlib.Path(path)
+        self._warned = set()
 
     def claim(self, configuration: dict, methods: dict) -> None:
         """Checks that the folder is of this comparison, or makes it so.
@@ -34,6 +60,11 @@ class RunFolder:
             return
         file = self.path / CONFIGURATION
         if not file.exists():
+            if self.path.exists() and not self.path.is_dir():
+                raise ValueError(
+                    "Expected `folder` to be a folder, or a new path. "
+                    f"Received: folder={str(self.path)!r}, which is a file"
+                )
             if self.path.exists() and any(self.path.glob("*.json")):
                 raise ValueError(
                     f"Expected a folder of a comparison, with {CONFIGURATION}"
@@ -42,8 +73,7 @@ class RunFolder:
                 )
             known = []
         else:
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            old, known = kept["configuration"], kept["methods"]
+            old, known = self._configuration()
             differing = sorted(
                 key
                 for key in {*old, *configuration}
@@ -56,8 +86,7 @@ class RunFolder:
                     f"whose comparison differs in {differing}. Name another "
                     "folder, or remove this one."
                 )
-        for values in self._finished():
-            name = values["method"]
+        for name, _, values, _ in self._finished():
             if methods.get(name, values["settings"]) != values["settings"]:
                 raise ValueError(
                     f"Expected the settings of the method {name!r} that the "
@@ -74,28 +103,64 @@ class RunFolder:
 
     def methods(self) -> list[str]:
         """The names of all methods, in the order they came."""
+        _, names = self._configuration()
+        finished = [name for name, *_ in self._finished()]
+        return list(dict.fromkeys([*names, *finished]))
+
+    def configuration(self) -> dict:
+        return self._configuration()[0]
+
+    def _configuration(self) -> tuple[dict, list[str]]:
         file = self.path / CONFIGURATION
         if not file.exists():
             raise ValueError(
                 f"Expected a folder that `kd.compare` made, with a file "
                 f"{CONFIGURATION}. Received: folder={str(self.path)!r}"
             )
-        names = json.loads(file.read_text(encoding="utf-8"))["methods"]
-        finished = [values["method"] for values in self._finished()]
-        return list(dict.fromkeys([*names, *finished]))
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            configuration, names = content["configuration"], content["methods"]
+            known = isinstance(configuration, dict) and isinstance(names, list)
+            if not known or not all(isinstance(name, str) for name in names):
+                raise ValueError("it holds something else")
+        except UNREADABLE as error:
+            raise ValueError(
+                f"Expected a file {CONFIGURATION} that `kd.compare` wrote. "
+                f"Received: {str(file)!r}, which cannot be read: "
+                f"{type(error).__name__}: {error}. Name another folder."
+            ) from error
+        return configuration, names
 
-    def _finished(self) -> list[dict]:
-        files = sorted(self.path.glob("*-seed*.json"))
-        return [json.loads(f.read_text(encoding="utf-8")) for f in files]
+    def _finished(self) -> list[tuple]:
+        """Name, seed, content and predictions' path of each run there is."""
+        found = []
+        for file in sorted(self.path.glob("*-seed*.json")):
+            try:
+                values = json.loads(file.read_text(encoding="utf-8"))
+                name, seed = values["method"], values["seed"]
+                sound = isinstance(name, str) and type(seed) is int
+                if not sound or not isinstance(values["settings"], dict):
+                    raise ValueError("it holds something else")
+            except UNREADABLE as error:
+                self._warn(file, f"{type(error).__name__}: {error}")
+                continue
+            found.append((name, seed, values, _predictions_of(file)))
+        return found
 
-    def configuration(self) -> dict:
-        file = self.path / CONFIGURATION
-        return json.loads(file.read_text(encoding="utf-8"))["configuration"]
+    def _warn(self, file, reason) -> None:
+        if file in self._warned:
+            return
+        self._warned.add(file)
+        warnings.warn(
+            f"The run in {str(file)!r} is left out and made again where "
+            f"`kd.compare` needs it: {reason}",
+            stacklevel=4,
+        )
 
     def _stem(self, method, seed) -> str:
         plain = re.sub(r"[^A-Za-z0-9]+", "_", method).strip("_")
-        # Two names may differ in signs only.
-        return f"{plain}-{digest(method)[:4]}-seed{seed}"
+        # Two names may differ in signs only, or after many letters.
+        return f"{plain[:SLUG]}-{digest(method)}-seed{seed}"
 
     def read(self, method, seed, train) -> Run | None:
         """A finished run, or `None`.
@@ -105,29 +170,39 @@ class RunFolder:
         """
         if self.path is None:
             return None
-        stem = self._stem(method, seed)
-        file = self.path / f"{stem}.json"
-        predictions = self.path / f"{stem}.csv.gz"
-        if not file.exists() or not predictions.exists():
-            return None
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if train is not None and values["train"] != train:
-            raise ValueError(
-                f"Expected the training data of seed {seed} that the folder's "
-                f"results were made with. Received: folder="
-                f"{str(self.path)!r} and other rows. Name another folder."
+        for name, number, values, predictions in self._finished():
+            if (name, number) != (method, seed):
+                continue
+            file = predictions.with_name(
+                predictions.name.removesuffix(".csv.gz") + ".json"
             )
-        return _with_predictions(Run.from_dict(values), predictions)
+            if not predictions.exists():
+                continue  # it has not finished
+            try:
+                run = _checked_run(values, predictions)
+            except UNREADABLE as error:
+                self._warn(file, f"{type(error).__name__}: {error}")
+                continue
+            if train is not None and values.get("train") != train:
+                raise ValueError(
+                    f"Expected the training data of seed {seed} that the "
+                    f"folder's results were made with. Received: folder="
+                    f"{str(self.path)!r} and other rows. Name another folder."
+                )
+            return run
+        return None
 
     def write(self, run: Run, train: str) -> None:
         if self.path is None:
             return
         stem = self._stem(run.method, run.seed)
         # The JSON last: a run without it has not finished.
-        run.scores.save_predictions(self.path / f"{stem}.csv.gz")
-        self._write(
-            self.path / f"{stem}.json", {**run.to_dict(), "train": train}
-        )
+        predictions = self.path / f"{stem}.csv.gz"
+        (self.path / f"{stem}.json").unlink(missing_ok=True)
+        run.scores.save_predictions(predictions)
+        content = {**run.to_dict(), "train": train}
+        content["checksum"] = _checksum(content, predictions)
+        self._write(self.path / f"{stem}.json", content)
         (self.path / f"{stem}.error.txt").unlink(missing_ok=True)
 
     def write_error(self, method, seed, text) -> None:
@@ -142,19 +217,17 @@ class RunFolder:
         found = {}
         for method in methods:
             prefix = self._stem(method, "")
-            for file in self.path.glob(f"{prefix}*.error.txt"):
+            for file in sorted(self.path.glob(f"{prefix}*.error.txt")):
                 seed = file.name.removeprefix(prefix).removesuffix(".error.txt")
-                found[method, int(seed)] = file.read_text(encoding="utf-8")
+                if seed.isdecimal():
+                    found[method, int(seed)] = file.read_text(
+                        encoding="utf-8", errors="replace"
+                    )
         return found
 
     def seeds(self, methods) -> list[int]:
         """All seeds of which some run has finished, sorted."""
-        found = set()
-        for method in methods:
-            prefix = self._stem(method, "")
-            for file in self.path.glob(f"{prefix}*.json"):
-                found.add(int(file.stem.removeprefix(prefix)))
-        return sorted(found)
+        return sorted({s for n, s, *_ in self._finished() if n in set(methods)})
 
     def _write(self, file, content):
         with written_whole(file) as temporary:
@@ -163,14 +236,112 @@ class RunFolder:
             )
 
 
-def _with_predictions(run, path):
+def _predictions_of(file: pathlib.Path) -> pathlib.Path:
+    return file.with_name(file.name.removesuffix(".json") + ".csv.gz")
+
+
+def _checksum(content: dict, predictions: pathlib.Path) -> str:
+    """A hash of all that the two files of a run say."""
+    rest = {k: v for k, v in content.items() if k != "checksum"}
+    text = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
+    found = hashlib.sha256(text.encode())
+    found.update(predictions.read_bytes())
+    return found.hexdigest()
+
+
+def _checked_run(values: dict, predictions: pathlib.Path) -> Run:
+    """The run of two files, its scores computed from the predictions."""
+    said = values.get("checksum")
+    if said is not None and said != _checksum(values, predictions):
+        raise ValueError("its files are not those that were written (checksum)")
+    run = Run.from_dict(values)
     frame = pd.read_csv(
-        path, dtype={"label": str, "prediction": str, "group": str}
+        predictions,
+        dtype={"split": str, "label": str, "prediction": str, "group": str},
+        # Labels such as "None" or "" are labels.
+        keep_default_na=False,
+        na_values={"row": [""], "weight": [""]},
     )
-    scores = type(run.scores)(list(run.scores), frame, run.scores.confidence)
-    return Run(
-        **{
-            **{k: getattr(run, k) for k in run.__dataclass_fields__},
-            "scores": scores,
-        }
+    if not set(COLUMNS) <= set(frame):
+        raise ValueError(f"its predictions have the columns {list(frame)}")
+    if list(dict.fromkeys(frame["split"])) != list(run.scores.names):
+        raise ValueError("its predictions are of other splits")
+    splits = [_recomputed(split, frame, run) for split in run.scores]
+    ungrouped = [split.name for split in splits if not split.groups]
+    frame.loc[frame["split"].isin(ungrouped), "group"] = None
+    scores = Scores(splits, frame, run.scores.confidence)
+    return dataclasses.replace(run, scores=scores)
+
+
+def _recomputed(split, frame, run):
+    """The scores of one split, from its predictions.
+
+    Raises:
+        ValueError: If the file says something else.
+    """
+    frame = frame[frame["split"] == split.name]
+    names = [group.name for group in split.groups]
+    members = None
+    if names:
+        members = _members(frame["group"].to_numpy(dtype=object), names)
+    # Where rows have several labels, F1 does not follow from their names.
+    several = (
+        frame["label"].str.contains("|", regex=False).any()
+        or (frame["label"] == "").any()
     )
+    confidence = run.scores.confidence
+    found = score_frame(
+        frame,
+        names,
+        members,
+        Settings(
+            min_group_size=run.min_group_size,
+            bootstrap=0 if confidence is None else run.bootstrap,
+            confidence=0.95 if confidence is None else confidence,
+        ),
+    )
+    if several:
+        found = dataclasses.replace(
+            found,
+            weighted_f1=split.weighted_f1,
+            weighted_f1_interval=split.weighted_f1_interval,
+        )
+    pairs = [(f, getattr(split, f), getattr(found, f)) for f in FIGURES]
+    for old, new in zip(split.groups, found.groups, strict=True):
+        pairs += [
+            (f"{f} of {old.name}", getattr(old, f), getattr(new, f))
+            for f in ("n", "accuracy")
+        ]
+    for name, old, new in pairs:
+        if not _agree(old, new):
+            raise ValueError(
+                f"its predictions on {split.name!r} do not agree with its "
+                f"scores: {name} is {old!r}, and {new!r} by the predictions"
+            )
+    return dataclasses.replace(
+        found,
+        notes=split.notes or found.notes,
+        train_weighted_accuracy=split.train_weighted_accuracy,
+    )
+
+
+def _members(groups: np.ndarray, names) -> np.ndarray:
+    """Which rows are in which group, from the names in the file."""
+    index = {name: i for i, name in enumerate(names)}
+    members = np.zeros((len(groups), len(names)), dtype=bool)
+    for row, text in enumerate(groups):
+        if text in index:
+            members[row, index[text]] = True
+            continue
+        for name in filter(None, text.split("|")):
+            if name not in index:
+                raise ValueError(f"its predictions have a group {name!r}")
+            members[row, index[name]] = True
+    return members
+
+
+def _agree(old, new) -> bool:
+    if old is None or new is None or isinstance(new, str):
+        return old == new
+    number = isinstance(old, (int, float)) and not isinstance(old, bool)
+    return number and abs(old - new) <= TOLERANCE

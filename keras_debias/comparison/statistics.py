@@ -6,6 +6,10 @@ import pandas as pd
 MEASURES = ("accuracy", "worst_group_accuracy", "gap", "weighted_f1")
 # For these, less is better.
 FALLING = {"gap"}
+SUMMARY = (
+    *("method", "split", "measure", "seeds", "mean", "std", "rows_low"),
+    *("rows_high", "rank", "difference", "difference_std", "better", "pairs"),
+)
 
 
 def frame_of(runs) -> pd.DataFrame:
@@ -44,7 +48,7 @@ def summary_of(frame, methods) -> pd.DataFrame:
     """One line a method, split and measure; `methods` in their order.
 
     `std` and `difference_std` are over seeds (not a number for one seed);
-    `rows_low` and `rows_high` are the ends of the bootstrap intervals over
+    `rows_low` and `rows_high` are the ends of the intervals over
     rows, averaged over seeds: two kinds of chance, kept apart.
     """
     lines = []
@@ -84,7 +88,7 @@ def summary_of(frame, methods) -> pd.DataFrame:
                         "pairs": len(pairs),
                     }
                 lines.append(line)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=None if lines else SUMMARY)
 
 
 def headline(summary) -> list[tuple[str, str]]:
@@ -104,5 +108,5 @@ def mean_ranks(summary, methods) -> pd.Series:
         chosen.get(split) == measure
         for split, measure in zip(summary["split"], summary["measure"])
     ]
-    ranks = summary[keep].groupby("method")["rank"].mean()
+    ranks = summary[np.array(keep, dtype=bool)].groupby("method")["rank"].mean()
     return ranks.reindex([m for m in methods if m in ranks.index])

@@ -1,11 +1,13 @@
 """The comparison's tables as text, Markdown, LaTeX and HTML."""
 
 import html
+import re
 
 import numpy as np
 
 from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import mean_ranks
+from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import text_table
 
 SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
@@ -49,7 +51,7 @@ def results(comparison) -> tuple[list, list]:
 
 
 def intervals(comparison) -> tuple[list, list]:
-    """Header and rows of the bootstrap intervals over rows."""
+    """Header and rows of the intervals over rows."""
     summary = comparison.summary()
     columns = headline(summary)
     lines = {
@@ -138,7 +140,8 @@ def note(comparison) -> str:
 
 
 ROWS_NOTE = (
-    "Bootstrap intervals over the rows of the test sets, averaged over seeds."
+    "Intervals over the rows of the test sets, as `kd.evaluate` states them, "
+    "averaged over seeds."
 )
 
 
@@ -175,19 +178,38 @@ def text(comparison) -> str:
             parts.append("On validation data:")
             parts.append(text_table(*criteria(comparison)))
     parts.append(text_table(*costs(comparison)))
+    found = comparison.diagnoses()
+    if found:
+        parts.append("\n".join(map(one_line, found)))
     if comparison.errors:
         lines = [
-            f"{method}, seed {seed}: {error.strip().splitlines()[-1]}"
+            f"{one_line(method)}, seed {seed}: {_last_line(error)}"
             for (method, seed), error in comparison.errors.items()
         ]
         parts.append("Broken runs, left out:\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
+def _last_line(error) -> str:
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+def csv_text(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    text = one_line(text)
+    return f"'{text}" if text.lstrip().startswith(tuple("=+-@")) else text
+
+
+def _markdown(text: str) -> str:
+    """A cell of a Markdown table that shows the text as it is."""
+    text = one_line(text).replace("\\", "\\\\").replace("<", "&lt;")
+    return re.sub(r"([|`*_\[\]$])", r"\\\1", text)
+
+
 def markdown_table(header, rows) -> str:
     def line(cells):
-        inside = " | ".join(cell.replace("|", "\\|") for cell in cells)
-        return f"| {inside} |"
+        return f"| {' | '.join(map(_markdown, cells))} |"
 
     rule = "|" + "---|" * len(header)
     return "\n".join([line(header), rule, *map(line, rows)])
@@ -203,7 +225,9 @@ def latex_table(header, rows) -> str:
     }
 
     def line(cells):
-        escaped = ("".join(signs.get(c, c) for c in cell) for cell in cells)
+        escaped = (
+            "".join(signs.get(c, c) for c in one_line(cell)) for cell in cells
+        )
         return " & ".join(escaped) + " \\\\"
 
     return "\n".join(

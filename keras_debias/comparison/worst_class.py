@@ -1,6 +1,8 @@
 import keras
+import pandas as pd
 
 from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.criterion import row_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -19,5 +21,9 @@ class WorstClass(Criterion):
     """
 
     def score(self, predictions, split):
-        right = predictions["label"] == predictions["prediction"]
-        return float(right.groupby(predictions["label"]).mean().min())
+        right = (predictions["label"] == predictions["prediction"]).to_numpy()
+        weight = row_weights(predictions)
+        names = predictions["label"]
+        hits = pd.Series(right * weight).groupby(names.to_numpy()).sum()
+        totals = pd.Series(weight).groupby(names.to_numpy()).sum()
+        return float((hits / totals)[totals > 0].min())

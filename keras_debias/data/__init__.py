@@ -6,10 +6,12 @@ from keras_debias.data.bias_injection import inject_token
 from keras_debias.data.class_imbalance import subsample_classes
 from keras_debias.data.colored_digits import colored_digits
 from keras_debias.data.curriculum_sampler import CurriculumSampler
+from keras_debias.data.duplicates import duplicates
 from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
 from keras_debias.data.low_data import low_data
+from keras_debias.data.overlapping_groups import OverlappingGroups
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.quota_sampler import QuotaSampler
 from keras_debias.data.sentences import sentences
@@ -23,10 +25,12 @@ __all__ = [
     "BalancedSampler",
     "CurriculumSampler",
     "Groups",
+    "OverlappingGroups",
     "QuotaSampler",
     "Split",
     "WeightedSampler",
     "colored_digits",
+    "duplicates",
     "generated_nli",
     "generated_overlap",
     "inject_token",

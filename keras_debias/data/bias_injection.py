@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.checks import class_labels
 from keras_debias.data.checks import is_text
 from keras_debias.data.labels import match_labels
@@ -99,6 +100,7 @@ def inject_token(
         raise TypeError(
             f"`split` must be a `Split`. Received: {type(split).__name__}"
         )
+    check_seed(seed)
     if not isinstance(token, str) or not token:
         raise ValueError(
             f"`token` must be a non-empty string. Received: token={token!r}"

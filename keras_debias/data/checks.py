@@ -1,12 +1,19 @@
 """What `Split` demands of inputs, labels and weights."""
 
+import re
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from keras_debias.data.arguments import check_floats
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.labels import encode_labels
+from keras_debias.data.labels import missing_labels
+from keras_debias.data.labels import warn_of_missing_labels
+
+IMAGE_FILE = re.compile(r"\S.*\.(png|jpe?g|gif|bmp|webp|tiff?)", re.IGNORECASE)
 
 
 def is_text(values) -> bool:
@@ -120,6 +127,15 @@ def check_inputs(x):
             )
         x = tuple(_array(part, f"`x[{i}]`") for i, part in enumerate(x))
         sizes = {f"x[{i}]": len(part) for i, part in enumerate(x)}
+        numbers = [i for i, part in enumerate(x) if not is_text(part)]
+        flat = [i for i in numbers if x[i].ndim == 1]
+        if flat and len(numbers) < len(x):
+            raise TypeError(
+                "`x` as a tuple of texts must hold strings only. Received: "
+                f"numbers in `x[{flat[0]}]`. Read the file with "
+                "`dtype=str`, so that 007 does not become 7, or pass a dict "
+                "of arrays."
+            )
     elif isinstance(x, Mapping):
         if not x:
             raise ValueError(
@@ -149,49 +165,180 @@ def check_inputs(x):
     return x, n
 
 
-def check_labels(y, label_names, n: int):
-    """Returns checked labels and label names."""
-    if label_names is not None:
-        label_names = check_label_names(label_names)
-    if y is None:
-        return None, label_names
-    values = y.to_numpy() if isinstance(y, pd.Series) else y
+def label_values(y) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Returns labels as an array, and the order of their names if any.
+
+    A `pandas.Categorical` keeps the order of its categories; those that no
+    row uses stay if it is ordered. Its values become strings.
+    """
+    if isinstance(y, pd.Series):
+        y = y.array
+    if isinstance(y, pd.Index):
+        y = y.to_numpy()
+    if isinstance(y, pd.Categorical):
+        is_text = any(isinstance(c, str) for c in y.categories)
+        if not (y.ordered or is_text):
+            return np.asarray(y), None
+        used = set(range(len(y.categories))) if y.ordered else set(y.codes)
+        order = tuple(str(c) for i, c in enumerate(y.categories) if i in used)
+        values = np.array(
+            [None if pd.isna(v) else str(v) for v in y], dtype=object
+        )
+        absent = missing_labels(np.array(order, dtype=object))
+        kept = tuple(c for c, no in zip(order, absent, strict=True) if not no)
+        return values, kept or None
+    if isinstance(y, pd.api.extensions.ExtensionArray):
+        y = y.to_numpy()
+    if isinstance(y, (list, tuple)) and any(
+        v is None or v is pd.NA or isinstance(v, str) for v in y
+    ):
+        values = np.empty(len(y), dtype=object)
+        values[:] = y
+        return values, None
     try:
-        array = np.array(values)
+        return np.array(y), None
     except ValueError as error:
         raise ValueError(
             "`y` must have rows of one shape. Received rows of different "
             "shapes. For several labels a row pass a multi-hot array."
         ) from error
-    if array.ndim == 0 or len(array) != n:
+
+
+def present_labels(
+    values: np.ndarray, n: int, label_names, stacklevel: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Drops the labels that say "none", with a warning.
+
+    Returns:
+        Tuple of the labels that are there, and of the boolean mask of their
+        rows, or None if it is all.
+    """
+    if values.ndim == 0 or len(values) != n:
         raise ValueError(
             f"`y` must have one row a row of `x` ({n}). Received: y of shape "
-            f"{array.shape}"
+            f"{values.shape}"
         )
-    if array.dtype.kind in "UOT":
-        if array.ndim != 1:
+    if values.ndim != 1:
+        return values, None
+    missing = missing_labels(values, label_names)
+    warn_of_missing_labels(values, missing, "`y`", stacklevel + 1)
+    present = None if not missing.any() else ~missing
+    if present is not None:
+        values = values[present]
+        if values.dtype.kind == "f" and (values == np.round(values)).all():
+            # Whole numbers that were floats for the sake of NaN.
+            values = values.astype("int64")
+    return _narrowed(values), present
+
+
+def _narrowed(values: np.ndarray) -> np.ndarray:
+    """Numbers that came as objects, as numbers."""
+    if values.dtype != object:
+        return values
+    kinds = {type(v) for v in values}
+    for kind in ((bool, np.bool_), (int, np.integer), (int, float, np.number)):
+        if all(issubclass(k, kind) for k in kinds) and (
+            kind[0] is bool or bool not in kinds
+        ):
+            return np.array(values.tolist())
+    return values
+
+
+def check_labels(y: np.ndarray, label_names, n: int):
+    """Returns checked labels and label names; none of `y` is missing."""
+    if label_names is not None:
+        label_names = check_label_names(label_names)
+    if y.dtype.kind in "UOT":
+        if y.ndim != 1:
             raise TypeError(
                 "`y` must be strings of shape `(n,)` or numbers. Received: "
-                f"shape {array.shape}, dtype {array.dtype}"
+                f"shape {y.shape}, dtype {y.dtype}"
             )
-        return encode_labels(np.asarray(list(values), object), label_names)
-    if array.dtype == bool:
-        array = array.astype("int32")
-    if array.dtype.kind not in "iuf":
+        return encode_labels(np.asarray(y.tolist(), object), label_names)
+    if y.dtype == bool:
+        if label_names is None and y.ndim == 1:
+            label_names = ("False", "True")
+        y = y.astype("int32")
+    if y.dtype.kind not in "iuf":
         raise TypeError(
-            f"`y` must hold numbers or strings. Received: dtype {array.dtype}"
+            f"`y` must hold numbers or strings. Received: dtype {y.dtype}"
         )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        finite = np.isfinite(array).reshape(n, -1).all(axis=1)
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        finite = np.isfinite(y).reshape(n, -1).all(axis=1)
         raise ValueError(
             "`y` must be finite. Received: NaN or infinity in "
             f"{int((~finite).sum())} of {n} rows. Drop those rows."
         )
     if label_names is not None:
-        return _check_named(array, label_names), label_names
-    if array.dtype.kind in "iu" and array.ndim == 1:
-        array = array.astype("int32")
-    return array, None
+        return _check_named(y, label_names), label_names
+    if y.dtype.kind in "iu" and y.ndim == 1:
+        if y.min() < 0 or y.max() > np.iinfo("int32").max:
+            raise ValueError(
+                "`y` as integers must hold classes, counted from 0. Received: "
+                f"labels from {y.min()} to {y.max()}. Recode them, for "
+                "instance with `numpy.unique(y, return_inverse=True)`, or "
+                "pass them as strings."
+            )
+        y = y.astype("int32")
+    return y, None
+
+
+def warn_of_guesses(x, given: np.ndarray | None, label_names) -> None:
+    """Says where inputs or labels may be read otherwise than meant.
+
+    Args:
+        x: Checked inputs.
+        given: The labels as the caller passed them, without missing ones.
+        label_names: Tuple of strings, as the caller passed them, or None.
+
+    Raises:
+        ValueError: If `label_names` are numbers in another order than the
+            integers in `y`.
+    """
+    for values in x.values() if isinstance(x, dict) else _parts(x):
+        if is_text(values) and all(map(IMAGE_FILE.fullmatch, values[:100])):
+            warnings.warn(
+                "`x` holds names of image files, which are read as texts: "
+                f"{values[0]!r}. Pass the images, for instance "
+                "`numpy.stack([keras.utils.img_to_array(keras.utils.load_img("
+                "name)) for name in x])`.",
+                stacklevel=4,
+            )
+    if given is None or given.ndim != 1:
+        return
+    if (
+        given.dtype.kind == "f"
+        and label_names is None
+        and np.isfinite(given).all()
+        and (given == np.round(given)).all()
+    ):
+        warnings.warn(
+            "`y` holds whole numbers as floats, which are read as targets of "
+            "a regression. For classes cast them with `y.astype('int32')`; "
+            "for a regression give them the shape (n, 1).",
+            stacklevel=4,
+        )
+    if label_names is None:
+        return
+    if given.dtype == bool:
+        warnings.warn(
+            f"`y` holds booleans, which are read as indices: False is "
+            f"{label_names[0]!r} and True is {label_names[-1]!r}. Pass "
+            "strings to be compared by name.",
+            stacklevel=4,
+        )
+    elif given.dtype.kind in "iu" and all(n.isdecimal() for n in label_names):
+        if [int(name) for name in label_names] != list(range(len(label_names))):
+            raise ValueError(
+                "`y` holds integers and `label_names` other numbers: are the "
+                f"integers indices or names? Received: label_names="
+                f"{label_names}. Pass `y` as strings to be compared by name, "
+                "for instance `y.astype(str)`."
+            )
+
+
+def _parts(x) -> tuple:
+    return x if isinstance(x, tuple) else (x,)
 
 
 def _check_named(y: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -220,6 +367,23 @@ def _check_named(y: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
             "label (-1) first."
         )
     return y.astype("int32")
+
+
+def check_row_values(name: str, values) -> np.ndarray:
+    """Returns one number a row, finite and not negative, or raises."""
+    array = check_floats(name, values)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(
+            f"`{name}` must hold one number a row, and at least one. "
+            f"Received: shape {array.shape}"
+        )
+    wrong = int((~np.isfinite(array) | (array < 0)).sum())
+    if wrong:
+        raise ValueError(
+            f"`{name}` must be finite and not negative. Received: {wrong} of "
+            f"{len(array)} values that are NaN, infinite or negative."
+        )
+    return array
 
 
 def check_sample_weight(sample_weight, n: int, y=None) -> np.ndarray | None:

@@ -1,10 +1,11 @@
 """Subsamples with chosen class ratios."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from keras_debias.data.arguments import check_number
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.checks import class_labels
 from keras_debias.data.labels import match_labels
 from keras_debias.data.split import Split
@@ -42,6 +43,16 @@ def subsample_classes(
     - [BA-LoRA](https://arxiv.org/abs/2408.04556), class imbalance
       100:10:1 on MNLI.
     """
+    check_seed(seed)
+    if not isinstance(split, Split):
+        raise TypeError(
+            f"`split` must be a `Split`. Received: {type(split).__name__}"
+        )
+    if ratio is not None and not isinstance(ratio, Mapping):
+        raise TypeError(
+            "`ratio` must be a dict from label name to number, or None. "
+            f"Received: ratio={ratio!r}"
+        )
     if ratio is None:
         ratio = {"entailment": 100, "neutral": 10, "contradiction": 1}
     labels = class_labels(split, "`subsample_classes`")
@@ -57,11 +68,7 @@ def subsample_classes(
         )
     shares = np.zeros(len(names))
     for index, share in zip(indices, ratio.values(), strict=True):
-        if not math.isfinite(share) or share < 0:
-            raise ValueError(
-                "`ratio` must hold finite numbers that are not negative. "
-                f"Received: ratio={dict(ratio)}"
-            )
+        check_number(f"ratio[{names[index]!r}]", share, 0)
         shares[index] = share
     counts = np.bincount(labels, minlength=len(names))
     used = shares > 0

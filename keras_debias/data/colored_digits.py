@@ -6,6 +6,9 @@ import importlib.resources
 
 import numpy as np
 
+from keras_debias.data.arguments import check_flag
+from keras_debias.data.arguments import check_number
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.bias_injection import check_probability
 from keras_debias.data.split import Split
 
@@ -89,10 +92,9 @@ def colored_digits(
         raise ValueError(
             f"Expected `split` to be one of {SPLITS}. Received: split={split!r}"
         )
-    if not 0 <= jitter < np.inf:
-        raise ValueError(
-            f"Expected `jitter` of at least 0. Received: jitter={jitter}"
-        )
+    check_number("jitter", jitter, 0)
+    check_seed(seed)
+    check_flag("by_color", by_color)
     digits, labels = _digits()
     rows = _rows(split)
     digits, labels = digits[rows], labels[rows]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_debias.data.checks import check_sample_weight
+from keras_debias.data.arguments import check_number
+from keras_debias.data.checks import check_row_values
 
 
 class CurriculumSampler:
@@ -28,15 +29,9 @@ class CurriculumSampler:
     """
 
     def __init__(self, difficulty, start: float = 0.25, growth: float = 1.0):
-        difficulty = check_sample_weight(difficulty, len(difficulty))
-        if not 0 < start <= 1:
-            raise ValueError(
-                f"`start` must be in (0, 1]. Received: start={start}"
-            )
-        if not (np.isfinite(growth) and growth > 0):
-            raise ValueError(
-                f"`growth` must be above 0. Received: growth={growth}"
-            )
+        difficulty = check_row_values("difficulty", difficulty)
+        check_number("start", start, 0, 1, above=True)
+        check_number("growth", growth, 0, above=True)
         self.ranked = np.argsort(difficulty, kind="stable")
         self.start, self.growth = start, growth
 

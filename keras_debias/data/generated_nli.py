@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.split import Split
 
 # hypernym: hyponyms
@@ -245,6 +246,7 @@ def generated_nli(n: int, seed: int = 0) -> Split:
     ('entailment', 'neutral', 'contradiction')
     """
     _check_n(n, 3)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
 
     def make(rng, label):
@@ -352,6 +354,7 @@ def generated_overlap(n: int, seed: int = 0) -> Split:
       our own; of its three heuristics we keep two.
     """
     _check_n(n, 4)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     cells = list(OVERLAP)
 

@@ -15,6 +15,10 @@ def _value_name(value) -> str:
 
 def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
     """Returns one code a row and the names the codes stand for."""
+    if isinstance(values, pd.Series) and isinstance(
+        values.dtype, pd.CategoricalDtype
+    ):
+        values = values.array
     if isinstance(values, pd.Categorical):
         codes = np.asarray(values.codes, dtype="int64")
         names = [_value_name(c) for c in values.categories]
@@ -79,8 +83,10 @@ class Groups:
     __slots__ = ("ids", "names")
 
     def __init__(self, ids: Sequence[int], names: Sequence[str]):
-        if isinstance(names, str) or any(
-            not isinstance(name, str) for name in names
+        if (
+            isinstance(names, str)
+            or not np.iterable(names)
+            or any(not isinstance(name, str) for name in names)
         ):
             raise TypeError(
                 "`names` must be a sequence of strings, one a group. "
@@ -208,3 +214,11 @@ class Groups:
     def take(self, indices: Sequence[int]) -> "Groups":
         """Returns the groups of the rows `indices`, with the same names."""
         return Groups(self.ids[np.asarray(indices)], self.names)
+
+    def members(self) -> np.ndarray:
+        """Returns which rows are in which group, `(n, groups)` booleans."""
+        return self.ids[:, None] == np.arange(len(self.names))
+
+    def row_names(self) -> np.ndarray:
+        """Returns the name of the group of each row, an array of strings."""
+        return np.asarray(self.names, dtype=object)[self.ids]

@@ -1,17 +1,26 @@
 """Label names: how they are compared, and labels as integers."""
 
 import re
+import unicodedata
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+# How data says that a row has no label: SNLI, R, NumPy, SQL, Python.
+NO_LABEL = frozenset(
+    ["", "-", "--", "?", "na", "n/a", "#n/a", "nan", "<na>", "nat", "null"]
+    + ["\\n", "none", "-1", "-1.0"]
+)
+LISTED = 10
+
 
 def normalize_label(name: str) -> str:
     """Returns the form in which two spellings of a label name are equal.
 
-    Case, blanks, hyphens and underscores do not count, and a leading "non"
-    is the same as "not".
+    Case, blanks, hyphens and underscores do not count, and a leading "non",
+    joined or not, is the same as "not".
 
     Args:
         name: String, the label name as spelled by the data.
@@ -23,11 +32,138 @@ def normalize_label(name: str) -> str:
 
     >>> normalize_label("non-entailment") == normalize_label("Not Entailment")
     True
+    >>> normalize_label("nonentailment")
+    'not entailment'
     """
-    words = [w for w in re.split(r"[\s_\-]+", str(name).lower()) if w]
+    text = unicodedata.normalize("NFKC", str(name)).casefold()
+    words = [word for word in re.split(r"[\s_\-]+", text) if word]
     if len(words) > 1 and words[0] == "non":
         words[0] = "not"
+    elif len(words) == 1 and (joined := re.fullmatch(r"non(\w{4,})", text)):
+        words = ["not", joined[1]]
     return " ".join(words)
+
+
+def missing_labels(
+    values: Sequence, label_names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Returns which labels say that a row has none.
+
+    These are empty cells, NaN, None, -1, and the words "-", "NA", "nan",
+    "NULL", "\\N" and "None", unless `label_names` holds that very word.
+
+    Args:
+        values: Array of labels of shape `(n,)`.
+        label_names: Sequence of strings, or None.
+
+    Returns:
+        Boolean array of shape `(n,)`.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "i":
+        return array == -1
+    if array.dtype.kind == "f":
+        return np.isnan(array)
+    if array.dtype.kind in "ub":
+        return np.zeros(len(array), dtype=bool)
+    codes, distinct = pd.factorize(array.astype(object))
+    known = set(label_names or ())
+    says_none = np.array(
+        [
+            str(value).strip().casefold() in NO_LABEL and value not in known
+            for value in distinct
+        ],
+        dtype=bool,
+    )
+    # Code -1 is NaN, None or `pandas.NA`.
+    return np.append(says_none, True)[codes]
+
+
+def warn_of_missing_labels(
+    values: Sequence, missing: np.ndarray, where: str, stacklevel: int = 3
+) -> None:
+    """Says how many rows without a label are dropped, or refuses.
+
+    Args:
+        values: Array of labels of shape `(n,)`.
+        missing: Boolean array of shape `(n,)`, see `missing_labels`.
+        where: String, the argument or column that holds the labels.
+        stacklevel: Integer, as for `warnings.warn`.
+
+    Raises:
+        ValueError: If no row has a label, or -1 may be a class.
+    """
+    count = int(missing.sum())
+    if not count:
+        return
+    values = np.asarray(values)
+    spelled = sorted({_shown(value) for value in values[missing]})
+    if missing.all():
+        raise ValueError(
+            f"No row has a gold label: all {len(missing)} of {len(missing)} "
+            f"rows of {where} say {', '.join(spelled)}, as in a test split "
+            "whose labels are kept back. Use another split."
+        )
+    rest = {str(value) for value in values[~missing]}
+    if rest <= {"1", "1.0"} and set(spelled) <= {"'-1'", "-1", "'-1.0'"}:
+        raise ValueError(
+            f"{where} holds the labels -1 and 1, and -1 stands for a missing "
+            "label. Recode the classes as 0 and 1, for instance with "
+            "`(y > 0).astype('int32')`, or pass label names."
+        )
+    warnings.warn(
+        f"Dropped {count} of {len(missing)} rows that have no gold label "
+        f"({', '.join(spelled[:LISTED])} in {where}). Where that is a class, "
+        "put it into `label_names`, or give it a number from 0 on.",
+        stacklevel=stacklevel,
+    )
+
+
+def _shown(value) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    return "NaN" if pd.isna(value) else str(value)
+
+
+def merge_spellings(
+    codes: np.ndarray, names: Sequence[str], stacklevel: int = 6
+) -> tuple[np.ndarray, list[str]]:
+    """Makes one class of all spellings of a name, and says so.
+
+    Args:
+        codes: Integer array of shape `(n,)`, indices into `names`.
+        names: Sequence of strings.
+        stacklevel: Integer, as for `warnings.warn`.
+
+    Returns:
+        Tuple `(codes, names)`: the most frequent spelling names the class.
+    """
+    spellings = {}
+    for index, name in enumerate(names):
+        spellings.setdefault(normalize_label(name), []).append(index)
+    if len(spellings) == len(names):
+        return codes, list(names)
+    counts = np.bincount(codes, minlength=len(names))
+    chosen = {
+        index: max(group, key=lambda i: counts[i])
+        for group in spellings.values()
+        for index in group
+    }
+    # Sorted names stay sorted, those of a `pandas.Categorical` keep theirs.
+    kept = sorted(set(chosen.values()))
+    merged = [
+        ", ".join(f"{names[i]!r} ({counts[i]} rows)" for i in group)
+        for group in spellings.values()
+        if len(group) > 1
+    ]
+    warnings.warn(
+        "`y` spells one label in several ways; each of these is read as one "
+        f"class: {'; '.join(merged[:LISTED])}. Pass `label_names` to name "
+        "the classes; names that are spelled exactly there stay apart.",
+        stacklevel=stacklevel,
+    )
+    moved = np.array([kept.index(chosen[i]) for i in range(len(names))])
+    return moved[codes], [names[i].strip() for i in kept]
 
 
 def match_labels(
@@ -35,12 +171,14 @@ def match_labels(
 ) -> list[int | None]:
     """Returns the index in `known` of each of `names`, None if unknown.
 
-    An exact match goes before one of the normalized names.
+    An exact match goes before one of the normalized names. A name that two
+    of `known` match in that way is unknown.
     """
     exact = {name: i for i, name in enumerate(known)}
     loose = {}
     for i, name in enumerate(known):
-        loose.setdefault(normalize_label(name), i)
+        key = normalize_label(name)
+        loose[key] = None if key in loose else i
     return [
         exact[name] if name in exact else loose.get(normalize_label(name))
         for name in names
@@ -54,6 +192,11 @@ def check_label_names(label_names: Sequence[str]) -> tuple[str, ...]:
             "`label_names` must be a sequence of strings, one a class. "
             f"Received: label_names={label_names!r}. Pass "
             f"`label_names=({label_names!r}, ...)`."
+        )
+    if not np.iterable(label_names):
+        raise TypeError(
+            "`label_names` must be a sequence of strings, one a class. "
+            f"Received: label_names={label_names!r}"
         )
     names = tuple(label_names)
     wrong = [name for name in names if not isinstance(name, str)]
@@ -82,12 +225,6 @@ def encode_labels(
     Returns:
         Tuple `(labels, label_names)`.
     """
-    missing = int(pd.isna(y).sum())
-    if missing:
-        raise ValueError(
-            f"`y` has {missing} missing labels in {len(y)} rows. Drop those "
-            "rows, or give them a label of their own."
-        )
     wrong = next((v for v in y if not isinstance(v, str)), None)
     if wrong is not None:
         raise TypeError(
@@ -97,8 +234,9 @@ def encode_labels(
         )
     codes, found = pd.factorize(np.asarray(y, dtype=object), sort=True)
     if label_names is None:
-        names = tuple(str(name) for name in found)
-        return codes.astype("int32"), names
+        names = [str(name) for name in found]
+        codes, names = merge_spellings(codes, names)
+        return codes.astype("int32"), tuple(names)
     names = check_label_names(label_names)
     indices = match_labels(list(found), names)
     unknown = [n for n, i in zip(found, indices, strict=True) if i is None]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_debias.data import sampling
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.split import Split
 
 REGIMES = ("low", "medium", "high")
@@ -68,6 +69,7 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
             "`split` must be a `keras_debias.data.Split`. Received: "
             f"{type(split).__name__}"
         )
+    check_seed(seed)
     name = task.lower() if isinstance(task, str) else task
     if isinstance(name, str):
         name = name.replace("-", "").replace("_", "")

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_debias.data.arguments import check_flag
+from keras_debias.data.arguments import check_int
+from keras_debias.data.arguments import check_pairs
 from keras_debias.data.split import Split
 
 
@@ -49,11 +52,13 @@ def prompt_response(
     model.fit(train)
     ```
     """
-    prompts, responses = list(prompts), list(responses)
-    if len(prompts) != len(responses) or not prompts:
-        raise ValueError(
-            "Expected as many responses as prompts, and at least one. "
-            f"Received: {len(prompts)} prompts, {len(responses)} responses"
+    prompts, responses = check_pairs(prompts, responses, "responses")
+    check_int("sequence_length", sequence_length, 1)
+    check_flag("add_start_token", add_start_token)
+    if not callable(tokenizer):
+        raise TypeError(
+            "Expected `tokenizer` to be a KerasHub tokenizer. Received: "
+            f"tokenizer={tokenizer!r}"
         )
     start = getattr(tokenizer, "start_token_id", None)
     end = getattr(tokenizer, "end_token_id", None)

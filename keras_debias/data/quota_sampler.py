@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_debias.data.arguments import check_int
+
 
 class QuotaSampler:
     """Puts rows of a small part into every batch, the others around them.
@@ -27,7 +29,14 @@ class QuotaSampler:
     """
 
     def __init__(self, mask, batch_size: int):
-        mask = np.asarray(mask, dtype=bool)
+        check_int("batch_size", batch_size, 1)
+        mask = np.asarray(mask)
+        if mask.ndim != 1 or mask.dtype.kind not in "biu" or not len(mask):
+            raise TypeError(
+                "`mask` must be a 1-D array of booleans, one a row. Received: "
+                f"shape {mask.shape}, dtype {mask.dtype}"
+            )
+        mask = mask.astype(bool)
         self.inside, self.outside = np.flatnonzero(mask), np.flatnonzero(~mask)
         self.quota = int(mask.mean() * batch_size) + 1
         if not len(self.inside) or not len(self.outside):

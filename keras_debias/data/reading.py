@@ -1,18 +1,24 @@
 """The parts of a `Split` out of data frames and `datasets.Dataset`s."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from keras_debias.data.checks import label_values
 from keras_debias.data.groups import Groups
 from keras_debias.data.labels import check_label_names
+from keras_debias.data.labels import match_labels
+from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
+from keras_debias.data.labels import warn_of_missing_labels
 
 
-def _as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
-    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
+    """Returns column names as a tuple, or raises."""
+    if isinstance(columns, str):
+        return (columns,)
+    columns = tuple(columns) if np.iterable(columns) else (columns,)
     if any(not isinstance(column, str) for column in columns):
         raise TypeError(
             f"`{argument}` must be a column name or a tuple of column names. "
@@ -22,11 +28,17 @@ def _as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str]) -> None:
+    present = list(present)
     absent = [column for column in wanted if column not in present]
     if absent:
         raise ValueError(
-            f"The data has no column {absent}. Columns there are: "
-            f"{list(present)}"
+            f"The data has no column {absent}. Columns there are: {present}"
+        )
+    twice = [c for c in dict.fromkeys(wanted) if present.count(c) > 1]
+    if twice:
+        raise ValueError(
+            f"The data has more than one column {twice}: which is meant? "
+            f"Columns there are: {present}. Rename or remove one."
         )
 
 
@@ -45,19 +57,21 @@ def parts_from_frame(
             "`frame` must be a `pandas.DataFrame`. Received: "
             f"{type(frame).__name__}"
         )
-    x_columns = _as_tuple(x, "x")
+    x_columns = as_tuple(x, "x")
     if not x_columns:
         raise ValueError(
             "`x` must name at least one column. Received: x=(). Columns "
             f"there are: {list(frame.columns)}"
         )
-    group_columns = _as_tuple(groups, "groups")
+    group_columns = as_tuple(groups, "groups")
     others = [c for c in (y, sample_weight) if c is not None]
     wanted = [*x_columns, *others, *group_columns]
     _check_columns(wanted, list(frame.columns))
+    needed = [*x_columns, *([] if sample_weight is None else [sample_weight])]
+    frame = _with_labels(frame, y, label_names)
     missing = {
         column: int(frame[column].isna().sum())
-        for column in dict.fromkeys([*x_columns, *others])
+        for column in dict.fromkeys(needed)
     }
     missing = {column: n for column, n in missing.items() if n}
     if missing:
@@ -74,16 +88,51 @@ def parts_from_frame(
     weight = None if sample_weight is None else frame[sample_weight].to_numpy()
     return {
         "x": parts[0] if isinstance(x, str) else tuple(parts),
-        "y": None if y is None else _values(frame[y]),
+        "y": None if y is None else _labels(frame[y]),
         "groups": Groups.from_columns(columns) if columns else None,
         "label_names": label_names,
         "sample_weight": weight,
     }
 
 
+def _with_labels(frame, y, label_names) -> pd.DataFrame:
+    """The rows that have a label; the others are counted in a warning."""
+    if y is None or not len(frame):
+        return frame
+    values, order = label_values(_labels(frame[y]))
+    if values.ndim != 1:
+        return frame
+    missing = missing_labels(values, label_names)
+    if not missing.any():
+        return frame
+    # From here to the caller of `from_pandas` or `from_dataset`.
+    warn_of_missing_labels(values, missing, f"the column {y!r}", 6)
+    frame = frame[~missing].reset_index(drop=True)
+    if order is None and values.dtype.kind == "f":
+        rest = values[~missing]
+        if (rest == np.round(rest)).all():
+            # Whole numbers that were floats for the sake of NaN.
+            frame[y] = rest.astype("int64")
+    return frame
+
+
+def _labels(series: pd.Series):
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return series
+    values = _values(series)
+    if isinstance(values, list) and any(map(pd.api.types.is_list_like, values)):
+        return values
+    return series
+
+
 def _labels_as_names(labels: pd.Series, label_names):
     """Spells out integer labels, so that groups are named by them."""
     names = list(check_label_names(label_names))
+    if labels.dtype == object:
+        codes = match_labels(labels.tolist(), names)
+        if None in codes:
+            return labels  # `Split` says what is wrong with them
+        return pd.Categorical.from_codes(codes, names)
     if labels.dtype.kind not in "iu":
         return labels
     if labels.min() < 0 or labels.max() >= len(names):
@@ -106,8 +155,8 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
             "`dataset` must be a map-style `datasets.Dataset`. Received: "
             f"{type(dataset).__name__}. Load it without `streaming=True`."
         )
-    x_columns = _as_tuple(x, "x")
-    group_columns = _as_tuple(groups, "groups")
+    x_columns = as_tuple(x, "x")
+    group_columns = as_tuple(groups, "groups")
     wanted = list(
         dict.fromkeys([*x_columns, *([] if y is None else [y]), *group_columns])
     )
@@ -125,22 +174,14 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
     feature = dataset.features[y]
     own_names = _class_names(feature)
     if own_names is not None:
-        label_names = label_names or own_names
-        gold = frame[y] != -1
-        if not gold.all():
-            if not gold.any():
-                raise ValueError(
-                    f"No row of the dataset has a gold label: all "
-                    f"{len(frame)} values of {y!r} are -1, as in a test split "
-                    "whose labels are kept back. Use another split."
-                )
-            warnings.warn(
-                f"Dropped {int((~gold).sum())} of {len(frame)} rows that have "
-                f"no gold label (-1 in {y!r}).",
-                stacklevel=3,
-            )
-            frame = frame[gold].reset_index(drop=True)
-        return parts_from_frame(frame, x, y, groups, label_names, None)
+        # By name, whatever the order of `label_names`.
+        codes = frame[y].fillna(-1).astype(int)
+        frame[y] = pd.Series(
+            [None if code < 0 else own_names[code] for code in codes],
+            dtype=object,
+        )
+        names = tuple(label_names or own_names)
+        return parts_from_frame(frame, x, y, groups, names, None)
     inner = _class_names(getattr(feature, "feature", None))
     if inner is None:
         return parts_from_frame(frame, x, y, groups, label_names, None)

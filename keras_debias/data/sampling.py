@@ -49,9 +49,20 @@ def draw(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def stratified_mask(
-    cells: np.ndarray, fraction: float, rng: np.random.Generator
+    cells: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    keys: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Returns a mask of `round(fraction * n)` rows, stratified by cell."""
+    """Returns a mask of `round(fraction * n)` rows, stratified by cell.
+
+    Args:
+        cells: Integer array of shape `(n,)`.
+        fraction: Float, the share of the rows.
+        rng: `numpy.random.Generator`.
+        keys: Integer array of shape `(n,)` or None. Rows with the same key
+            stay together; the number of rows is then only nearly right.
+    """
     codes, counts = np.unique(cells, return_counts=True)
     exact = counts * fraction
     taken = np.floor(exact).astype(int)
@@ -60,6 +71,25 @@ def stratified_mask(
     for cell in np.argsort(taken - exact, kind="stable")[: max(rest, 0)]:
         taken[cell] += 1
     mask = np.zeros(len(cells), dtype=bool)
+    repeated = keys is not None and len(np.unique(keys)) < len(keys)
     for code, number in zip(codes, taken, strict=True):
-        mask[rng.permutation(np.flatnonzero(cells == code))[:number]] = True
-    return mask
+        rows = rng.permutation(np.flatnonzero(cells == code))
+        if not repeated:
+            mask[rows[:number]] = True
+    return _whole_keys(cells, codes, taken, rng, keys) if repeated else mask
+
+
+def _whole_keys(cells, codes, taken, rng, keys) -> np.ndarray:
+    """A mask of about `taken` rows of each cell, all rows of a key or none."""
+    _, first, keys = np.unique(keys, return_index=True, return_inverse=True)
+    sizes = np.bincount(keys)
+    # A key whose rows have different labels counts for that of its first.
+    key_cells = cells[first]
+    chosen = np.zeros(len(sizes), dtype=bool)
+    for code, number in zip(codes, taken, strict=True):
+        room = number
+        for key in rng.permutation(np.flatnonzero(key_cells == code)):
+            if sizes[key] <= room:
+                chosen[key] = True
+                room -= sizes[key]
+    return chosen[keys]

@@ -4,12 +4,15 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import pandas as pd
 
 from keras_debias.data.catalog import SOURCES
 from keras_debias.data.catalog import Source
 from keras_debias.data.groups import Groups
+from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
+from keras_debias.data.labels import warn_of_missing_labels
 from keras_debias.data.split import Split
 
 FOLDER_VARIABLE = "KERAS_DEBIAS_DATA"
@@ -194,12 +197,15 @@ def _from_hub(name: str, split: str, source: Source) -> Split:
         dataset = datasets.load_dataset(hub.repository, hub.config, split=split)
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(_unreachable(name, hub.repository)) from error
-    # rows without a gold label go before the groups are read
+    # Rows without a gold label go before the groups are read.
     if hub.y is not None and hub.y == "label":
-        labels = dataset[hub.y]
-        gold = [i for i, label in enumerate(labels) if label != -1]
-        if len(gold) < len(labels):
-            dataset = dataset.select(gold)
+        labels = np.asarray(list(dataset[hub.y]))
+        missing = missing_labels(labels)
+        if missing.any():
+            warn_of_missing_labels(
+                labels, missing, f"the labels of {name!r}", stacklevel=4
+            )
+            dataset = dataset.select(np.flatnonzero(~missing))
     result = Split.from_dataset(dataset, x=hub.x, y=hub.y, name=name)
     if hub.y is not None:
         result = result.align_labels(source.label_names)

@@ -6,19 +6,59 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from keras_debias.data import csv_file
 from keras_debias.data import reading
 from keras_debias.data import sampling
+from keras_debias.data.arguments import check_flag
+from keras_debias.data.arguments import check_number
+from keras_debias.data.arguments import check_seed
 from keras_debias.data.checks import check_inputs
 from keras_debias.data.checks import check_labels
 from keras_debias.data.checks import check_sample_weight
 from keras_debias.data.checks import class_labels
 from keras_debias.data.checks import describe_inputs
+from keras_debias.data.checks import label_values
 from keras_debias.data.checks import num_rows
+from keras_debias.data.checks import present_labels
 from keras_debias.data.checks import take_rows
+from keras_debias.data.checks import warn_of_guesses
+from keras_debias.data.duplicates import content_keys
 from keras_debias.data.groups import Groups
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.labels import match_labels
 from keras_debias.data.labels import reindex
+from keras_debias.data.overlapping_groups import OverlappingGroups
+
+
+def _as_groups(groups, n: int) -> Groups | OverlappingGroups | None:
+    """Returns any kind of groups as `Groups`, or raises."""
+    if isinstance(groups, Mapping):
+        groups = Groups.from_columns(groups)
+    elif groups is not None and not isinstance(
+        groups, (Groups, OverlappingGroups)
+    ):
+        groups = Groups.from_values(groups)
+    if groups is not None and len(groups) != n:
+        raise ValueError(
+            "`groups` must have one value a row of `x`. Received: "
+            f"{len(groups)} groups for {n} rows."
+        )
+    return groups
+
+
+def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
+    """Returns the parts of a split, checked; no label is missing."""
+    x, n = check_inputs(x)
+    if y is not None:
+        y, label_names = check_labels(np.array(y), label_names, n)
+    return {
+        "x": x,
+        "y": y,
+        "groups": _as_groups(groups, n),
+        "label_names": label_names,
+        "sample_weight": check_sample_weight(sample_weight, n, y),
+        "name": name,
+    }
 
 
 class Split:
@@ -31,19 +71,28 @@ class Split:
             lists of strings (pairs of texts), or a dict of arrays.
         y: The labels: integers or strings of shape `(n,)`, any other numeric
             array with `n` rows (regression, multi-hot labels), or None.
-            Strings become int32 indices into `label_names`.
+            Strings become int32 indices into `label_names`, booleans into
+            `("False", "True")`. Rows whose label says that there is none
+            (NaN, None, -1, and the words "", "-", "NA", "nan", "NULL",
+            "\\N", "None") are dropped with a warning that counts them.
+            Spellings of one label ("Toxic", "toxic ") become one class,
+            with a warning.
         groups: None, an array of shape `(n,)` of strings or integers, a dict
-            from name to such arrays (crossed into one group a row), or a
-            `keras_debias.data.Groups`.
+            from name to such arrays (crossed into one group a row), a
+            `keras_debias.data.Groups`, or, where a row may be in several
+            groups, a `keras_debias.data.OverlappingGroups`.
         label_names: Sequence of strings, the name of each label. Defaults
-            to the sorted unique labels where `y` holds strings, else None.
+            to the categories where `y` is a `pandas.Categorical`, to the
+            sorted unique labels where it holds other strings, else None. A
+            word that is named here is a class, whatever it says.
         sample_weight: Float array of shape `(n,)`, or of the shape of `y`
             for labels of tokens, or None.
         name: String or None, shown in tables.
 
     Raises:
         ValueError: If lengths differ, there are no rows, labels are out of
-            range, unknown, missing or not finite, or weights are negative.
+            range, negative, unknown, infinite or missing in all rows, or
+            weights are negative.
         TypeError: If a part has the wrong type.
 
     Example:
@@ -73,24 +122,25 @@ class Split:
                 f"`name` must be a string or None. Received: name={name!r}"
             )
         x, n = check_inputs(x)
-        y, label_names = check_labels(y, label_names, n)
-        sample_weight = check_sample_weight(sample_weight, n, y)
-        if isinstance(groups, Mapping):
-            groups = Groups.from_columns(groups)
-        elif groups is not None and not isinstance(groups, Groups):
-            groups = Groups.from_values(groups)
-        if groups is not None and len(groups) != n:
-            raise ValueError(
-                "`groups` must have one value a row of `x`. Received: "
-                f"{len(groups)} groups for {n} rows."
-            )
+        present = given = None
+        if label_names is not None:
+            label_names = check_label_names(label_names)
+        if y is not None:
+            y, order = label_values(y)
+            given, present = present_labels(y, n, label_names, stacklevel=3)
+            if label_names is None:
+                label_names = order
+        warn_of_guesses(x, given, label_names)
+        groups = _as_groups(groups, n)
+        if present is not None:
+            x = take_rows(x, present)
+            groups = None if groups is None else groups.take(present)
+            if sample_weight is not None:
+                sample_weight = np.asarray(sample_weight)
+                if len(sample_weight) == n:
+                    sample_weight = sample_weight[present]
         self.__dict__.update(
-            x=x,
-            y=y,
-            groups=groups,
-            label_names=label_names,
-            sample_weight=sample_weight,
-            name=name,
+            _checked_parts(x, given, groups, label_names, sample_weight, name)
         )
 
     def __setattr__(self, name, value):
@@ -112,7 +162,11 @@ class Split:
         return f"Split({', '.join(parts)})"
 
     def _replace(self, **changes) -> "Split":
-        return Split(**{**self.__dict__, **changes})
+        """The same rows with other parts, whose reading is no guess."""
+        result = Split.__new__(Split)
+        parts = {**self.__dict__, **changes}
+        result.__dict__.update(_checked_parts(**parts))
+        return result
 
     @classmethod
     def from_pandas(
@@ -140,8 +194,8 @@ class Split:
             A `Split`.
 
         Raises:
-            ValueError: If a column is absent, or `x` or `y` have missing
-                values.
+            ValueError: If a column is absent or there twice, or `x` has
+                missing values.
 
         Example:
 
@@ -170,8 +224,10 @@ class Split:
     ) -> "Split":
         """Makes a `Split` from a CSV file.
 
-        Only an empty cell is a missing value: words such as "None" or "NA"
-        are text. A missing group value forms the group "none".
+        In inputs only an empty cell is a missing value: words such as "None"
+        or "NA" are text, and so are numbers, unless `dtype` says otherwise.
+        A missing group value forms the group "none". For missing labels see
+        `Split`.
 
         Args:
             path: Path of the file; `pandas.read_csv` reads it.
@@ -182,6 +238,11 @@ class Split:
 
         Returns:
             A `Split`. Errors are those of `from_pandas`.
+
+        Raises:
+            ValueError: Also if the file has another encoding, lines with too
+                many fields, or quotation marks that swallow lines. Its name
+                and the option that helps are in the message.
 
         Example:
 
@@ -196,7 +257,10 @@ class Split:
             "na_values": [""],
             **read_csv_options,
         }
-        frame = pd.read_csv(path, **options)
+        texts = reading.as_tuple(x, "x")
+        others = reading.as_tuple(groups, "groups")
+        others += tuple(c for c in (y, sample_weight) if c is not None)
+        frame = csv_file.read_csv(path, texts, others, options)
         return cls.from_pandas(
             frame, x, y, groups, label_names, sample_weight, name
         )
@@ -213,9 +277,10 @@ class Split:
     ) -> "Split":
         """Makes a `Split` from a `datasets.Dataset`.
 
-        A `ClassLabel` column gives `label_names`; rows with the label -1
-        (no gold label) are dropped with a warning that counts them. A list
-        of `ClassLabel` becomes multi-hot labels.
+        A `ClassLabel` column gives `label_names`; where others are passed,
+        labels are mapped by name. Rows with the label -1 (no gold label) are
+        dropped with a warning that counts them. A list of `ClassLabel`
+        becomes multi-hot labels.
 
         Args:
             dataset: A `datasets.Dataset`: one split.
@@ -292,6 +357,9 @@ class Split:
                 is nothing to balance by.
         """
         sampling.check_size(n, len(self))
+        check_seed(seed)
+        check_flag("balance_groups", balance_groups)
+        check_flag("balance_labels", balance_labels)
         if balance_groups and balance_labels:
             raise ValueError(
                 "Only one of `balance_groups` and `balance_labels` can be "
@@ -315,17 +383,23 @@ class Split:
     ) -> tuple["Split", "Split"]:
         """Divides the rows in two, stratified by label; order is kept.
 
+        Rows with the same inputs go to the same part: a part never holds
+        what the other was trained on.
+
         Args:
             fraction: Float between 0 and 1, the first part's share.
             seed: Integer; the same seed gives the same parts.
 
         Returns:
-            Tuple of two `Split`s, with `fraction` and the rest of the rows.
+            Tuple of two `Split`s, with `fraction` and the rest of the rows;
+            with repeated inputs only nearly so.
 
         Raises:
             ValueError: If `fraction` would leave one part empty.
         """
         n = len(self)
+        check_seed(seed)
+        check_number("fraction", fraction)
         if not 0 < fraction < 1 or not 0 < round(fraction * n) < n:
             raise ValueError(
                 "`fraction` must be between 0 and 1 and leave at least one "
@@ -336,8 +410,14 @@ class Split:
         if self.y is not None and self.y.ndim == 1 and self.y.dtype.kind == "i":
             cells = self.y
         first = sampling.stratified_mask(
-            cells, fraction, np.random.default_rng(seed)
+            cells, fraction, np.random.default_rng(seed), content_keys(self.x)
         )
+        if first.all() or not first.any():
+            raise ValueError(
+                "`fraction` must leave at least one row in both parts, and "
+                "rows with the same inputs stay together. Received: fraction="
+                f"{fraction} for {n} rows. See `keras_debias.data.duplicates`."
+            )
         return self.take(first), self.take(~first)
 
     def with_groups(self, groups) -> "Split":
@@ -345,12 +425,19 @@ class Split:
         return self._replace(groups=groups)
 
     def with_label_groups(
-        self, extra: Mapping[str, Sequence] | None = None
+        self,
+        extra: Mapping[str, Sequence] | None = None,
+        *,
+        overlapping: bool = False,
     ) -> "Split":
         """Returns the same rows grouped by label and `extra` attributes.
 
         Args:
             extra: Dict from attribute name to one value a row, or None.
+            overlapping: Boolean. If True, `extra` holds attributes of which
+                a row may have several (booleans), and the groups are each
+                label with each attribute, as those of CivilComments;
+                otherwise all values are crossed into one group a row.
 
         Returns:
             A `Split` with group names like `"label=neutral, token=no"`.
@@ -363,6 +450,10 @@ class Split:
         """
         y = class_labels(self, "`with_label_groups`")
         names = self.label_names
+        if check_flag("overlapping", overlapping):
+            names = names or tuple(map(str, range(int(y.max()) + 1)))
+            labels = {f"label={n}": y == i for i, n in enumerate(names)}
+            return self.with_groups(OverlappingGroups.crossed(labels, extra))
         if names is not None:
             y = pd.Categorical.from_codes(y, list(names))
         return self.with_groups({"label": y, **(extra or {})})

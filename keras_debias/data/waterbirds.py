@@ -64,6 +64,10 @@ def waterbirds(
             f"split={split!r}"
         )
     height, width = _check_size(image_size)
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(
+            f"Expected `folder` to be a path. Received: folder={folder!r}"
+        )
     folder = pathlib.Path(folder)
     metadata = _metadata(folder)
     metadata = metadata[metadata["split"] == SPLITS[split]]

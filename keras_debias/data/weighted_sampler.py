@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_debias.data.checks import check_sample_weight
+from keras_debias.data.checks import check_row_values
 
 
 class WeightedSampler:
@@ -25,7 +25,7 @@ class WeightedSampler:
     """
 
     def __init__(self, weights):
-        weights = check_sample_weight(weights, len(weights)).astype("float64")
+        weights = check_row_values("weights", weights)
         if not weights.sum() > 0:
             raise ValueError(
                 "`weights` must not all be zero. Received: "

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_debias.data.arguments import check_int
+from keras_debias.data.arguments import check_pairs
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
@@ -45,6 +47,8 @@ def answer_nll(
     kd.evaluation.answer_nll(causal_lm, test.x, test.y)
     ```
     """
+    check_int("batch_size", batch_size, 1)
+    check_pairs(prompts, answers, "answers")
     tokenizer = tokenizer_of(causal_lm, tokenizer)
     split = prompt_response(prompts, answers, tokenizer, sequence_length)
     losses = token_losses(causal_lm, split.x, split.y, batch_size)
@@ -96,12 +100,8 @@ def answer_accuracy(
     kd.evaluation.answer_accuracy(causal_lm, questions, ["18", "3"])
     ```
     """
-    prompts, answers = list(prompts), list(answers)
-    if len(prompts) != len(answers) or not prompts:
-        raise ValueError(
-            "Expected as many answers as prompts, and at least one. "
-            f"Received: {len(prompts)} prompts, {len(answers)} answers"
-        )
+    check_int("batch_size", batch_size, 1)
+    prompts, answers = check_pairs(prompts, answers, "answers")
     expected = [extract(answer) for answer in answers]
     if None in expected:
         row = expected.index(None)

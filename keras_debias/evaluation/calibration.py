@@ -4,6 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_debias.data.arguments import check_floats
+from keras_debias.data.arguments import check_int
+from keras_debias.data.arguments import check_seed
+from keras_debias.data.arguments import check_texts
 from keras_debias.evaluation.label_report import log_softmax
 
 # What Zhao et al. put in place of a text.
@@ -41,8 +45,8 @@ def calibrated_scores(scores, prior_scores) -> np.ndarray:
         DC: Fei et al., Mitigating label biases for in-context learning, ACL
         2023.
     """
-    scores = np.asarray(scores, "float64")
-    prior_scores = np.asarray(prior_scores, "float64")
+    scores = check_floats("scores", scores)
+    prior_scores = check_floats("prior_scores", prior_scores)
     fits = scores.ndim == prior_scores.ndim == 2 and len(prior_scores)
     if not fits or scores.shape[1] != prior_scores.shape[1]:
         raise ValueError(
@@ -65,12 +69,14 @@ def domain_texts(texts: Sequence[str], n: int = 20, seed: int = 0) -> list[str]:
         A list of `n` strings: words drawn from all texts, with repetition
         as often as they occur, as many as the average text has.
     """
-    words = [text.split() for text in map(str, texts)]
+    check_seed(seed)
+    check_int("n", n, 1)
+    words = [text.split() for text in check_texts("texts", texts)]
     pool = np.array([w for each in words for w in each], dtype=object)
-    if not len(pool) or n < 1:
+    if not len(pool):
         raise ValueError(
-            "Expected texts with words, and `n` of at least one. Received: "
-            f"{len(pool)} words, n={n}"
+            "Expected texts with words. Received: no word in "
+            f"{len(words)} texts"
         )
     length = max(1, round(len(pool) / len(words)))
     generator = np.random.default_rng(seed)

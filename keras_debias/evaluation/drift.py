@@ -7,6 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.data.arguments import check_floats
+from keras_debias.data.arguments import check_int
+from keras_debias.data.arguments import check_pairs
+from keras_debias.data.arguments import check_seed
+from keras_debias.data.arguments import check_texts
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.prompt_response import token_lists
 from keras_debias.evaluation.token_losses import network_of
@@ -63,8 +68,9 @@ def drift(before, after, seed: int = 0) -> Drift:
     print(kd.evaluation.drift(before, after))
     ```
     """
-    before = np.asarray(before, "float64")
-    after = np.asarray(after, "float64")
+    before = check_floats("before", before)
+    after = check_floats("after", after)
+    check_seed(seed)
     if before.shape != after.shape or before.ndim != 1 or not len(before):
         raise ValueError(
             "Expected one value a prompt from each model. Received: shapes "
@@ -122,7 +128,9 @@ def word_mass(
     kd.evaluation.word_mass(causal_lm, ["My day was"], ["great", "awful"])
     ```
     """
-    prompts, words = list(prompts), list(words)
+    prompts = check_texts("prompts", prompts)
+    words = check_texts("words", words)
+    check_int("batch_size", batch_size, 1)
     if not prompts or not words:
         raise ValueError(
             "Expected at least one prompt and one word. Received: "
@@ -179,6 +187,8 @@ def log_likelihoods(
     kd.evaluation.log_likelihoods(causal_lm, ["Hello!"], [" Good day, sir."])
     ```
     """
+    check_int("batch_size", batch_size, 1)
+    check_pairs(prompts, continuations, "continuations")
     tokenizer = tokenizer_of(causal_lm, tokenizer)
     split = prompt_response(prompts, continuations, tokenizer, sequence_length)
     losses = token_losses(causal_lm, split.x, split.y, batch_size)

@@ -1,24 +1,30 @@
 """`evaluate`: predict once, report everything."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
+from keras_debias.data.arguments import check_batch_size
+from keras_debias.data.arguments import check_flag
+from keras_debias.data.arguments import check_int
+from keras_debias.data.arguments import check_number
+from keras_debias.data.arguments import check_seed
+from keras_debias.data.checks import is_text
+from keras_debias.data.duplicates import duplicates
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
-from keras_debias.evaluation.bootstrap import bootstrap_intervals
 from keras_debias.evaluation.folding import label_space
-from keras_debias.evaluation.scores import GroupScore
+from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
+from keras_debias.evaluation.score_frame import Settings
+from keras_debias.evaluation.score_frame import score_frame
 from keras_debias.evaluation.scores import Scores
-from keras_debias.evaluation.scores import SplitScore
-from keras_debias.metrics.group_accuracy import group_accuracy
-from keras_debias.metrics.group_accuracy import weighted_group_accuracy
-from keras_debias.metrics.group_accuracy import worst_group
+
+LISTED = 10
 
 
 def evaluate(
@@ -27,8 +33,10 @@ def evaluate(
     *,
     train: Split | None = None,
     label_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
     batch_size: int | None = None,
     sum_probabilities: bool = False,
+    min_group_size: int = MIN_GROUP_SIZE,
     bootstrap: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -41,23 +49,36 @@ def evaluate(
     those of the split if their number fits. Where the split knows X and
     "not X" only, every other class of the model counts as "not X".
 
+    Rows count by the `sample_weight` of the split, if it has one. The scores
+    also say in words what is wrong with a model that answers one class, has
+    not learnt, or follows a group's attribute instead of the label.
+
     Args:
         model: Anything with `predict(x, batch_size=, verbose=)` that returns
             class scores of shape `(n, classes)`, logits or probabilities, or
-            one score a row for two classes (thresholds: 0.5 if all are in
-            [0, 1], else 0). `x` is passed as the split holds it.
+            one score a row for two classes. `x` is passed as the split holds
+            it.
         splits: `Split` with labels, or dict from name to such.
         train: `Split` or None: gives label names, and the group shares for
             `train_weighted_accuracy` where a split has the same groups.
+            Texts of a split that it holds too are counted.
         label_names: Sequence of strings or None, the names of the model's
             outputs in their order.
+        from_logits: Boolean or None. Whether outputs are logits, which
+            decides the threshold of single outputs and of several labels (0,
+            or 0.5 for probabilities). Defaults to None: as the model's last
+            activation and compiled loss say.
         batch_size: Integer or None, passed to `model.predict`.
         sum_probabilities: Boolean. Where classes fold into one, whether
             their probabilities are summed before the arg-max; by default
             the arg-max is folded.
+        min_group_size: Integer. Groups of fewer rows are reported and cannot
+            be the worst; a warning names them. If all are smaller, all
+            count. Defaults to 10.
         bootstrap: Integer, the number of resamples of the rows for the
-            intervals; 0 for none.
-        confidence: Float between 0 and 1, that of the intervals.
+            interval of the weighted F1; 0 for no intervals at all.
+        confidence: Float between 0 and 1, that of the intervals; see
+            `evaluation/intervals.py` for what they are.
         seed: Integer, of the resampling.
         verbose: Integer, passed to `model.predict`.
 
@@ -66,7 +87,8 @@ def evaluate(
         labels are.
 
     Raises:
-        ValueError: If labels and outputs do not fit, or predictions are NaN.
+        ValueError: If labels and outputs do not fit, predictions are NaN, or
+            nobody knows whether single outputs are logits.
         TypeError: If an argument has the wrong type.
 
     Example:
@@ -82,55 +104,125 @@ def evaluate(
         raise TypeError(
             f"`train` must be a `Split` or None. Received: {type(train)}"
         )
-    if not callable(getattr(model, "predict", None)):
+    if isinstance(model, type) or not callable(getattr(model, "predict", None)):
         raise TypeError(
             "`model` must have a method `predict(x, batch_size=, verbose=)`. "
             f"Received: {type(model).__name__}"
         )
-    if isinstance(bootstrap, bool) or int(bootstrap) != bootstrap:
-        raise TypeError(
-            f"`bootstrap` must be an integer. Received: {bootstrap!r}"
-        )
-    if bootstrap < 0 or not 0 < confidence < 1:
-        raise ValueError(
-            "`bootstrap` must not be negative, and `confidence` must be "
-            f"between 0 and 1. Received: bootstrap={bootstrap}, "
-            f"confidence={confidence}"
-        )
+    settings = Settings(
+        min_group_size=check_int("min_group_size", min_group_size, 1),
+        bootstrap=check_int("bootstrap", bootstrap, 0),
+        confidence=check_number(
+            "confidence", confidence, 0, 1, above=True, below=True
+        ),
+        seed=check_seed(seed),
+    )
+    check_batch_size(batch_size)
+    check_flag("sum_probabilities", sum_probabilities)
+    if from_logits is not None:
+        check_flag("from_logits", from_logits)
     names = model_label_names(model, label_names, train)
-    warn_of_empty_groups(splits)
+    warn_of_groups(splits, settings.min_group_size)
+    for name, split in splits.items():
+        if names is not None and split.label_names is None:
+            _warn_of_integer_labels(name, split, names)
+    return score_splits(
+        model,
+        splits,
+        train=train,
+        label_names=label_names,
+        from_logits=from_logits,
+        batch_size=batch_size,
+        sum_probabilities=sum_probabilities,
+        settings=settings,
+        verbose=verbose,
+    )
+
+
+def score_splits(
+    model,
+    splits: Mapping[str, Split],
+    *,
+    settings: Settings,
+    train: Split | None = None,
+    label_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+    batch_size: int | None = None,
+    sum_probabilities: bool = False,
+    verbose: int = 0,
+) -> Scores:
+    """`evaluate` of checked arguments, without a warning."""
+    names = model_label_names(model, label_names, train)
+    logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
     for name, split in splits.items():
         predicted = model.predict(
             split.x, batch_size=batch_size, verbose=verbose
         )
         outputs = model_outputs.check_outputs(predicted, len(split), name)
-        if split.y.ndim == 2 and not _is_one_hot(split.y):
-            labels, predictions, space = _multi_label(split, outputs, names)
+        several = split.y.ndim == 2 and not _is_one_hot(split.y)
+        if several:
+            labels, predictions, space = _multi_label(
+                split, outputs, names, logits
+            )
         else:
             labels, predictions, space = _single_label(
-                name, split, outputs, names, sum_probabilities
+                name, split, outputs, names, sum_probabilities, logits
             )
-        # a seed of its own, so that a split's interval is the same alone
-        rng = np.random.default_rng(seed)
-        scores.append(
-            _score(
-                name,
-                split,
-                labels,
-                predictions,
-                train,
-                bootstrap,
-                confidence,
-                rng,
-            )
+        frame = _frame(name, split, labels, predictions, space)
+        score = score_frame(
+            frame,
+            () if split.groups is None else split.groups.names,
+            None if split.groups is None else split.groups.members(),
+            several=(labels, predictions) if several else None,
+            shares=None
+            if train is None or train.groups is None
+            else train.groups.shares(),
+            settings=settings,
         )
-        frames.append(_frame(name, split, labels, predictions, space))
+        notes = list(score.notes)
+        if names is None and split.label_names is not None:
+            notes.append(
+                "The model has no label names; its outputs are read in the "
+                f"order {', '.join(space)}."
+            )
+        notes += _shared_texts(split, train)
+        scores.append(dataclasses.replace(score, notes=tuple(notes)))
+        frames.append(frame)
     return Scores(
         scores,
         pd.concat(frames, ignore_index=True),
-        confidence if bootstrap else None,
+        settings.confidence if settings.bootstrap else None,
     )
+
+
+def _warn_of_integer_labels(name, split, names) -> None:
+    if split.y.ndim != 1 or all(label.isdecimal() for label in names):
+        return
+    order = ", ".join(f"{i} is {label!r}" for i, label in enumerate(names))
+    warnings.warn(
+        f"The labels of the split {name!r} are integers without names, read "
+        f"as indices of the model's outputs: {order}. Give the split "
+        "`label_names` to have them compared by name.",
+        stacklevel=3,
+    )
+
+
+def _shared_texts(split, train) -> list[str]:
+    """A note on texts of a split that the training data holds too."""
+    if train is None or train is split:
+        return []
+    x = split.x if isinstance(split.x, tuple) else (split.x,)
+    if isinstance(split.x, dict) or not all(map(is_text, x)):
+        return []
+    found = duplicates({"train": train, "split": split})
+    found = found[(found["first"] == "train") & (found["second"] == "split")]
+    if found.empty:
+        return []
+    return [
+        f"{found['rows'].iloc[0]:,} of {len(split):,} rows have inputs that "
+        "the training data holds too."
+    ]
 
 
 def check_splits(splits) -> dict[str, Split]:
@@ -172,22 +264,50 @@ def check_splits(splits) -> dict[str, Split]:
                 f"`splits[{name!r}]` must have one label, or one multi-hot "
                 f"vector, a row. Received: y of shape {split.y.shape}"
             )
+        weight = split.sample_weight
+        if weight is not None and (weight.ndim != 1 or not weight.sum()):
+            raise ValueError(
+                f"`splits[{name!r}]` must have one weight a row, not all "
+                f"zero. Received: sample_weight of shape {weight.shape} that "
+                f"sums to {weight.sum():g}"
+            )
     return dict(splits)
 
 
-def warn_of_empty_groups(splits: Mapping[str, Split]) -> None:
-    """Warns of declared groups without rows."""
+def warn_of_groups(
+    splits: Mapping[str, Split], min_group_size: int, stacklevel: int = 3
+) -> None:
+    """Warns of groups that are too small to be the worst, or empty."""
     for name, split in splits.items():
         if split.groups is None:
             continue
-        empty = [g for g, count in split.groups.counts().items() if not count]
+        counts = split.groups.counts()
+        empty = [group for group, count in counts.items() if not count]
+        small = {g: c for g, c in counts.items() if 0 < c < min_group_size}
         if empty:
             warnings.warn(
-                f"{len(empty)} of {len(split.groups.names)} groups of the "
+                f"{len(empty)} of {len(counts)} groups of the "
                 f"split {name!r} have no row and are left out of the worst "
-                f"group: {empty}",
-                stacklevel=3,
+                f"group: {empty[:LISTED]}",
+                stacklevel=stacklevel,
             )
+        if not small:
+            continue
+        listed = dict(list(small.items())[:LISTED])
+        if len(small) + len(empty) == len(counts):
+            warnings.warn(
+                f"No group of the split {name!r} has `min_group_size="
+                f"{min_group_size}` rows, so the worst group is sought among "
+                f"all of them and means little: {listed}",
+                stacklevel=stacklevel,
+            )
+            continue
+        warnings.warn(
+            f"{len(small)} of {len(counts)} groups of the split {name!r} have "
+            f"fewer than `min_group_size={min_group_size}` rows and are left "
+            f"out of the worst group: {listed}",
+            stacklevel=stacklevel,
+        )
 
 
 def model_label_names(model, label_names, train) -> tuple[str, ...] | None:
@@ -227,7 +347,7 @@ def _output_names(name, split, outputs, names) -> tuple[str, ...]:
     )
 
 
-def _single_label(name, split, outputs, names, sum_probabilities):
+def _single_label(name, split, outputs, names, sum_probabilities, logits):
     names = _output_names(name, split, outputs, names)
     y = split.y
     if y.ndim == 2:
@@ -241,20 +361,20 @@ def _single_label(name, split, outputs, names, sum_probabilities):
                 f"{len(names) - 1}, the classes of the model. Received: "
                 f"labels from {y.min()} to {y.max()}"
             )
-        return y, model_outputs.classes(outputs), names
+        return y, model_outputs.classes(outputs, logits), names
     space = label_space(names, split.label_names)
     if sum_probabilities and space.folds_model:
         summed = np.zeros((len(y), len(space.names)))
-        columns = model_outputs.probabilities(outputs)
+        columns = model_outputs.probabilities(outputs, logits)
         for column, target in enumerate(space.from_model):
             summed[:, target] += columns[:, column]
         predictions = summed.argmax(axis=1)
     else:
-        predictions = space.from_model[model_outputs.classes(outputs)]
+        predictions = space.from_model[model_outputs.classes(outputs, logits)]
     return space.from_split[y], predictions, space.names
 
 
-def _multi_label(split, outputs, names):
+def _multi_label(split, outputs, names, logits):
     if split.y.shape != outputs.shape:
         raise ValueError(
             "Multi-hot labels need one output a label. Received: labels of "
@@ -266,66 +386,8 @@ def _multi_label(split, outputs, names):
         order = label_space(names, own).from_split
         outputs = outputs[:, order]
     names = own or names or tuple(map(str, range(split.y.shape[1])))
-    predictions = model_outputs.above_threshold(outputs)
+    predictions = model_outputs.above_threshold(outputs, logits)
     return split.y > 0.5, predictions, names
-
-
-def _score(
-    name, split, labels, predictions, train, bootstrap, confidence, rng
-) -> SplitScore:
-    correct = labels == predictions
-    if correct.ndim == 2:
-        correct = correct.all(axis=1)
-    accuracy = float(correct.mean())
-    weighted_f1 = f1_score(
-        labels, predictions, average="weighted", zero_division=0
-    )
-    groups = split.groups
-    count = 0 if groups is None else len(groups.names)
-    ids = None if groups is None else groups.ids
-    intervals = bootstrap_intervals(
-        correct, ids, count, bootstrap, confidence, rng
-    )
-    if groups is None:
-        return SplitScore(
-            name,
-            len(split),
-            accuracy,
-            float(weighted_f1),
-            accuracy_interval=intervals.accuracy,
-        )
-    accuracies, counts = group_accuracy(correct, ids, count)
-    worst = worst_group(accuracies)
-    by_group = tuple(
-        GroupScore(
-            group,
-            int(counts[i]),
-            float(accuracies[i]) if counts[i] else None,
-            intervals.groups[i] if intervals.groups and counts[i] else None,
-        )
-        for i, group in enumerate(groups.names)
-    )
-    weighted = None
-    if train is not None and train.groups is not None:
-        shares = train.groups.shares()
-        if set(shares) == set(groups.names):
-            weighted = weighted_group_accuracy(
-                accuracies, [shares[group] for group in groups.names]
-            )
-    return SplitScore(
-        name,
-        len(split),
-        accuracy,
-        float(weighted_f1),
-        by_group,
-        groups.names[worst],
-        float(accuracies[worst]),
-        accuracy - float(accuracies[worst]),
-        weighted if weighted == weighted else None,  # NaN: no shared rows
-        intervals.accuracy,
-        intervals.worst_group_accuracy,
-        intervals.gap,
-    )
 
 
 def _spelled(values, names) -> np.ndarray:
@@ -341,16 +403,13 @@ def _spelled(values, names) -> np.ndarray:
 
 
 def _frame(name, split, labels, predictions, names) -> pd.DataFrame:
-    group = None
-    if split.groups is not None:
-        spelled = np.asarray(split.groups.names, dtype=object)
-        group = spelled[split.groups.ids]
-    return pd.DataFrame(
-        {
-            "split": name,
-            "row": np.arange(len(split)),
-            "label": _spelled(labels, names),
-            "prediction": _spelled(predictions, names),
-            "group": group,
-        }
-    )
+    columns = {
+        "split": name,
+        "row": np.arange(len(split)),
+        "label": _spelled(labels, names),
+        "prediction": _spelled(predictions, names),
+        "group": None if split.groups is None else split.groups.row_names(),
+    }
+    if split.sample_weight is not None:
+        columns["weight"] = split.sample_weight.astype("float64")
+    return pd.DataFrame(columns)

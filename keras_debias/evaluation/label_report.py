@@ -3,6 +3,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_debias.data.arguments import check_floats
+from keras_debias.data.arguments import check_int
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelReport:
@@ -137,6 +140,7 @@ def tune_threshold(scores, y, steps: int = 200) -> float:
     """
     from sklearn.metrics import f1_score
 
+    check_int("steps", steps, 1)
     scores, gold = _checked(scores, y)
     chances = log_softmax(scores)
     candidates = np.unique(np.quantile(chances, np.linspace(0, 1, steps)))
@@ -155,7 +159,12 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 
 def _checked(scores, y) -> tuple[np.ndarray, np.ndarray]:
     """Scores as float64, and labels as a bool array of their shape."""
-    scores, y = np.asarray(scores, "float64"), np.asarray(y)
+    scores, y = check_floats("scores", scores), np.asarray(y)
+    if y.dtype.kind not in "biuf" or y.ndim == 0:
+        raise TypeError(
+            "Expected `y` to be integer labels, or multi-hot ones. Received: "
+            f"y of dtype {y.dtype} and shape {y.shape}"
+        )
     if scores.ndim != 2 or len(scores) != len(y) or not len(y):
         raise ValueError(
             "Expected `scores` of shape (n, labels) and n rows of `y`. "

@@ -1,6 +1,25 @@
 """From what `model.predict` returns to classes."""
 
+import warnings
+
+import keras
 import numpy as np
+
+from keras_debias.data.arguments import check_flag
+
+PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+LOGITS = ("linear", "log_softmax", "log_sigmoid")
+CROSS_ENTROPY = (
+    *("binary_crossentropy", "categorical_crossentropy"),
+    *("sparse_categorical_crossentropy", "binary_focal_crossentropy"),
+    *("categorical_focal_crossentropy", "kl_divergence"),
+)
+DISTANCE = (
+    *("mean_squared_error", "mse", "mean_absolute_error", "mae"),
+    *("huber", "log_cosh", "poisson"),
+)
+MARGIN = ("hinge", "squared_hinge", "categorical_hinge")
+ROUNDING = 1e-3
 
 
 def check_outputs(outputs, n: int, split: str) -> np.ndarray:
@@ -44,27 +63,163 @@ def num_classes(outputs: np.ndarray) -> int:
     return 2 if outputs.ndim == 1 else outputs.shape[1]
 
 
-def above_threshold(outputs: np.ndarray) -> np.ndarray:
+def are_logits(model, from_logits: bool | None = None) -> bool | None:
+    """Returns whether a model's outputs are logits; None if nobody knows.
+
+    It is a property of the model and never read off the outputs: what
+    `from_logits` says, else a `from_logits` of the model, else its last
+    activation (softmax or sigmoid), else its compiled loss, else a linear
+    last activation.
+
+    Args:
+        model: Anything with `predict`.
+        from_logits: Boolean or None, what the caller says.
+    """
+    if from_logits is not None:
+        return check_flag("from_logits", from_logits)
+    own = getattr(model, "from_logits", None)
+    if isinstance(own, bool):
+        return own
+    activation = last_activation(model)
+    if activation in PROBABILITIES:
+        return False
+    of_loss = loss_from_logits(model)
+    if of_loss is not None:
+        return of_loss
+    return True if activation in LOGITS else None
+
+
+def warn_of_loss(model) -> None:
+    """Warns where loss and last activation do not belong together."""
+    activation, of_loss = last_activation(model), loss_from_logits(model)
+    if activation in PROBABILITIES and of_loss:
+        warnings.warn(
+            f"The model ends in the activation {activation!r}, and its loss "
+            "takes outputs for logits (`from_logits=True`): a second "
+            f"{activation} flattens what it learns. Set `from_logits=False`, "
+            "or leave out the activation.",
+            stacklevel=3,
+        )
+    elif activation in LOGITS and of_loss is False and _is_entropy(model):
+        warnings.warn(
+            f"The model ends in the activation {activation!r}, and its loss "
+            "takes outputs for probabilities (`from_logits=False`, as a loss "
+            "named by a string does). Pass the loss with `from_logits=True`, "
+            "or end in softmax or sigmoid.",
+            stacklevel=3,
+        )
+
+
+def _network(model):
+    inner = getattr(model, "model", None)
+    return inner if isinstance(inner, keras.Model) else model
+
+
+def last_activation(model) -> str | None:
+    """Returns the name of the last layer's activation, if there is one."""
+    network = _network(model)
+    if not isinstance(network, keras.Model):
+        return None
+    layers = getattr(network, "layers", None)
+    outputs = getattr(network, "outputs", None)
+    # The layers of a subclassed model come in no order of their calls.
+    if not layers or not outputs or len(outputs) != 1:
+        return None
+    last = layers[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return "softmax"
+    if isinstance(last, keras.Model):
+        return last_activation(last)
+    return getattr(getattr(last, "activation", None), "__name__", None)
+
+
+def _loss_of(model):
+    loss = getattr(model, "loss", None)
+    if loss is None:
+        loss = getattr(_network(model), "loss", None)
+    if isinstance(loss, dict):
+        loss = list(loss.values())
+    if isinstance(loss, (list, tuple)):
+        loss = loss[0] if len(loss) == 1 else None
+    while isinstance(getattr(loss, "loss", None), keras.losses.Loss | str):
+        loss = loss.loss  # a loss around a loss
+    return loss
+
+
+def _loss_name(loss) -> str | None:
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return None
+    if isinstance(loss, keras.losses.Loss):
+        return loss.name
+    return getattr(loss, "__name__", None)
+
+
+def _is_entropy(model) -> bool:
+    return _loss_name(_loss_of(model)) in CROSS_ENTROPY
+
+
+def loss_from_logits(model) -> bool | None:
+    """Returns what the compiled loss takes outputs for, None if unknown."""
+    loss = _loss_of(model)
+    if isinstance(loss, keras.losses.Loss):
+        said = loss.get_config().get("from_logits")
+        if isinstance(said, bool):
+            return said
+    name = _loss_name(loss)
+    if name in MARGIN:
+        return True
+    return False if name in (*CROSS_ENTROPY, *DISTANCE) else None
+
+
+def _check_known(from_logits: bool | None) -> None:
+    if from_logits is None:
+        raise ValueError(
+            "Are the model's outputs logits or probabilities? The model has "
+            "no compiled loss and no last activation that says so, and it "
+            "decides the threshold. Pass `from_logits=True` or "
+            "`from_logits=False`."
+        )
+
+
+def above_threshold(
+    outputs: np.ndarray, from_logits: bool | None
+) -> np.ndarray:
     """Returns where outputs say yes: 0.5 for probabilities, 0 for logits."""
-    is_probability = outputs.min() >= 0 and outputs.max() <= 1
-    return outputs > (0.5 if is_probability else 0.0)
+    _check_known(from_logits)
+    return outputs > (0.0 if from_logits else 0.5)
 
 
-def probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Returns class probabilities `(n, classes)` of logits or of such."""
+def probabilities(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
+    """Returns class probabilities `(n, classes)`.
+
+    Raises:
+        ValueError: If nobody knows whether `outputs` are logits, or they are
+            said to be probabilities and leave [0, 1].
+    """
+    _check_known(from_logits)
+    if not from_logits:
+        low, high = outputs.min(initial=0), outputs.max(initial=1)
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise ValueError(
+                "The model's loss, or `from_logits=False`, says that its "
+                f"outputs are probabilities. Received: outputs from {low:.3g} "
+                f"to {high:.3g}. Pass `from_logits=True` if they are logits."
+            )
     if outputs.ndim == 1:
-        if outputs.min() < 0 or outputs.max() > 1:
+        if from_logits:
             outputs = 0.5 * (1 + np.tanh(outputs / 2))  # sigmoid, no overflow
         return np.stack([1 - outputs, outputs], axis=1)
-    sums = outputs.sum(axis=1)
-    if outputs.min() >= 0 and np.allclose(sums, 1, atol=1e-2):
-        return outputs
+    if not from_logits:
+        return outputs / np.maximum(outputs.sum(axis=1, keepdims=True), 1e-12)
     exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-def classes(outputs: np.ndarray) -> np.ndarray:
+def classes(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
     """Returns the class of each row."""
     if outputs.ndim == 1:
-        return above_threshold(outputs).astype("int64")
+        return above_threshold(outputs, from_logits).astype("int64")
     return outputs.argmax(axis=1)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_debias.data.arguments import check_int
 from keras_debias.data.prompt_response import token_lists
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.evaluation.token_losses import tokenizer_of
@@ -48,6 +49,11 @@ def perplexity(
     kd.evaluation.perplexity(causal_lm, test.x, max_tokens=20_000)
     ```
     """
+    check_int("batch_size", batch_size, 1)
+    check_int("stride", stride, 1)
+    check_int("context", context, 2)
+    if max_tokens is not None:
+        check_int("max_tokens", max_tokens, 2)
     if not 0 < stride < context:
         raise ValueError(
             "Expected `stride` from 1 to `context - 1`. Received: "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import split_names
 from keras_debias.utils.files import written_whole
 
@@ -42,6 +43,11 @@ def save_figure(figure, path: str | os.PathLike | None) -> None:
     if path is not None:
         with written_whole(path) as temporary:
             figure.savefig(temporary, facecolor="white")
+
+
+def plain_text(text: str) -> str:
+    """Returns a text that Matplotlib draws as it is, `$` signs and all."""
+    return one_line(text).replace("$", r"\$")
 
 
 def _style(axes, grid: str) -> None:
@@ -109,7 +115,10 @@ def _percent_axis(axes, label: str) -> None:
 def _split_ticks(axes, names) -> None:
     axes.set_xticks(
         range(len(names)),
-        [textwrap.fill(name.replace("_", " "), 14) for name in names],
+        [
+            textwrap.fill(plain_text(name.replace("_", " ")), 14)
+            for name in names
+        ],
     )
     axes.set_xlim(-0.6, len(names) - 0.4)
 
@@ -171,11 +180,13 @@ def _group_panel(axes, splits) -> None:
     """One line a group, below a heading for each split."""
     labels, y = [], 0
     for split in splits:
-        labels.append((y, split.name.replace("_", " "), True))
+        labels.append((y, plain_text(split.name.replace("_", " ")), True))
         y += 1
         for group in split.groups:
             color = WORST if group.name == split.worst_group else OVERALL
-            labels.append((y, f"{group.name}  (n={group.n:,})", False))
+            labels.append(
+                (y, f"{plain_text(group.name)}  (n={group.n:,})", False)
+            )
             if group.accuracy is not None:
                 value = _percent(group.accuracy)
                 axes.errorbar(
@@ -261,7 +272,7 @@ def plot_comparison(
                 [getattr(s, interval, None) for s in found],
                 bar,
                 COLORS[i % len(COLORS)],
-                method,
+                plain_text(method),
             )
         _split_ticks(axes, names)
         _percent_axis(axes, "Accuracy (%)" if axes is all_axes[0] else "")

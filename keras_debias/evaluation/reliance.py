@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_debias.data.arguments import check_batch_size
 from keras_debias.data.labels import match_labels
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
@@ -42,6 +43,7 @@ def reliance(
     with_factor: Split,
     target: str | int,
     *,
+    from_logits: bool | None = None,
     batch_size: int | None = None,
     verbose: int = 0,
 ) -> Reliance:
@@ -53,6 +55,8 @@ def reliance(
         without: `Split` with labels.
         with_factor: the same rows in the same order, with the factor.
         target: label name or index that the factor spoke for in training.
+        from_logits: bool or None. Whether outputs are logits. Defaults to
+            `None`: as the model's last activation and compiled loss say.
         batch_size: int or None, passed to `model.predict`.
         verbose: int, passed to `model.predict`. Defaults to `0`.
 
@@ -61,8 +65,8 @@ def reliance(
         and `loss` of zero.
 
     Raises:
-        ValueError: If the splits differ in their labels, or `target` is
-            unknown.
+        ValueError: If the splits differ in their labels, `target` is
+            unknown, or nobody knows whether the outputs are logits.
 
     Example:
 
@@ -77,6 +81,19 @@ def reliance(
     kd.evaluation.reliance(model, test, marked, "entailment")
     ```
     """
+    for name, split in (("without", without), ("with_factor", with_factor)):
+        if not isinstance(split, Split):
+            raise TypeError(
+                f"Expected `{name}` to be a `Split`. Received: "
+                f"{type(split).__name__}"
+            )
+    check_batch_size(batch_size)
+    if isinstance(target, bool) or not isinstance(target, (str, int)):
+        raise TypeError(
+            "Expected `target` to be a label name or an integer. Received: "
+            f"target={target!r}"
+        )
+    logits = model_outputs.are_logits(model, from_logits)
     if (
         len(without) != len(with_factor)
         or without.y is None
@@ -99,7 +116,8 @@ def reliance(
         name = split.name or "reliance"
         found.append(
             model_outputs.probabilities(
-                model_outputs.check_outputs(predicted, len(split), name)
+                model_outputs.check_outputs(predicted, len(split), name),
+                logits,
             )
         )
     before, after = found

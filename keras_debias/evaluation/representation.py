@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import silhouette_samples
 
+from keras_debias.data.arguments import check_floats
+from keras_debias.data.arguments import check_number
+from keras_debias.data.arguments import check_seed
 from keras_debias.evaluation.plot import COLORS
 from keras_debias.evaluation.plot import new_figure
 from keras_debias.evaluation.plot import save_figure
@@ -61,7 +64,7 @@ def representation(
     Reference:
         BA-LoRA, Table 12 and appendix B.3.
     """
-    features, labels = np.asarray(features, "float64"), np.asarray(labels)
+    features, labels = check_floats("features", features), np.asarray(labels)
     _check(features, labels)
     rare = labels == minority
     if not rare.any() or rare.all():
@@ -117,8 +120,11 @@ def plot_features(
     """
     from sklearn.manifold import TSNE
 
-    features, labels = np.asarray(features, "float32"), np.asarray(labels)
+    features, labels = check_floats("features", features), np.asarray(labels)
+    features = features.astype("float32")
     _check(features, labels)
+    check_number("perplexity", perplexity, 0, above=True)
+    check_seed(seed)
     if len(features) <= perplexity:
         raise ValueError(
             "Expected more rows than `perplexity`. Received: "

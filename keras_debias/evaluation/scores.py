@@ -23,7 +23,7 @@ class GroupScore:
         name: String.
         n: Integer, the number of rows.
         accuracy: Float, or None if the group is empty.
-        interval: Tuple of two floats, the bootstrap interval, or None.
+        interval: Tuple of two floats, the Clopper-Pearson interval, or None.
     """
 
     name: str
@@ -50,7 +50,11 @@ class SplitScore:
         train_weighted_accuracy: Float or None, group accuracies averaged by
             the group shares of the training split.
         accuracy_interval, worst_group_accuracy_interval, gap_interval:
-            Tuples of two floats, bootstrap intervals, or None.
+            Tuples of two floats, or None; see `evaluation/intervals.py`.
+        weighted_f1_interval: Tuple of two floats, the bootstrap interval, or
+            None.
+        notes: Tuple of strings, what else must be known: how rows and groups
+            were counted, and what is wrong with the model.
     """
 
     name: str
@@ -65,6 +69,8 @@ class SplitScore:
     accuracy_interval: Interval | None = None
     worst_group_accuracy_interval: Interval | None = None
     gap_interval: Interval | None = None
+    weighted_f1_interval: Interval | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _interval(value) -> Interval | None:
@@ -81,7 +87,10 @@ def _split_from_dict(values: dict) -> SplitScore:
         for key, value in values.items()
         if key.endswith("_interval")
     }
-    return SplitScore(**{**values, "groups": groups, **intervals})
+    notes = tuple(values.get("notes", ()))
+    return SplitScore(
+        **{**values, "groups": groups, "notes": notes, **intervals}
+    )
 
 
 class Scores:
@@ -139,7 +148,11 @@ class Scores:
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """One line a row: `split, row, label, prediction, group`."""
+        """One line a row: `split, row, label, prediction, group`.
+
+        A row of several groups has their names separated by `|`. Where a
+        split has weights there is a column `weight`.
+        """
         if self._predictions is None:
             raise ValueError(
                 "These scores were read from a file that holds no "
@@ -183,16 +196,28 @@ class Scores:
     @classmethod
     def from_dict(cls, values: dict) -> "Scores":
         """Makes `Scores` of what `to_dict` returns."""
-        return cls(
-            [_split_from_dict(split) for split in values["splits"]],
-            confidence=values["confidence"],
-        )
+        try:
+            return cls(
+                [_split_from_dict(split) for split in values["splits"]],
+                confidence=values["confidence"],
+            )
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                "Expected what `Scores.to_dict` returns. Received something "
+                f"else: {type(error).__name__}: {error}"
+            ) from error
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "Scores":
         """Reads scores that `to_json` wrote."""
         with open(path, encoding="utf-8") as file:
-            return cls.from_dict(json.load(file))
+            try:
+                return cls.from_dict(json.load(file))
+            except ValueError as error:
+                raise ValueError(
+                    f"Expected a file that `Scores.to_json` wrote. Received: "
+                    f"{os.fspath(path)!r}: {error}"
+                ) from error
 
     def plot(self, path: str | os.PathLike | None = None):
         """Draws overall and worst-group accuracy, and every group.

@@ -1,9 +1,11 @@
 """Scores as plain text."""
 
+import textwrap
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 Interval = tuple[float, float] | None
+WIDTH = 79
 
 
 def percent(value: float | None, interval: Interval = None) -> str:
@@ -16,8 +18,15 @@ def percent(value: float | None, interval: Interval = None) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """Returns a text without line breaks and other control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns an aligned table: first column left, the others right."""
+    header = [one_line(cell) for cell in header]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
 
@@ -46,7 +55,7 @@ def scores_table(scores) -> str:
                 split.name,
                 f"{split.n:,}",
                 percent(split.accuracy, split.accuracy_interval),
-                percent(split.weighted_f1),
+                percent(split.weighted_f1, split.weighted_f1_interval),
                 percent(
                     split.worst_group_accuracy,
                     split.worst_group_accuracy_interval,
@@ -70,8 +79,20 @@ def scores_table(scores) -> str:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
     note = "Percent; gap = accuracy - worst group."
     if scores.confidence is not None:
-        note += f" Brackets: {100 * scores.confidence:g} % bootstrap interval."
-    return "\n\n".join([*parts, note])
+        note += f" Brackets: {100 * scores.confidence:g} % interval."
+    parts.append(note)
+    notes = notes_text(scores)
+    return "\n\n".join([*parts, *([notes] if notes else [])])
+
+
+def notes_text(scores) -> str:
+    """Returns the notes on all splits, one line each."""
+    lines = [
+        f"{split.name}: {note}" for split in scores for note in split.notes
+    ]
+    return "\n".join(
+        textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in lines
+    )
 
 
 def comparison_table(named_scores: Mapping[str, object]) -> str:
@@ -123,6 +144,11 @@ def split_names(named_scores: Mapping[str, object]) -> list[str]:
             f"Received: {named_scores!r}"
         )
     seen = {}
-    for scores in named_scores.values():
+    for name, scores in named_scores.items():
+        if not hasattr(scores, "names"):
+            raise TypeError(
+                "`named_scores` must hold `Scores`. Received: "
+                f"{type(scores).__name__} under {name!r}"
+            )
         seen.update(dict.fromkeys(scores.names))
     return list(seen)

@@ -5,6 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def _numbers(name: str, values) -> np.ndarray:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"`{name}` must be an array of numbers. Received: dtype "
+            f"{array.dtype}, {str(values)[:60]}"
+        )
+    return array.astype("float64")
+
+
 def group_accuracy(
     correct: Sequence[bool], ids: Sequence[int], num_groups: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -29,12 +39,23 @@ def group_accuracy(
     >>> accuracies.tolist(), counts.tolist()
     ([0.5, 1.0], [2, 1])
     """
-    correct = np.asarray(correct, dtype="float64")
-    ids = np.asarray(ids)
+    correct, ids = _numbers("correct", correct), np.asarray(ids)
     if correct.ndim != 1 or correct.shape != ids.shape:
         raise ValueError(
             "`correct` and `ids` must be 1-D and of one length. Received: "
             f"shapes {correct.shape} and {ids.shape}"
+        )
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"`ids` must be integers, one a row. Received: dtype {ids.dtype}"
+        )
+    if num_groups is not None and (
+        isinstance(num_groups, bool)
+        or not isinstance(num_groups, (int, np.integer))
+    ):
+        raise TypeError(
+            "`num_groups` must be an integer or None. Received: "
+            f"num_groups={num_groups!r}"
         )
     if num_groups is None:
         num_groups = int(ids.max()) + 1 if ids.size else 0
@@ -59,7 +80,7 @@ def worst_group(accuracies: Sequence[float]) -> int | None:
     >>> worst_group([0.9, float("nan"), 0.4])
     2
     """
-    accuracies = np.asarray(accuracies, dtype="float64")
+    accuracies = _numbers("accuracies", accuracies)
     if not np.isfinite(accuracies).any():
         return None
     return int(np.nanargmin(accuracies))
@@ -81,6 +102,12 @@ def accuracy_gap(overall: float, accuracies: Sequence[float]) -> float:
     >>> accuracy_gap(0.75, [1.0, 0.5])
     0.25
     """
+    if isinstance(overall, bool) or not isinstance(
+        overall, (int, float, np.number)
+    ):
+        raise TypeError(
+            f"`overall` must be a number. Received: overall={overall!r}"
+        )
     worst = worst_group(accuracies)
     if worst is None:
         return float("nan")
@@ -116,8 +143,8 @@ def weighted_group_accuracy(
     - [Group DRO](https://arxiv.org/abs/1911.08731) reports average accuracy
       this way.
     """
-    accuracies = np.asarray(accuracies, dtype="float64")
-    shares = np.asarray(shares, dtype="float64")
+    accuracies = _numbers("accuracies", accuracies)
+    shares = _numbers("shares", shares)
     if accuracies.shape != shares.shape:
         raise ValueError(
             "`accuracies` and `shares` must have one shape. Received: "

@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.pipeline import make_pipeline
 
+from keras_debias.data.duplicates import content_folds
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
 
@@ -83,8 +83,7 @@ class BagOfWords:
                 f"Expected at least {self.folds} rows of each class. "
                 f"Received: a class with {smallest}. Lower `folds`."
             )
-        parts = StratifiedKFold(self.folds, shuffle=True, random_state=0)
-        for fit, held in parts.split(texts, train.y):
+        for fit, held in content_folds(train, self.folds):
             model = self._fitted(texts[fit], train.y[fit])
             columns = model[-1].classes_
             found[np.ix_(held, columns)] = model.predict_proba(texts[held])

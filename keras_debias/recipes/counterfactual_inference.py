@@ -23,7 +23,12 @@ class CounterfactualModel:
         model: a model with `predict` that returns logits.
         blind: function of inputs to inputs without the evidence.
         scale: float. How much is taken off.
+
+    Attributes:
+        from_logits: bool. The outputs are no probabilities.
     """
+
+    from_logits = True
 
     def __init__(self, model, blind, scale):
         self.model, self.blind, self.scale = model, blind, scale

@@ -4,6 +4,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 
+from keras_debias.data.duplicates import content_keys
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_inference import GroupInference
@@ -77,8 +78,11 @@ class CrossMistakes(GroupInference):
             )
         check_class_labels(train, self)
         generator = np.random.default_rng([trainer.seed, 1])
-        in_first = np.zeros(len(train), dtype=bool)
-        in_first[generator.permutation(len(train))[: len(train) // 2]] = True
+        # Rows with the same inputs stay in one half: the other twin must not
+        # have seen them.
+        keys = content_keys(train.x)
+        count = keys.max() + 1
+        in_first = np.isin(keys, generator.permutation(count)[: count // 2])
         halves = [np.flatnonzero(in_first), np.flatnonzero(~in_first)]
         updates = [trainer.take(self.share / 2, train) for _ in halves]
         twins = [trainer.build(number) for number in updates]

@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from keras_debias.data import sampling
+from keras_debias.data.duplicates import content_keys
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_recipe import GroupRecipe
@@ -68,17 +69,28 @@ class DFR(GroupRecipe):
         check_class_labels(train, self)
         generator = np.random.default_rng([trainer.seed, 2])
         held = sampling.stratified_mask(
-            train.groups.ids, self.held_out, generator
+            train.groups.ids, self.held_out, generator, content_keys(train.x)
         )
         balanced, rest = train.take(held), train.take(~held)
         sizes = np.bincount(
             balanced.groups.ids, minlength=len(train.groups.names)
         )
         if not sizes.all():
+            counts = train.groups.counts()
+            absent = {
+                name: counts[name]
+                for name, size in zip(train.groups.names, sizes, strict=True)
+                if not size
+            }
             raise ValueError(
                 "Expected held-out rows of every group. Received: none of "
-                f"{[n for n, s in zip(train.groups.names, sizes) if not s]}. "
-                f"Raise `held_out={self.held_out}`."
+                f"{list(absent)}. "
+                + (
+                    f"Raise `held_out={self.held_out}`."
+                    if min(absent.values()) > 1
+                    else "A group of one row cannot be divided: merge it with "
+                    "another, or leave it out with `train.take(...)`."
+                )
             )
         model = trainer.fit(rest)
         head, features = trainer.features(model, balanced)

@@ -1,4 +1,5 @@
-from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.evaluation.evaluate import score_splits
+from keras_debias.evaluation.score_frame import Settings
 
 
 class KeepBest:
@@ -11,7 +12,9 @@ class KeepBest:
 
     def see(self, model, update):
         """Scores the model, and remembers it if it is the best so far."""
-        scores = evaluate(model, {"validation": self.validation}, bootstrap=0)
+        scores = score_splits(
+            model, {"validation": self.validation}, settings=Settings()
+        )
         score = self.selection.score(scores.predictions, self.validation)
         if self.best is None or score > self.best[0]:
             values = [variable.numpy() for variable in _changing(model)]

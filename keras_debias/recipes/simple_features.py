@@ -3,13 +3,13 @@ import dataclasses
 import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from keras_debias.auditing.extraction import measured
 from keras_debias.auditing.fields import fields_of
+from keras_debias.data.duplicates import content_folds
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
 
@@ -81,7 +81,7 @@ class SimpleFeatures:
             ),
             measured(train, fields_of(train, None)),
             train.y,
-            cv=StratifiedKFold(self.folds, shuffle=True, random_state=0),
+            cv=content_folds(train, self.folds),
             method="predict_proba",
         )
         return found

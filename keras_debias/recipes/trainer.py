@@ -7,8 +7,10 @@ import numpy as np
 from keras_debias.adapters import apply
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
+from keras_debias.evaluation.outputs import are_logits
 from keras_debias.evaluation.outputs import check_outputs
 from keras_debias.evaluation.outputs import probabilities
+from keras_debias.evaluation.outputs import warn_of_loss
 from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.features.frozen_features import FrozenFeatures
 from keras_debias.recipes.budget import Budget
@@ -201,6 +203,7 @@ class Trainer:
                 "optimizer, loss and metrics of every method are its own. "
                 f"Received: {network!r}"
             )
+        warn_of_loss(network)
         if adapters is not None:
             apply(network, adapters)
         return network
@@ -279,7 +282,9 @@ class Trainer:
         outputs = model.predict(
             split.x, batch_size=self.budget.batch_size, verbose=0
         )
-        return probabilities(check_outputs(outputs, len(split), "training"))
+        return probabilities(
+            check_outputs(outputs, len(split), "training"), are_logits(model)
+        )
 
     def features(self, model, split: Split) -> tuple:
         """The last layer of a model's network, and what goes into it.

@@ -243,24 +243,6 @@ def test_the_test_is_exact():
     )
 
 
-def test_the_null_of_a_probe_is_binomial():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 300)
-    texts = [
-        "alpha beta gamma" if label == (rng.random() < 0.8) else "beta delta"
-        for label in labels
-    ]
-    report = kd.audit(Split((["beta"] * 300, texts), labels))
-    probe = next(p for p in report.probes if p.name == "hypothesis only")
-    hits = round(probe.accuracy * 300)
-    tail = scipy.stats.binomtest(
-        hits, 300, max(np.bincount(labels)) / 300, alternative="greater"
-    )
-    assert probe.p_value == pytest.approx(
-        min(1, len(report.probes) * tail.pvalue)
-    )
-
-
 def test_several_labels_a_row():
     rng = np.random.default_rng(0)
     labels = (rng.random((500, 3)) < [0.3, 0.5, 0.2]).astype("float32")

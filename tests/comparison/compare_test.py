@@ -1,8 +1,11 @@
 """`compare`: equal budgets, kept runs, and what may not be compared."""
 
 import dataclasses
+import gzip
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -381,3 +384,130 @@ def test_criteria_against_hand_counts():
         )
     with pytest.raises(ValueError, match="Received: 1"):
         kd.comparison.BiasedDisagreement(["a"]).score(predictions, None)
+
+
+def test_an_altered_run_is_named_and_made_again(tmp_path):
+    """By its checksum, by its predictions, and if it cannot be read."""
+    folder = tmp_path / "runs"
+    first = kd.compare(**arguments(folder=folder))
+    files = sorted(folder.glob("*-seed*.json"))
+    assert len(files) == 4
+
+    def with_text(file, text):
+        file.write_text(text)
+
+    def with_value(file, change, keep_checksum=True):
+        content = json.loads(file.read_text())
+        change(content)
+        if not keep_checksum:
+            del content["checksum"]
+        file.write_text(json.dumps(content))
+
+    def accuracy(content):
+        content["scores"]["splits"][0]["accuracy"] = 17.5
+
+    def seconds(content):
+        content["seconds"] = 1e9
+
+    def cut(file):
+        path = file.with_name(file.name.removesuffix(".json") + ".csv.gz")
+        path.write_bytes(path.read_bytes()[:-20])
+
+    def swap(file):
+        path = file.with_name(file.name.removesuffix(".json") + ".csv.gz")
+        with gzip.open(path, "rt") as lines:
+            text = lines.read()
+        with gzip.open(path, "wt") as lines:
+            lines.write(text.replace(",yes,no,", ",yes,yes,"))
+        with_value(file, lambda content: None, keep_checksum=False)
+
+    alterations = [
+        lambda file: with_text(file, "{"),
+        lambda file: with_text(file, "[]"),
+        lambda file: with_text(file, '{"method": 3}'),
+        lambda file: with_value(file, accuracy),
+        lambda file: with_value(file, accuracy, keep_checksum=False),
+        lambda file: with_value(file, seconds),
+        lambda file: with_value(file, lambda c: c.pop("scores")),
+        lambda file: with_value(file, lambda c: c.update(validation=[])),
+        cut,
+        swap,
+    ]
+    for number, alter in enumerate(alterations):
+        file = files[number % 4]
+        whole = {p: p.read_bytes() for p in folder.iterdir()}
+        alter(file)
+        with pytest.warns(UserWarning, match=re.escape(file.name)):
+            loaded = kd.comparison.Comparison.load(folder)
+        assert len(loaded.runs) == 3, number
+        with pytest.warns(UserWarning, match=re.escape(file.name)):
+            again = kd.compare(**arguments(folder=folder))
+        assert_same(again, first)
+        assert len(list(folder.glob("*-seed*.json"))) == 4
+        for path, content in whole.items():
+            path.write_bytes(content)
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path):
+    folder = tmp_path / "runs"
+    kd.compare(**arguments(folder=folder, seeds=[0]))
+    for text in ("", "[]", '{"configuration": 3, "methods": []}'):
+        (folder / "comparison.json").write_text(text)
+        with pytest.raises(ValueError, match="comparison.json.*cannot be read"):
+            kd.compare(**arguments(folder=folder, seeds=[0]))
+        with pytest.raises(ValueError, match="comparison.json.*cannot be read"):
+            kd.comparison.Comparison.load(folder)
+
+
+def test_names_that_differ_in_signs_only(tmp_path):
+    methods = {
+        name: toy.Instant(noise)
+        for name, noise in (("a+b", 0.1), ("a-b", 2.0), ("a b", 4.0))
+    }
+    methods["x" * 99 + "1"] = toy.Instant(6.0)
+    methods["x" * 99 + "2"] = toy.Instant(8.0)
+    folder = tmp_path / "runs"
+    first = kd.compare(**arguments(folder=folder, methods=methods, seeds=[0]))
+    assert len(list(folder.glob("*-seed0.json"))) == 5
+    again = kd.compare(**arguments(folder=folder, methods=methods, seeds=[0]))
+    assert_same(again, first)
+    noises = {run.method: run.settings["config"]["noise"] for run in again.runs}
+    assert noises == {name: m.noise for name, m in methods.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Says(toy.Instant):
+    """A method whose model answers one class."""
+
+    def fit(self, trainer, train):
+        super().fit(trainer, train)
+
+        class Constant:
+            label_names = ("no", "yes")
+
+            def predict(self, x, batch_size=None, verbose=0):
+                return np.eye(2)[np.ones(len(x), int)]
+
+        return Constant()
+
+
+def test_choose_refuses_a_constant_model():
+    found = kd.compare(
+        **arguments(
+            methods={"constant": Says()},
+            validation=toy.numbers(60, 0.5, seed=3),
+        )
+    )
+    assert not any(run.learnt for run in found.runs)
+    assert "answers 'yes' for every row" in str(found)
+    assert "constant has not learnt" in str(found)
+    for criterion in ("Average", "WorstClass", "WorstGroup"):
+        with pytest.raises(ValueError, match="best constant answer"):
+            found.choose(criterion)
+    good = kd.compare(
+        **arguments(
+            methods={"constant": Says(), "reads": toy.Instant(0.1)},
+            validation=toy.numbers(60, 0.5, seed=3),
+        )
+    )
+    assert good.choose("Average") == "reads"

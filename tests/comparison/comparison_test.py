@@ -101,7 +101,7 @@ def test_one_seed_has_no_spread(comparison):
 
 
 def test_text(comparison):
-    results, note, intervals, _, _, criteria, costs, broken = str(
+    results, note, intervals, _, _, criteria, costs, said, broken = str(
         comparison
     ).split("\n\n")
     assert "66.0 ± 5.7 (+4.0, 1/2)" in results
@@ -112,6 +112,7 @@ def test_text(comparison):
     assert "WorstClass" in criteria
     assert "110.0" in costs and "last update" in costs
     assert "plain, seed 2: ValueError: no" in broken
+    assert "cannot be told from plain on shifted accuracy" in said
     assert comparison.choose("WorstClass") == "other_&_<b>"
     assert comparison.choose("Average") == "plain"
 
@@ -183,3 +184,82 @@ def test_a_comparison_in_which_everything_broke(tmp_path):
     empty.report(tmp_path / "c.html")
     empty.to_json(tmp_path / "c.json")
     assert "ValueError: no" in (tmp_path / "c.html").read_text()
+    empty.to_csv(tmp_path / "c.csv")
+    assert list(pd.read_csv(tmp_path / "c.csv")) == list(empty.summary())
+    assert empty.to_markdown().startswith("| method | seeds |")
+    assert "method" in empty.to_latex()
+    assert empty.frame.empty and empty.predictions.empty
+    assert list(empty.predictions)[:3] == ["method", "seed", "split"]
+    with pytest.raises(ValueError, match="finished runs.*1 broken"):
+        empty.plot()
+    with pytest.raises(ValueError, match="criterion='Average'"):
+        empty.choose("Average")
+
+
+NAMES = ("=cmd|' /C calc'!A1", "$x$ and $y^", "a|b`*_<i>", "@sum", "\\end{x}~^")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_shown_as_they_are(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(ACCURACY, name, [0.7, 0.6])
+    monkeypatch.setitem(WORST, name, [0.3, 0.4])
+    runs = [run(m, s) for s in (0, 1) for m in ("plain", name)]
+    comparison = Comparison(["plain", name], runs)
+    comparison.plot(tmp_path / "c.png")
+    comparison.report(tmp_path / "c.html")
+    comparison.to_csv(tmp_path / "c.csv")
+    cells = pd.read_csv(tmp_path / "c.csv")["method"]
+    assert not cells.str.startswith(("=", "+", "-", "@")).any()
+    assert {c.removeprefix("'") for c in cells} == {"plain", name}
+    lines = comparison.to_markdown().splitlines()
+    bare = [re.sub(r"\\.", "", line) for line in lines]
+    assert len({line.count("|") for line in bare}) == 1
+    assert "<" not in "".join(bare)
+    latex = comparison.to_latex()
+    assert latex.count("\\\\\n") == 3
+    splits = [dataclasses.replace(s, name=name) for s in runs[0].scores]
+    Scores(splits[:1], None, 0.95).plot(tmp_path / "s.png")
+
+
+def test_what_cannot_be_told_from_the_first(monkeypatch):
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0.7, 0.02, 5)
+    values = {
+        "plain": shared,
+        "luck": shared + [0.01, -0.01, 0.01, -0.012, 0.004],
+        "better": shared + [0.05, 0.06, 0.05, 0.055, 0.06],
+    }
+    for method, accuracies in values.items():
+        monkeypatch.setitem(ACCURACY, method, accuracies.tolist())
+        monkeypatch.setitem(WORST, method, accuracies.tolist())
+    runs = [run(m, s) for s in range(5) for m in values]
+    said = Comparison(list(values), runs).diagnoses()
+    assert [s for s in said if s.startswith("luck cannot be told from plain")]
+    # Its accuracy on "far" is the same in all runs.
+    better = [s for s in said if s.startswith("better cannot")]
+    assert all("shifted" not in s and "far" in s for s in better)
+
+
+def test_choose_refuses_what_has_not_learnt():
+    def made(method, seed, learnt, constant):
+        return dataclasses.replace(
+            run("plain", seed),
+            method=method,
+            validation={"Average": 0.55, "WorstClass": 0.2},
+            learnt=learnt,
+            constant={"Average": constant, "WorstClass": 0.0},
+        )
+
+    good = [made("good", s, True, 0.5) for s in (0, 1)]
+    bad = [
+        dataclasses.replace(
+            made("bad", s, False, 0.6),
+            validation={"Average": 0.58, "WorstClass": 0.3},
+        )
+        for s in (0, 1)
+    ]
+    both = Comparison(["bad", "good"], good + bad)
+    assert both.choose("WorstClass") == both.choose("Average") == "good"
+    assert any("bad has not learnt" in said for said in both.diagnoses())
+    with pytest.raises(ValueError, match="58.0 % .bad., and 60.0 %"):
+        Comparison(["bad"], bad).choose("Average")

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score
 
@@ -72,36 +73,21 @@ def test_against_sklearn(random_case):
     assert (frame["label"] == frame["prediction"]).mean() == test.accuracy
 
 
-def test_bootstrap_agrees_with_resampled_rows(random_case):
-    split, logits = random_case
-    scores = evaluate(Outputs(logits), {"test": split}, bootstrap=4000)
-    right = split.y == logits.argmax(axis=1)
-    ids = split.groups.ids
-    rng = np.random.default_rng(9)
-    drawn = []
-    for _ in range(4000):
-        rows = rng.integers(0, 400, 400)
-        worst = min(right[rows][ids[rows] == g].mean() for g in (0, 1))
-        overall = right[rows].mean()
-        drawn.append((overall, worst, overall - worst))
-    expected = np.quantile(drawn, [0.025, 0.975], axis=0)
-    test = scores["test"]
-    found = np.transpose(
-        [
-            test.accuracy_interval,
-            test.worst_group_accuracy_interval,
-            test.gap_interval,
-        ]
-    )
-    np.testing.assert_allclose(found, expected, atol=0.01)
-
-
 def test_intervals_are_seeded_and_optional(random_case):
     split, logits = random_case
     model = Outputs(logits)
     one = evaluate(model, split, seed=3).to_dict()
     assert evaluate(model, split, seed=3).to_dict() == one
     assert evaluate(model, split, seed=4).to_dict() != one
+    test = evaluate(model, {"test": split})["test"]
+    # Exact intervals need no resampling, whatever the seed.
+    right = int(round(test.accuracy * 400))
+    expected = stats.binomtest(right, 400).proportion_ci(method="exact")
+    assert test.accuracy_interval == pytest.approx(tuple(expected))
+    for group in test.groups:
+        hits = int(round(group.accuracy * group.n))
+        expected = stats.binomtest(hits, group.n).proportion_ci(method="exact")
+        assert group.interval == pytest.approx(tuple(expected))
     bare = evaluate(model, {"test": split}, bootstrap=0)["test"]
     assert bare.accuracy_interval is None and bare.gap_interval is None
     assert bare.groups[0].interval is None
@@ -140,10 +126,14 @@ def test_three_classes_fold_into_two():
         "non-entailment",
         "entailment",
     ]
-    summed = evaluate(model, {"hans": split}, sum_probabilities=True)
+    summed = evaluate(
+        model, {"hans": split}, sum_probabilities=True, from_logits=False
+    )
     assert summed["hans"].accuracy == 1.0
     logits = Outputs(np.log(model.outputs) + 5, NLI)
-    summed = evaluate(logits, {"hans": split}, sum_probabilities=True)
+    summed = evaluate(
+        logits, {"hans": split}, sum_probabilities=True, from_logits=True
+    )
     assert summed["hans"].accuracy == 1.0
     # a split of the negative class alone, in yet another spelling
     only = split_of([0, 0], ("Not Entailment",))
@@ -175,7 +165,9 @@ def test_names_that_do_not_fit():
 )
 def test_single_output(shape, values, expected):
     scores = evaluate(
-        Outputs(np.reshape(values, shape)), {"t": split_of([0, 1, 1, 1])}
+        Outputs(np.reshape(values, shape)),
+        {"t": split_of([0, 1, 1, 1])},
+        from_logits=min(values) < 0,
     )
     assert scores["t"].accuracy == 0.75
     assert scores.predictions["prediction"].tolist() == list(map(str, expected))
@@ -186,14 +178,20 @@ def test_one_hot_and_multi_label():
     assert evaluate(Outputs(np.eye(3)[[0, 1]]), one_hot)["test"].accuracy == 0.5
     y = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1]], dtype="float32")
     outputs = np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.3], [0.1, 0.9, 0.2]])
-    scores = evaluate(Outputs(outputs), {"t": split_of(y, ("a", "b", "c"))})
+    scores = evaluate(
+        Outputs(outputs),
+        {"t": split_of(y, ("a", "b", "c"))},
+        from_logits=False,
+    )
     assert scores["t"].accuracy == pytest.approx(2 / 3)
     assert scores["t"].weighted_f1 == pytest.approx(
         f1_score(y, outputs > 0.5, average="weighted", zero_division=0)
     )
     assert scores.predictions["prediction"].tolist() == ["a|b", "", "b"]
     moved = Outputs(outputs[:, [2, 0, 1]], ("c", "a", "b"))
-    again = evaluate(moved, {"t": split_of(y, ("a", "b", "c"))})
+    again = evaluate(
+        moved, {"t": split_of(y, ("a", "b", "c"))}, from_logits=False
+    )
     assert again.predictions.equals(scores.predictions)
 
 
@@ -235,7 +233,7 @@ def test_empty_groups_warn_and_do_not_count():
     split = split_of([0, 1, 1], groups=groups)
     model = Outputs(np.eye(2)[[0, 0, 1]])
     with pytest.warns(UserWarning, match=r"1 of 3 groups.*\['empty'\]"):
-        scores = evaluate(model, {"t": split})
+        scores = evaluate(model, {"t": split}, min_group_size=1)
     assert scores["t"].worst_group == "a"
     empty = scores["t"].groups[1]
     assert (empty.n, empty.accuracy, empty.interval) == (0, None, None)
@@ -247,11 +245,93 @@ def test_training_shares():
     split = split_of([0, 0, 0, 0], ("no", "yes"), groups=list("aabb"))
     model = Outputs(np.eye(2)[[0, 1, 0, 0]])
     train = split_of([0, 1] * 5, ("no", "yes"), groups=list("a" * 8 + "bb"))
-    found = evaluate(model, {"t": split}, train=train)["t"]
+    options = dict(train=train, min_group_size=1)
+    found = evaluate(model, {"t": split}, **options)["t"]
     assert found.train_weighted_accuracy == pytest.approx(0.8 * 0.5 + 0.2)
     other = train.with_groups(["c"] * 10)
-    found = evaluate(model, {"t": split}, train=other)["t"]
+    options["train"] = other
+    found = evaluate(model, {"t": split}, **options)["t"]
     assert found.train_weighted_accuracy is None
+
+
+def test_sample_weights_count():
+    y = np.array([0, 0, 0, 0, 1])
+    weight = np.array([1.0, 1.0, 1.0, 1.0, 16.0])
+    model = Outputs(np.eye(2)[[0] * 5])
+    split = split_of(
+        y, ("no", "yes"), groups=list("aabbb"), sample_weight=weight
+    )
+    scores = evaluate(model, split, min_group_size=1)
+    found = scores["test"]
+    options = dict(sample_weight=weight)
+    assert found.accuracy == pytest.approx(
+        accuracy_score(y, [0] * 5, **options)
+    )
+    assert found.weighted_f1 == pytest.approx(
+        f1_score(y, [0] * 5, average="weighted", zero_division=0, **options)
+    )
+    assert {g.name: g.accuracy for g in found.groups} == pytest.approx(
+        {"a": 1.0, "b": 2 / 18}
+    )
+    assert "Rows count by their sample weights." in found.notes
+    assert scores.predictions["weight"].tolist() == weight.tolist()
+    # A row of weight 0 counts for nothing, equal weights change nothing.
+    none = evaluate(model, split_of(y, sample_weight=[1, 1, 1, 1, 0]))
+    assert none["test"].accuracy == 1.0
+    equal = evaluate(model, split_of(y, sample_weight=[3.0] * 5))["test"]
+    plain = evaluate(model, split_of(y))["test"]
+    assert equal.accuracy == plain.accuracy and not equal.notes[1:]
+    assert equal.accuracy_interval == pytest.approx(plain.accuracy_interval)
+    with pytest.raises(ValueError, match="not all zero"):
+        evaluate(model, split_of(y, sample_weight=[0.0] * 5))
+
+
+def test_small_groups_cannot_be_the_worst():
+    y = np.zeros(41, int)
+    ids = np.r_[np.zeros(30, int), np.ones(10, int), 2]
+    split = split_of(y, groups=Groups(ids, ["many", "ten", "one"]))
+    wrong = np.r_[np.zeros(30, int), np.ones(2, int), np.zeros(8, int), 1]
+    model = Outputs(np.eye(2)[wrong])
+    with pytest.warns(UserWarning, match=r"1 of 3 groups.*'one': 1"):
+        scores = evaluate(model, split)
+    found = scores["test"]
+    assert found.worst_group == "ten" and found.worst_group_accuracy == 0.8
+    # It is reported all the same, with an interval that says how little.
+    one = found.groups[2]
+    assert (one.n, one.accuracy) == (1, 0.0) and one.interval[1] > 0.9
+    assert "cannot be the worst: one" in str(scores)
+    lax = evaluate(model, split, min_group_size=1)["test"]
+    assert lax.worst_group == "one" and lax.notes == ()
+    with pytest.warns(UserWarning, match="No group of the split"):
+        strict = evaluate(model, split, min_group_size=100)["test"]
+    assert strict.worst_group == "one"
+
+
+def test_overlapping_groups():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    female, muslim = rng.random(300) < 0.4, rng.random(300) < 0.2
+    split = split_of(y, ("fine", "toxic")).with_label_groups(
+        {"female": female, "muslim": muslim}, overlapping=True
+    )
+    right = rng.random(300) < np.where(muslim, 0.5, 0.9)
+    model = Outputs(np.eye(2)[np.where(right, y, 1 - y)])
+    scores = evaluate(model, split, min_group_size=5)
+    found = scores["test"]
+    expected = {
+        f"label={label}, {name}": right[(y == i) & inside].mean()
+        for i, label in enumerate(("fine", "toxic"))
+        for name, inside in (("female", female), ("muslim", muslim))
+    }
+    assert {g.name: g.accuracy for g in found.groups} == pytest.approx(expected)
+    assert sum(g.n for g in found.groups) == (female.sum() + muslim.sum())
+    assert found.worst_group_accuracy == pytest.approx(min(expected.values()))
+    both = np.flatnonzero(female & muslim & (y == 0))[0]
+    assert scores.predictions["group"][both] == (
+        "label=fine, female|label=fine, muslim"
+    )
+    with pytest.raises(ValueError, match="overlap.*not trained on"):
+        split.groups.ids
 
 
 def test_without_groups():
@@ -285,7 +365,8 @@ def test_overlap_heuristic_fails_by_group(data_folder):
         if data_folder
         else generated_overlap(2000)
     )
-    hans = evaluate(SaysEntailment(), {"hans": split}, bootstrap=100)["hans"]
+    model = SaysEntailment()
+    hans = evaluate(model, {"hans": split}, bootstrap=100)["hans"]
     by_label = {"entailment": [], "non-entailment": []}
     for group in hans.groups:
         label = group.name.split(",")[0].removeprefix("label=")

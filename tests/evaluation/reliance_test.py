@@ -8,6 +8,8 @@ class Fixed:
     def __init__(self, without, with_factor):
         self.outputs = {0: without, 1: with_factor}
 
+    from_logits = False
+
     def predict(self, x, batch_size=None, verbose=0):
         return np.array(self.outputs[int(np.asarray(x)[0, 0])])
 

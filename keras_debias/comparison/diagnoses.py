@@ -1,0 +1,106 @@
+"""What a comparison says, in words."""
+
+import numpy as np
+from scipy import stats
+
+from keras_debias.comparison.statistics import headline
+
+LEVEL = 0.95
+SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
+
+
+def _runs(comparison, method) -> list:
+    return [run for run in comparison.runs if run.method == method]
+
+
+def has_learnt(comparison, method) -> bool:
+    """Whether more than half of the runs say so, or none says anything."""
+    said = [r.learnt for r in _runs(comparison, method) if r.learnt is not None]
+    return not said or 2 * sum(said) > len(said)
+
+
+def constant(comparison, method, criterion: str) -> float:
+    """The mean of a criterion of the best constant answer, -inf if unknown."""
+    values = [
+        run.constant[criterion]
+        for run in _runs(comparison, method)
+        if criterion in run.constant
+    ]
+    return float(np.mean(values)) if values else -np.inf
+
+
+def sentences(comparison) -> list[str]:
+    """Notes on runs, methods that have not learnt, differences by chance."""
+    found = []
+    for method in comparison.methods:
+        runs = _runs(comparison, method)
+        if runs and not has_learnt(comparison, method):
+            found.append(
+                f"{method} has not learnt what the validation data asks: it "
+                "is no better than one answer for all rows."
+            )
+        found += _notes(method, runs)
+    return found + _by_chance(comparison)
+
+
+def _notes(method, runs) -> list[str]:
+    """The notes on the scores; those of several seeds once."""
+    seeds = {}
+    for run in runs:
+        for split in run.scores:
+            for note in split.notes:
+                # The figures in a note differ from seed to seed.
+                key = split.name, "".join(c for c in note if not c.isdigit())
+                seeds.setdefault(key, []).append(note)
+    return [
+        f"{method}, {split}, {len(notes)} of {len(runs)} seeds: {notes[0]}"
+        for (split, _), notes in seeds.items()
+    ]
+
+
+def difference_interval(differences: np.ndarray) -> tuple[float, float] | None:
+    """Student's interval of a mean paired difference; None for one seed."""
+    count = len(differences)
+    if count < 2:
+        return None
+    error = differences.std(ddof=1) / np.sqrt(count)
+    reach = stats.t.ppf((1 + LEVEL) / 2, count - 1) * error
+    return differences.mean() - reach, differences.mean() + reach
+
+
+def _by_chance(comparison) -> list[str]:
+    """Where methods cannot be told from the first one."""
+    frame, methods = comparison.frame, comparison.methods
+    found = []
+    for method in methods[1:]:
+        alike, seeds = [], 0
+        for split, measure in headline(comparison.summary()):
+            part = frame[
+                (frame["split"] == split) & (frame["measure"] == measure)
+            ].pivot(index="seed", columns="method", values="value")
+            if not {method, methods[0]} <= set(part):
+                continue
+            pairs = (part[method] - part[methods[0]]).dropna().to_numpy()
+            if not len(pairs):
+                continue
+            seeds = max(seeds, len(pairs))
+            interval = difference_interval(pairs)
+            place = f"{split} {SPELLED[measure]}"
+            if interval is None:
+                alike.append(place)
+            elif interval[0] <= 0 <= interval[1]:
+                low, high = (100 * end for end in interval)
+                alike.append(f"{place} [{low:+.1f}, {high:+.1f}]")
+        if not alike:
+            continue
+        why = (
+            "there is one seed only"
+            if seeds == 1
+            else f"{100 * LEVEL:g} % intervals of the paired difference over "
+            f"{seeds} seeds hold 0"
+        )
+        found.append(
+            f"{method} cannot be told from {methods[0]} on "
+            f"{', '.join(alike)}: {why}."
+        )
+    return found
