@@ -1,10 +1,8 @@
 """Fine-tune Keras models so that they do not learn shortcuts, and show it."""
 
-import os
-import sys
+from keras_debias import _backend
 
-if "keras" not in sys.modules:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+_backend.set_backend()  # before anything below imports Keras
 
 from keras_debias import adapters
 from keras_debias import analysis
