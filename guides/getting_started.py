@@ -33,7 +33,7 @@ result, and write a projection of our own.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to
