@@ -11,6 +11,7 @@ imports the library.
 import argparse
 import ast
 import dataclasses
+import functools
 import hashlib
 import html
 import inspect
@@ -93,6 +94,7 @@ def _file(module):
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@functools.cache
 def _tree(module):
     return ast.parse(_file(module).read_text(encoding="utf-8"))
 
@@ -359,6 +361,7 @@ def guide_files() -> dict[str, str]:
 # Links: those of the repository become those of the site.
 
 
+@functools.cache
 def _site_targets():
     """From files of the repository to pages of the site."""
     targets = dict(COPIES)
@@ -429,6 +432,8 @@ def on_config(config):
 
 def on_pre_build(config):
     """Writes the pages that git does not track."""
+    _tree.cache_clear()  # `mkdocs serve` builds many times
+    _site_targets.cache_clear()
     for folder in ("api", "images"):
         shutil.rmtree(DOCS / folder, ignore_errors=True)
     for page, text in (api_pages() | guide_files()).items():
