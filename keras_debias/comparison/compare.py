@@ -19,6 +19,7 @@ from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.environment import environment
 from keras_debias.comparison.peak_memory import PeakMemory
+from keras_debias.comparison.peak_memory import require_psutil
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 from keras_debias.comparison.worst_class import WorstClass
@@ -112,6 +113,7 @@ def compare(
     comparison.report("comparison.html")
     ```
     """
+    require_psutil()  # before any training
     methods = _check_methods(methods)
     seeds = _check_seeds(seeds)
     splits = check_splits(splits)
