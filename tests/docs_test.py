@@ -119,7 +119,7 @@ def markdown_files():
         text=True,
     )
     if listed.returncode:  # no repository: an unpacked archive
-        return sorted((ROOT / "docs").rglob("*.md")) + [ROOT / "README.md"]
+        return [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
     names = [n for n in listed.stdout.splitlines() if n.endswith(".md")]
     return [ROOT / name for name in names if (ROOT / name).is_file()]
 

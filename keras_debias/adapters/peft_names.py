@@ -160,7 +160,7 @@ def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
             if hook is not None:
                 kernel = hook(index.view(_Exact), shape)
         # What a hook raises on another shape is anyone's guess.
-        except Exception:
+        except Exception:  # noqa: BLE001
             continue
         if list(np.shape(kernel)) != shape:
             continue

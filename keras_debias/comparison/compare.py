@@ -178,7 +178,7 @@ def compare(
                 criteria,
             )
         # Whatever a method raises is its own failure, not the comparison's.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
             _say(verbose, f"{say}broken: {error}")
