@@ -19,6 +19,7 @@ from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias import testing
 from keras_debias.audit import audit  # hides the room of that name
 from keras_debias.comparison import compare
 from keras_debias.directions import Directions
@@ -54,4 +55,5 @@ __all__ = [
     "recipes",
     "recommended",
     "regularizers",
+    "testing",
 ]
