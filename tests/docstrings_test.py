@@ -6,6 +6,7 @@ import pathlib
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import ops
 
@@ -30,6 +31,9 @@ def names():
         "kd": keras_debias,
         "np": np,
         "ops": ops,
+        "pd": pd,
+        "Groups": keras_debias.data.Groups,
+        "Split": keras_debias.data.Split,
     }
 
 
