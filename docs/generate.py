@@ -366,6 +366,7 @@ def _site_targets():
     """From files of the repository to pages of the site."""
     targets = dict(COPIES)
     targets |= {f"guides/{p.stem}.py": f"guides/{p.stem}.md" for p in GUIDES}
+    targets["guides"] = f"guides/{FIRST_GUIDES[0]}.md"
     for symbol in reversed(symbols()):
         targets[symbol.source] = symbol.page
     return targets
