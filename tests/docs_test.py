@@ -216,7 +216,7 @@ def test_readme_code_runs(tmp_path, monkeypatch, capsys):
     good, bad = "great fun for all", "dull and far too long"
     rows = [
         f"{text} {i},{label},{source}\n"
-        for i in range(4)
+        for i in range(12)
         for text, label in ((good, "positive"), (bad, "negative"))
         for source in ("tweet", "review")
     ]
