@@ -207,7 +207,7 @@ def test_readme_is_short_and_has_its_marked_parts():
         assert text.count(f"<!-- /{mark} -->") == 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_readme_code_runs(tmp_path, monkeypatch, capsys):
     code = readme().partition("<!-- use:quickstart -->")[2]
     code = code.partition("<!-- /use:quickstart -->")[0]
