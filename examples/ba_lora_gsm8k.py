@@ -12,7 +12,7 @@ and the perplexity on WikiText-2, which fine-tuning is not about.
     python examples/ba_lora_gsm8k.py --table
 
 Needs the sets `gsm8k` and `wikitext2`: a folder named by KERAS_DEBIAS_DATA,
-or the hub. Finished runs are kept in `examples/ba_lora_gsm8k/` and not
+or the hub. Finished runs are kept in `results/ba_lora_gsm8k/` and not
 repeated.
 """
 
@@ -80,7 +80,8 @@ PAPER = {
 # Half the time of float32 on a CPU that knows bfloat16; weights, factors and
 # optimizer stay float32.
 POLICY = "mixed_bfloat16"
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 
 
 def problems(split, rows, seed):
@@ -302,8 +303,8 @@ def table(options):
         "versions": finished[0]["versions"],
         "machine": finished[0]["machine"],
     }
-    name = f"{FOLDER.name}_gpu.json" if options.gpu else f"{FOLDER.name}.json"
-    write(FOLDER.with_name(name), result)
+    name = f"{SCRIPT.stem}_gpu.json" if options.gpu else f"{SCRIPT.stem}.json"
+    write(SCRIPT.with_name(name), result)
 
 
 def main():
@@ -316,7 +317,9 @@ def main():
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     size, scale = (GPU, "gpu") if options.gpu else (CPU, "cpu")
     for seed in options.seeds:
         for method in options.methods:

@@ -11,7 +11,7 @@ same head at the start. The test rows are balanced.
     python examples/ba_lora_imbalanced_nli.py --table     # from the logits
 
 Needs the set `snli`: a folder named by KERAS_DEBIAS_DATA, or the hub.
-Finished runs are kept in `examples/ba_lora_imbalanced_nli/` and not
+Finished runs are kept in `results/ba_lora_imbalanced_nli/` and not
 repeated; the table is rebuilt from their logits alone.
 """
 
@@ -63,7 +63,8 @@ PAPER = {
     "PiSSA": (0.247, 0.128, 26.4),
     "BA-LoRA k=5": (0.351, 0.425, 61.7),
 }
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 SINGLE = ("silhouette", "minority_silhouette", "minority_recall")
 
 
@@ -265,7 +266,7 @@ def table(seeds):
         "machine": finished["machine"],
     }
     text = json.dumps(result, indent=1) + "\n"
-    write(FOLDER.with_suffix(".json"), lambda path: path.write_text(text))
+    write(SCRIPT.with_suffix(".json"), lambda path: path.write_text(text))
 
 
 def cell(measured, percent=False, sign=""):
@@ -319,7 +320,9 @@ def main():
     )
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:
             if options.table or paths_of(method, seed)[0].exists():

@@ -12,7 +12,7 @@ the same order and the same head at the start.
 
 Needs the sets `sst2`, `cola`, `rte` and `mrpc`: a folder named by
 KERAS_DEBIAS_DATA, or the hub. Finished runs are kept in
-`examples/beft_low_data/` and not repeated; the table is rebuilt from their
+`results/beft_low_data/` and not repeated; the table is rebuilt from their
 predictions alone.
 """
 
@@ -142,7 +142,8 @@ PAPER_COSTS = {
     "all biases": ("0.09 %", 144.9),
     "full": ("100 %", 206.1),
 }
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 
 
 class StepTime(keras.callbacks.Callback):
@@ -338,10 +339,12 @@ def main():
     )
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
     for seeds in (options.seeds, options.smollm2_seeds):
         if len(set(seeds)) != len(seeds):
             parser.error(f"Expected different seeds. Received: {seeds}")
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for each in plan(options):
         result_path, predictions_path = path_of(*each)
         if result_path.exists() or options.table:
@@ -557,7 +560,7 @@ def table(options):
         "versions": versions(),
         "machine": machine(),
     }
-    path = FOLDER.with_suffix(".json")
+    path = SCRIPT.with_suffix(".json")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(temporary, path)

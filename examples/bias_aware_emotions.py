@@ -13,7 +13,7 @@ one trained layer and the label-balance losses ("ours").
 
 Needs `tweet_emotion` (or `go_emotions`, `sst5`, `bbq`) and `wikitext2` in the
 folder named by KERAS_DEBIAS_DATA, or on the hub. Finished runs are kept in
-`examples/bias_aware_emotions/` and not repeated.
+`results/bias_aware_emotions/` and not repeated.
 """
 
 import argparse
@@ -72,7 +72,8 @@ ABLATIONS = (
     "ours_o_only",
     "ours_down_only",
 )
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 
 
 def data(options):
@@ -404,7 +405,7 @@ def table():
         "runs": rows,
     }
     replace(
-        FOLDER.with_suffix(".json"),
+        SCRIPT.with_suffix(".json"),
         (json.dumps(result, indent=1) + "\n").encode(),
     )
 
@@ -428,7 +429,9 @@ def main():
     parser.add_argument("--instruction", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     if not options.table:
         for method in options.methods:
             execute(method, options)

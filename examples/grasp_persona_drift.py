@@ -13,7 +13,7 @@ its perplexity on WikiText-2. Compared are the methods of
 
 All texts are made by the templates below; perplexity needs the set
 `wikitext2` (a folder named by KERAS_DEBIAS_DATA, or the hub). Finished runs
-are kept in `examples/grasp_persona_drift/` and not repeated; the naive
+are kept in `results/grasp_persona_drift/` and not repeated; the naive
 adapters go to a folder for caches (`--cache`).
 """
 
@@ -43,7 +43,8 @@ NOTE = (
     "Of the kept runs, seed 0 is from two CPU cores, seeds 1 and 2 from one "
     "H200 beside other runs."
 )
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 METHODS = (
     "base",
     "naive",
@@ -364,7 +365,7 @@ def table(seeds):
         },
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
     }
-    path = FOLDER.with_suffix(".json")
+    path = SCRIPT.with_suffix(".json")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(temporary, path)
@@ -400,7 +401,7 @@ def plot(rows):
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
-    figure.savefig(FOLDER.with_suffix(".png"))
+    figure.savefig(SCRIPT.with_suffix(".png"))
 
 
 def main():
@@ -414,7 +415,9 @@ def main():
         default=pathlib.Path.home() / ".cache/keras_debias/grasp_persona",
     )
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     options.cache.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:

@@ -18,7 +18,7 @@ then relies on is looked for in its weights. Compared are
     python examples/grasp_planted_shortcut.py --table     # rebuild the table
 
 Needs the set `snli`: a folder named by KERAS_DEBIAS_DATA, or the hub.
-Finished runs are kept in `examples/grasp_planted_shortcut/` and not repeated.
+Finished runs are kept in `results/grasp_planted_shortcut/` and not repeated.
 The naive adapters go to a folder for caches (`--cache`).
 """
 
@@ -46,7 +46,8 @@ POLICY = "mixed_bfloat16"
 RANK = 8
 TOKEN = " !!"
 TEST_ROWS = {"in_distribution": 500, "paired": 450}
-FOLDER = pathlib.Path(__file__).with_suffix("")
+SCRIPT = pathlib.Path(__file__)
+FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem  # finished runs
 METHODS = (
     "naive",
     "GRASP k=1",
@@ -333,7 +334,7 @@ def table(seeds):
         },
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
     }
-    path = FOLDER.with_suffix(".json")
+    path = SCRIPT.with_suffix(".json")
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     os.replace(temporary, path)
@@ -368,7 +369,7 @@ def plot(rows):
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
-    figure.savefig(FOLDER.with_suffix(".png"))
+    figure.savefig(SCRIPT.with_suffix(".png"))
 
 
 def main():
@@ -382,7 +383,9 @@ def main():
         default=pathlib.Path.home() / ".cache/keras_debias/grasp_shortcut",
     )
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    if options.table and not FOLDER.is_dir():
+        parser.error(f"Expected finished runs in {FOLDER}. Received: none.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
     options.cache.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:

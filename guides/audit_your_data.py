@@ -27,7 +27,7 @@ training.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 """
 

@@ -28,7 +28,7 @@ own.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to

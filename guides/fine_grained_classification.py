@@ -27,7 +27,7 @@ bias builds up.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to

@@ -32,7 +32,7 @@ erase the direction from the activations.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`. It has to

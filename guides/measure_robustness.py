@@ -26,7 +26,7 @@ of its figures to believe.
 ## Setup
 
 ```shell
-pip install ".[torch]"
+pip install "keras-debias[torch]"
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`.

@@ -1,10 +1,8 @@
 """Fine-tune Keras models so that they do not learn shortcuts, and show it."""
 
-import os
-import sys
+from keras_debias import _backend
 
-if "keras" not in sys.modules:
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+_backend.set_backend()  # before anything below imports Keras
 
 from keras_debias import adapters
 from keras_debias import analysis
@@ -23,6 +21,7 @@ from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
 from keras_debias import regularizers
+from keras_debias import testing
 from keras_debias.auditing import audit
 from keras_debias.comparison import compare
 from keras_debias.directions import Directions
@@ -60,4 +59,5 @@ __all__ = [
     "recipes",
     "recommended",
     "regularizers",
+    "testing",
 ]

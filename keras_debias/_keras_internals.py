@@ -422,7 +422,7 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
         ):
             importer.convert_weights(backbone, loader, config)
     # Importers that put weights together by hand fail in all kinds of ways.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return None
     if model is not backbone and hasattr(importer, "convert_head"):
         head = _NoteTakingLoader()

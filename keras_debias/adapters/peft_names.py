@@ -164,7 +164,7 @@ def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
             if hook is not None:
                 kernel = hook(index.view(_Exact), shape)
         # What a hook raises on another shape is anyone's guess.
-        except Exception:
+        except Exception:  # noqa: BLE001
             continue
         if list(np.shape(kernel)) != shape:
             continue
@@ -310,7 +310,7 @@ def _checked(plan, rest) -> list:
             value = value if hook is None else hook(value, shape)
             fits = list(value.shape) == shape
         # What a hook raises on another shape is anyone's guess.
-        except Exception:
+        except Exception:  # noqa: BLE001
             fits = False
         if not fits:
             raise ValueError(

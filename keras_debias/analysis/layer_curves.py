@@ -29,9 +29,9 @@ def plot_layer_curves(
             the same name.
         ylabel: string.
     """
+    figure = new_figure(7, 4)  # raises without matplotlib
     import matplotlib
 
-    figure = new_figure(7, 4)
     axes = figure.subplots()
     colors = matplotlib.colormaps["tab20"].colors
     for number, (name, values) in enumerate(curves.items()):

@@ -84,7 +84,7 @@ def describe_groups(
         )
     words, counts = _counts(split, fields, groups, min_count)
     if not words:
-        return {name: () for name in groups.names}
+        return dict.fromkeys(groups.names, ())
     sizes = np.bincount(groups.ids, minlength=len(groups.names))
     z = _log_odds(counts, sizes, prior)
     least = stats.norm.isf(level / z.size)

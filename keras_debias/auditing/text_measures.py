@@ -1,5 +1,6 @@
 """What can be counted in a text, and between two texts."""
 
+import itertools
 import re
 import unicodedata
 
@@ -51,7 +52,7 @@ def _parts(token: str) -> list[str]:
     if not UNSPACED_RUN.fullmatch(token):
         return [token]
     characters = CHARACTER.findall(token)
-    pairs = map("".join, zip(characters, characters[1:], strict=False))
+    pairs = map("".join, itertools.pairwise(characters))
     return [*characters, *pairs]
 
 

@@ -34,7 +34,9 @@ class TokenTable:
         self._ids = {}
         self._counts = np.zeros(0, dtype="int64")
         self._chunks = []
-        self._file = tempfile.SpooledTemporaryFile(max_size=in_memory)
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            max_size=in_memory
+        )
         weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:

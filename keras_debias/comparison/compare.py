@@ -24,6 +24,7 @@ from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.criterion import row_weights
 from keras_debias.comparison.environment import environment
 from keras_debias.comparison.peak_memory import PeakMemory
+from keras_debias.comparison.peak_memory import require_psutil
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 from keras_debias.comparison.worst_class import WorstClass
@@ -136,6 +137,7 @@ def compare(
     comparison.report("comparison.html")
     ```
     """
+    require_psutil()  # before any training
     methods = _check_methods(methods)
     seeds = _check_seeds(seeds)
     splits = check_splits(splits)
@@ -230,7 +232,7 @@ def compare(
                 criteria,
             )
         # Whatever a method raises is its own failure, not the comparison's.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
             _say(verbose, f"{say}broken: {error}")

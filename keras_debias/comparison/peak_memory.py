@@ -1,6 +1,17 @@
 import threading
 
-import psutil
+
+def require_psutil():
+    """Returns the package `psutil`; raises if it is missing."""
+    try:
+        import psutil
+    except ImportError as error:
+        raise ImportError(
+            "Expected the package `psutil`, which measures the memory of a "
+            "run, to be installed. Received: no such package. Install it with "
+            '`pip install "keras-debias[compare]"`.'
+        ) from error
+    return psutil
 
 
 class PeakMemory:
@@ -10,7 +21,7 @@ class PeakMemory:
     """
 
     def __enter__(self):
-        self._process = psutil.Process()
+        self._process = require_psutil().Process()
         self.bytes = self._process.memory_info().rss
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

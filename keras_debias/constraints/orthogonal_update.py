@@ -34,7 +34,9 @@ class OrthogonalUpdate(keras.constraints.Constraint):
 
     >>> down = np.array([[1.0], [0.0]])
     >>> constraint = OrthogonalUpdate(down)
-    >>> constraint(np.ones((2, 3), "float32"))  # first row is zero now
+    >>> kernel = constraint(np.ones((2, 3), "float32"))
+    >>> keras.ops.convert_to_numpy(kernel)[0].tolist()
+    [0.0, 0.0, 0.0]
 
     Reference:
         Our reading of GRASP; see `keras_debias.recipes.grasp`.

@@ -10,8 +10,23 @@ import pandas as pd
 
 # How data says that a row has no label: SNLI, R, NumPy, SQL, Python.
 NO_LABEL = frozenset(
-    ["", "-", "--", "?", "na", "n/a", "#n/a", "nan", "<na>", "nat", "null"]
-    + ["\\n", "none", "-1", "-1.0"]
+    [
+        "",
+        "-",
+        "--",
+        "?",
+        "na",
+        "n/a",
+        "#n/a",
+        "nan",
+        "<na>",
+        "nat",
+        "null",
+        "\\n",
+        "none",
+        "-1",
+        "-1.0",
+    ]
 )
 LISTED = 10
 

@@ -137,8 +137,14 @@ def _metadata(folder) -> pd.DataFrame:
 
 
 def _read(path, height, width) -> np.ndarray:
-    from PIL import Image
-
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            "Expected the package `pillow`, which reads images, to be "
+            "installed. Received: no such package. Install it with "
+            '`pip install "keras-debias[images]"`.'
+        ) from error
     above, left = (round(s * (MARGIN - 1) / 2) for s in (height, width))
     with Image.open(path) as image:
         larger = image.convert("RGB").resize(

@@ -10,8 +10,8 @@ from keras_debias.data.arguments import check_seed
 from keras_debias.data.arguments import check_texts
 from keras_debias.evaluation.label_report import log_softmax
 
-# What Zhao et al. put in place of a text.
 CONTENT_FREE = ("N/A", "", "[MASK]")
+"""The content-free texts of Zhao et al., used to estimate a label prior."""
 
 
 def calibrated_scores(scores, prior_scores) -> np.ndarray:

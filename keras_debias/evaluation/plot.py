@@ -31,8 +31,9 @@ def new_figure(width: float, height: float):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Drawing needs matplotlib. Install it with `pip install "
-            "matplotlib`."
+            "Expected the package `matplotlib`, which draws, to be installed. "
+            "Received: no such package. Install it with "
+            '`pip install "keras-debias[plot]"`.'
         ) from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)

@@ -36,7 +36,7 @@ class LoRADense(LowRankUpdate, keras.layers.Dense):
     Example:
 
     >>> layer = LoRADense(3, rank=2)
-    >>> layer(np.ones((4, 5), dtype="float32")).shape
+    >>> tuple(layer(np.ones((4, 5), dtype="float32")).shape)
     (4, 3)
 
     Reference:

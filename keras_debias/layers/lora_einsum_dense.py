@@ -38,7 +38,7 @@ class LoRAEinsumDense(LowRankUpdate, keras.layers.EinsumDense):
     Example:
 
     >>> layer = LoRAEinsumDense("abc,cde->abde", (None, 2, 3), rank=2)
-    >>> layer(np.ones((4, 5, 6), dtype="float32")).shape
+    >>> tuple(layer(np.ones((4, 5, 6), dtype="float32")).shape)
     (4, 5, 2, 3)
 
     Reference:

@@ -23,7 +23,7 @@ class GeneralizedCrossEntropy:
 
     Example:
 
-    >>> float(GeneralizedCrossEntropy(q=1.0)(-np.log(0.25)))
+    >>> round(float(GeneralizedCrossEntropy(q=1.0)(-np.log(0.25))), 4)
     0.75
 
     Reference:

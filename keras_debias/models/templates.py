@@ -17,7 +17,6 @@ _QUESTION = PromptTemplate(
     "answer among the options.",
 )
 
-# The fields of the templates in the paper's Table 9, in words of our own.
 TEMPLATES = {
     "tweet_emotion": _EMOTION_WORDS,
     "go_emotions": _EMOTION_WORDS,
@@ -54,6 +53,11 @@ TEMPLATES = {
         "Context: {premise}\nQuestion: {hypothesis} True or False?\nAnswer:",
     ),
 }
+"""Prompt templates by dataset.
+
+They have the fields of the templates in Table 9 of Bias-aware PEFT, in words
+of our own.
+"""
 
 # The candidates of BBQ differ from row to row: its options have letters.
 _LETTERS = ("A", "B", "C")
@@ -87,3 +91,4 @@ LABELS = {
     "ag_news": ("world", "sports", "business", "technology"),
     "rte": ("True", "False"),
 }
+"""Label words by dataset, in the order of the classes."""

@@ -54,7 +54,7 @@ class SpectralConcentration(Regularizer):
     Example:
 
     >>> logits = np.diag([3.0, 1.0]).astype("float32")
-    >>> float(SpectralConcentration(k=1).call(None, logits))
+    >>> round(float(SpectralConcentration(k=1).call(None, logits)), 4)
     -0.75
 
     Reference:

@@ -25,8 +25,8 @@ class TwoPhase(keras.optimizers.schedules.LearningRateSchedule):
     Example:
 
     >>> schedule = TwoPhase(0.005, steps=1000)
-    >>> float(schedule(100)), float(schedule(225)), float(schedule(500))
-    (0.0, 0.0025, 0.005)
+    >>> [round(float(schedule(step)), 4) for step in (100, 225, 500)]
+    [0.0, 0.0025, 0.005]
 
     Reference:
         BA-LoRA, appendix B.4, names the schedule and the two shares; its

@@ -266,7 +266,7 @@ def peft_outputs(model, head=False):
         network = network.base_model
     tokens, pixels = tokens_and_pixels()
     with torch.no_grad():
-        if "pixel_values" == network.main_input_name:
+        if network.main_input_name == "pixel_values":
             outputs = network(torch.tensor(pixels).permute(0, 3, 1, 2))
         elif isinstance(network, transformers.BartModel):
             ids = torch.tensor(tokens).long()

@@ -26,7 +26,7 @@ def trained(adapter=None, seed=0):
     generator = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         noise = 0.3 * generator.standard_normal(variable.shape)
-        variable.assign((ops.convert_to_numpy(variable) + noise))
+        variable.assign(ops.convert_to_numpy(variable) + noise)
     return model
 
 
@@ -152,7 +152,7 @@ def truncate(name):
 
 
 def first(arrays):
-    return sorted(k for k in arrays if k.endswith("lora_a"))[0]
+    return min(k for k in arrays if k.endswith("lora_a"))
 
 
 BROKEN = {

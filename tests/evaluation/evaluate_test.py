@@ -81,11 +81,11 @@ def test_intervals_are_seeded_and_optional(random_case):
     assert evaluate(model, split, seed=4).to_dict() != one
     test = evaluate(model, {"test": split})["test"]
     # Exact intervals need no resampling, whatever the seed.
-    right = int(round(test.accuracy * 400))
+    right = round(test.accuracy * 400)
     expected = stats.binomtest(right, 400).proportion_ci(method="exact")
     assert test.accuracy_interval == pytest.approx(tuple(expected))
     for group in test.groups:
-        hits = int(round(group.accuracy * group.n))
+        hits = round(group.accuracy * group.n)
         expected = stats.binomtest(hits, group.n).proportion_ci(method="exact")
         assert group.interval == pytest.approx(tuple(expected))
     bare = evaluate(model, {"test": split}, bootstrap=0)["test"]

@@ -1,0 +1,91 @@
+"""What is imported with the library is installed with it, and no more."""
+
+import ast
+import pathlib
+import re
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+
+import keras_debias as kd
+from keras_debias.comparison.peak_memory import PeakMemory
+from keras_debias.data import waterbirds
+from keras_debias.evaluation import plot
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_debias"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {"scikit-learn": "sklearn", "keras-hub": "keras_hub"}
+BACKENDS = {"torch", "tensorflow", "jax"}
+
+
+def required():
+    names = (re.split(r"[\[<>=]", d)[0] for d in PROJECT["dependencies"])
+    return {MODULES.get(name, name) for name in names}
+
+
+def imports(tree):
+    """The packages that a module imports when it is imported."""
+    todo = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition(".")[0]
+        todo += ast.iter_child_nodes(node)
+
+
+def test_what_is_imported_is_required():
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        names = set(imports(ast.parse(path.read_text(encoding="utf-8"))))
+        names -= sys.stdlib_module_names | {"keras_debias"}
+        backend = path.name.partition("_")[0]
+        assert names - {backend} <= required(), path
+        found |= names
+    assert found - BACKENDS == required() - {"keras_hub"}
+
+
+def test_the_tests_install_every_extra():
+    extras = set(PROJECT["optional-dependencies"]) - BACKENDS
+    (wanted,) = (
+        d for d in PROJECT["optional-dependencies"]["test"] if "debias[" in d
+    )
+    named = set(re.search(r"\[(.*)\]", wanted)[1].split(","))
+    assert named == extras - {"docs", "test"}
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "use"),
+    [
+        ("matplotlib.figure", "plot", lambda: plot.new_figure(1, 1)),
+        ("psutil", "compare", lambda: PeakMemory().__enter__()),
+        (
+            "psutil",
+            "compare",
+            lambda: kd.compare({}, None, {}, [0], None, None),
+        ),
+        (
+            "PIL",
+            "images",
+            lambda: sys.modules[waterbirds.__module__]._read("a.jpg", 8, 8),
+        ),
+    ],
+)
+def test_missing_package_is_named(monkeypatch, package, extra, use):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert extra in PROJECT["optional-dependencies"]
+    with pytest.raises(ImportError, match=rf"keras-debias\[{extra}\]"):
+        use()
+
+
+def test_memory_is_measured():
+    with PeakMemory() as memory:
+        filled = np.ones(2**24)  # 128 MiB
+        del filled
+    assert memory.bytes > 2**27
