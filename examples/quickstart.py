@@ -21,10 +21,30 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_debias as kd  # before Keras: it chooses the backend
 
-import keras  # isort: skip
-import keras_hub  # isort: skip
+@contextlib.contextmanager
+def quiet():
+    """Hides what TensorFlow's C++ code logs while it starts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with quiet():
+    import keras_debias as kd  # before Keras: it chooses the backend
+
+    import keras  # isort: skip
+    import keras_hub  # isort: skip
+    import tensorflow as tf  # isort: skip
+
+    # KerasHub tokenizes with TensorFlow, which looks for devices once.
+    tf.config.list_physical_devices()
 
 DOMAINS = ("tweets", "film_reviews")
 PARTNER = {"positive": "tweets", "negative": "film_reviews"}
