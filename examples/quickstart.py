@@ -14,9 +14,11 @@ of text says nothing.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
+import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -68,7 +70,10 @@ def load_data(rows, test_rows, seed):
     same = kd.data.skew(
         rest, label=PARTNER, strength=STRENGTH, n=test_rows, seed=0
     )
-    return train, {"as in training": same, "domain says nothing": balanced}
+    return train, {
+        "as in training": same.with_label_groups(),
+        "domain says nothing": balanced,
+    }
 
 
 def build(updates):
