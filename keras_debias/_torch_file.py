@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 
-_MAGIC = 0x1950A86A20F9469CFC6C
-_PROTOCOL = 1001
+# The magic number, and the version of the protocol.
+_HEADER = (0x1950A86A20F9469CFC6C, 1001)
 _DTYPES = {
     "FloatStorage": np.dtype("<f4"),
     "LongStorage": np.dtype("<i8"),
@@ -33,7 +33,14 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
             return _read(file)
-    except (pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(
             f"Expected `{path.name}` to be a weights file of torch, in the "
             f"format before torch 1.6, with float32 and int64 tensors only. "
@@ -42,7 +49,7 @@ def read_torch_file(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read(file):
-    if pickle.load(file) != _MAGIC or pickle.load(file) != _PROTOCOL:
+    if (_Unpickler(file).load(), _Unpickler(file).load()) != _HEADER:
         raise ValueError("another magic number or protocol")
     if not _Unpickler(file).load().get("little_endian"):
         raise ValueError("numbers that are not little-endian")

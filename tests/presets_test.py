@@ -103,7 +103,9 @@ def test_minilm_classifies_raw_sentence_pairs():
     assert head == 1155
 
 
-@pytest.mark.parametrize("function", [presets.minilm, presets.smollm2])
+@pytest.mark.parametrize(
+    "function", [presets.minilm, presets.smollm2, presets.efficientnet_lite0]
+)
 def test_missing_package_names_the_way_out(function, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("KERAS_DEBIAS_CACHE", str(tmp_path))

@@ -151,7 +151,7 @@ class FrozenFeatures:
             x, batch_size=self.batch_size, preprocess=self._encoder.preprocess
         )
         bar = _Bar(rows, self.verbose)
-        for number in range(len(batches)):
+        for number in range(batches.num_batches):
             inputs = batches[number][0]
             found.append(self._predict(inputs))
             bar.add(len(found[-1]))
