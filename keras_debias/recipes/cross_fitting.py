@@ -77,7 +77,10 @@ def out_of_fold(matrix, y, classes, C, folds, weights=None) -> np.ndarray:
         model = fitted(
             matrix[fit], y[fit], C, None if weights is None else weights[fit]
         )
-        found[np.ix_(held, model.classes_)] = model.predict_proba(matrix[held])
+        # Of float32 features, they sum to one in float32 only.
+        part = model.predict_proba(matrix[held]).astype("float64")
+        part /= part.sum(axis=1, keepdims=True)
+        found[np.ix_(held, model.classes_)] = part
     return found
 
 
