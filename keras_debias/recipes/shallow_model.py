@@ -142,7 +142,9 @@ class ShallowModel:
                 for column, vectorizer in vectorizers.items()
             ]
             # Images have no other block, and a lone array is not accepted.
-            simple = sparse.csr_array(scaler.transform(measured(split, fields)))
+            simple = sparse.csr_matrix(
+                scaler.transform(measured(split, fields))
+            )
             return sparse.hstack([*blocks, simple], format="csr")
 
         return features

@@ -43,9 +43,3 @@ def test_a_probe_on_wide_float32_features_has_proper_probabilities():
     found = kd.recipes.FrozenProbe(features).out_of_fold(split)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
     assert np.mean(found.argmax(axis=1) == split.y) > 0.8
-
-
-def test_a_recommendation_for_images():
-    found = kd.recommended(scenes(480, strength=0.95), features)
-    assert str(found)
-    assert isinstance(found, kd.recipes.Recommendation)
