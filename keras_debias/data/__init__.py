@@ -5,6 +5,7 @@ from keras_debias.data.balanced_sampler import BalancedSampler
 from keras_debias.data.bias_injection import inject_token
 from keras_debias.data.class_imbalance import subsample_classes
 from keras_debias.data.colored_digits import colored_digits
+from keras_debias.data.corrupted import corrupted
 from keras_debias.data.curriculum_sampler import CurriculumSampler
 from keras_debias.data.duplicates import duplicates
 from keras_debias.data.generated_nli import generated_nli
@@ -31,6 +32,7 @@ __all__ = [
     "WeightedSampler",
     "colored_digits",
     "duplicates",
+    "corrupted",
     "generated_nli",
     "generated_overlap",
     "inject_token",

@@ -1,6 +1,13 @@
 """The table behind `sources.load`: names, columns, groups and homes."""
 
 import dataclasses
+from collections.abc import Callable
+
+from keras_debias.data.sentences import DOMAINS
+from keras_debias.data.sentences import sentences
+from keras_debias.data.split import Split
+from keras_debias.data.stress_tests import STRESS_TESTS
+from keras_debias.data.stress_tests import stress_test
 
 NLI = ("entailment", "neutral", "contradiction")
 GLUE = "nyu-mll/glue"
@@ -37,6 +44,26 @@ EMPATHETIC = (
     "sentimental", "surprised", "terrified", "trusting",
 )
 # fmt: on
+CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+ACTIONS = (
+    "climbing",
+    "diving",
+    "fishing",
+    "pole vaulting",
+    "racing",
+    "throwing",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +99,11 @@ class Source:
         y: Column name or None.
         groups: Tuple of column names, crossed.
         multi_label: Boolean, whether a row holds a list of labels.
+        images: Boolean, whether `x` is a column of encoded image files.
         hub: `Hub`, or None if the set has no public home there.
+        loader: Function that makes the set where no file of it is in the
+            folder, or None. It takes the split's name, and `load` for the
+            sets that it is made from.
     """
 
     description: str
@@ -82,7 +113,9 @@ class Source:
     y: str | None = "label"
     groups: tuple[str, ...] = ("label",)
     multi_label: bool = False
+    images: bool = False
     hub: Hub | None = None
+    loader: Callable[[str, Callable[[str, str], Split]], Split] | None = None
 
 
 TRAIN_VALIDATION = ("train", "validation")
@@ -125,9 +158,10 @@ SOURCES = {
     ),
     "nli_stress": Source(
         "MNLI pairs with a distracting phrase added",
-        ("word_overlap", "negation", "length_mismatch"),
-        # built from the matched validation set of mnli
-        hub=Hub("nyu-mll/multi_nli", None, ("validation_matched",), PAIR),
+        tuple(STRESS_TESTS),
+        loader=lambda split, load: stress_test(
+            load("mnli", "validation_matched"), split
+        ),
     ),
     "is_cs": Source(
         "SNLI captions with an adjective moved to another noun",
@@ -272,5 +306,50 @@ SOURCES = {
         hub=Hub(
             "Salesforce/wikitext", "wikitext-2-v1", THREE, "text", None, ()
         ),
+    ),
+    "sentences": Source(
+        "Sentiment of sentences of four domains",
+        DOMAINS,
+        ("negative", "positive"),
+        "text",
+        groups=("label", "domain"),
+        loader=lambda split, load: sentences(split),
+    ),
+    "mdsd": Source(
+        "Product reviews whose kind of product goes with the sentiment",
+        ("train", "train_balanced", "validation", "test"),
+        ("negative", "positive"),
+        "text",
+        groups=("label", "shortcut"),
+    ),
+    "davidson_aae": Source(
+        "Tweets, offensive or not, by the dialect of their words",
+        THREE,
+        ("not_offensive", "offensive"),
+        "text",
+        groups=("label", "dialect"),
+    ),
+    "qqp_paws": Source(
+        "Question pairs, duplicate or not, by the overlap of their words",
+        (*THREE, "paws_train"),
+        ("not_duplicate", "duplicate"),
+        ("sentence1", "sentence2"),
+        groups=("label", "high_overlap"),
+    ),
+    "bar": Source(
+        "Images of six actions at their usual place; another in the test",
+        THREE,
+        ACTIONS,
+        "image",
+        groups=("label", "aligned"),
+        images=True,
+    ),
+    "cifar10": Source(
+        "Images of 32 x 32 pixels, ten classes",
+        ("train", "test"),
+        CIFAR10,
+        "image",
+        images=True,
+        hub=Hub("uoft-cs/cifar10", None, ("train", "test"), "img"),
     ),
 }

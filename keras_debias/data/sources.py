@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,8 @@ import pandas as pd
 from keras_debias.data.catalog import SOURCES
 from keras_debias.data.catalog import Source
 from keras_debias.data.groups import Groups
+from keras_debias.data.images import check_image_size
+from keras_debias.data.images import decode_images
 from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
 from keras_debias.data.labels import warn_of_missing_labels
@@ -17,13 +18,6 @@ from keras_debias.data.split import Split
 
 FOLDER_VARIABLE = "KERAS_DEBIAS_DATA"
 HUB_TIMEOUT = 3.0  # seconds
-
-# the published distractors: what is appended, and to which text
-STRESS = {
-    "word_overlap": (1, "and true is true"),
-    "negation": (1, "and false is not true"),
-    "length_mismatch": (0, " ".join(["and true is true"] * 5)),
-}
 
 
 def names() -> tuple[str, ...]:
@@ -40,7 +34,7 @@ def describe() -> str:
         lines.append(
             f"{name:<{width}}  {source.description} ({classes} classes; "
             f"{', '.join(source.splits)}; "
-            f"{'hub or folder' if source.hub else 'folder only'})"
+            f"{'downloaded or folder' if _has_home(source) else 'folder'})"
         )
     return "\n".join(lines)
 
@@ -65,31 +59,41 @@ def available(
         Boolean.
     """
     _source(name, split)
-    path = _path(name, split, folder)
-    return path is not None and path.is_file()
+    return bool(_files(_path(name, split, folder)))
 
 
 def load(
-    name: str, split: str, folder: str | os.PathLike | None = None
+    name: str,
+    split: str,
+    folder: str | os.PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> Split:
     """Loads a named public data set, with its natural groups.
 
     It is looked for at `folder/NAME/SPLIT.parquet`, with `folder` from the
-    argument or the environment variable `KERAS_DEBIAS_DATA`, and otherwise
-    on the hub (this needs the extra "hub").
+    argument or the environment variable `KERAS_DEBIAS_DATA`; a large split
+    may be in parts, `SPLIT_0.parquet`, `SPLIT_1.parquet` and so on, which
+    are joined. Otherwise it is loaded from the hub (this needs the extra
+    "hub"), or made by the catalog's own function, as `"sentences"` is.
 
     Args:
         name: String, one of `keras_debias.data.sources.names()`.
         split: String, for instance `"train"`; an unknown one raises with a
             list of those there are.
         folder: Path of a folder of Parquet files, or None.
+        image_size: Tuple of two integers, height and width, for sets of
+            images: the largest part of this shape is cut out of the middle
+            and resized. Defaults to None: the images keep their size, which
+            must be the same for all.
 
     Returns:
-        A `Split` named `name`.
+        A `Split` named `name`. Images are uint8 arrays of shape `(n, height,
+        width, 3)`.
 
     Raises:
-        ValueError: If the name or the split is unknown, or the set is
-            neither in the folder nor on the hub.
+        ValueError: If the name or the split is unknown, the set is neither
+            in the folder nor anywhere else, a part of it is missing, a row
+            is no image, or `image_size` is given for a set of texts.
         ConnectionError: If the hub does not answer within seconds.
 
     Example:
@@ -97,29 +101,42 @@ def load(
     ```python
     train = keras_debias.data.load("snli", "train")
     hans = keras_debias.data.load("hans", "validation")
+    images = keras_debias.data.load("bar", "train", image_size=(224, 224))
     ```
     """
     source = _source(name, split)
+    if image_size is not None:
+        if not source.images:
+            raise ValueError(
+                f"Expected no `image_size` for {name!r}, a set of texts. "
+                f"Received: image_size={image_size!r}"
+            )
+        image_size = check_image_size(image_size)
     path = _path(name, split, folder)
-    if path is not None and path.is_file():
-        return _from_parquet(path, name, source)
+    files = _files(path)
+    if files:
+        return _from_parquet(files, name, source, image_size)
     if folder is not None:
         there = sorted(p.stem for p in path.parent.glob("*.parquet"))
         raise ValueError(
             f"There is no file {path}. Splits of {name!r} in that folder: "
-            f"{there}. Leave `folder` out to load from the hub."
+            f"{there}."
+            + (" Leave `folder` out to load it." if _has_home(source) else "")
         )
-    stress = name == "nli_stress"
-    hub_split = "validation_matched" if stress else split
-    if source.hub is None or hub_split not in source.hub.splits:
+    if source.loader is not None:
+        return source.loader(split, load)
+    if source.hub is None or split not in source.hub.splits:
         raise ValueError(
             f"The split {split!r} of {name!r} has no public home on the hub. "
             f"Put it at NAME/SPLIT.parquet in a folder (columns: "
             f"{_columns(source)}) and pass `folder=`, or set the environment "
             f"variable {FOLDER_VARIABLE}. Looked at: {path}"
         )
-    result = _from_hub(name, hub_split, source)
-    return _stress(result, split) if stress else result
+    return _from_hub(name, split, source, image_size)
+
+
+def _has_home(source: Source) -> bool:
+    return source.hub is not None or source.loader is not None
 
 
 def _source(name: str, split: str) -> Source:
@@ -139,6 +156,27 @@ def _source(name: str, split: str) -> Source:
 def _path(name, split, given) -> pathlib.Path | None:
     root = pathlib.Path(given) if given is not None else folder()
     return None if root is None else root / name / f"{split}.parquet"
+
+
+def _files(path: pathlib.Path | None) -> list[pathlib.Path]:
+    """The file of a split, or its parts in order; empty if there is none."""
+    if path is None:
+        return []
+    if path.is_file():
+        return [path]
+    parts = [
+        (int(number), part)
+        for part in path.parent.glob(f"{path.stem}_*.parquet")
+        if (number := part.stem.removeprefix(f"{path.stem}_")).isdecimal()
+    ]
+    parts.sort()
+    numbers = [number for number, _ in parts]
+    if numbers != list(range(len(parts))):
+        raise ValueError(
+            f"Expected the parts of {path.stem!r} in {path.parent} to be "
+            f"numbered from 0 without gaps. Received: {numbers}"
+        )
+    return [part for _, part in parts]
 
 
 def _columns(source: Source) -> list[str]:
@@ -162,8 +200,17 @@ def _group(split: Split, columns) -> Split:
     return split.with_groups(Groups.from_columns(columns))
 
 
-def _from_parquet(path, name: str, source: Source) -> Split:
-    frame = pd.read_parquet(path)
+def _from_parquet(
+    files: list[pathlib.Path],
+    name: str,
+    source: Source,
+    image_size: tuple[int, int] | None,
+) -> Split:
+    frame = pd.concat(
+        [pd.read_parquet(file) for file in files], ignore_index=True
+    )
+    if source.images:
+        return _from_images(frame, source.x, name, source, image_size)
     y = None if source.multi_label else source.y
     split = Split.from_pandas(
         frame,
@@ -182,7 +229,34 @@ def _from_parquet(path, name: str, source: Source) -> Split:
     return _group(split, {column: frame[column] for column in source.groups})
 
 
-def _from_hub(name: str, split: str, source: Source) -> Split:
+def _from_images(
+    frame: pd.DataFrame,
+    column: str,
+    name: str,
+    source: Source,
+    image_size: tuple[int, int] | None,
+) -> Split:
+    absent = [c for c in (column, *_columns(source)[1:]) if c not in frame]
+    if absent:
+        raise ValueError(
+            f"Expected the columns {_columns(source)} of {name!r}. Received: "
+            f"{list(frame.columns)}, without {absent}"
+        )
+    split = Split(
+        decode_images(frame[column].tolist(), image_size, name),
+        frame[source.y].to_numpy(),
+        label_names=source.label_names,
+        name=name,
+    )
+    return _group(split, {column: frame[column] for column in source.groups})
+
+
+def _from_hub(
+    name: str,
+    split: str,
+    source: Source,
+    image_size: tuple[int, int] | None,
+) -> Split:
     hub = source.hub
     try:
         import datasets
@@ -206,6 +280,11 @@ def _from_hub(name: str, split: str, source: Source) -> Split:
                 labels, missing, f"the labels of {name!r}", stacklevel=4
             )
             dataset = dataset.select(np.flatnonzero(~missing))
+    if source.images:
+        names = dataset.features[hub.y].names
+        frame = pd.DataFrame({source.y: [names[i] for i in dataset[hub.y]]})
+        frame[hub.x] = pd.Series(list(dataset[hub.x]), dtype=object)
+        return _from_images(frame, hub.x, name, source, image_size)
     result = Split.from_dataset(dataset, x=hub.x, y=hub.y, name=name)
     if hub.y is not None:
         result = result.align_labels(source.label_names)
@@ -236,21 +315,3 @@ def _unreachable(name: str, repository: str) -> str:
         "network, set HF_HUB_OFFLINE=1 to use what is in the cache, or pass "
         "`folder=` with a NAME/SPLIT.parquet file."
     )
-
-
-def _stress(split: Split, kind: str) -> Split:
-    """Adds the distracting phrase before the final punctuation."""
-    part, phrase = STRESS[kind]
-    texts = [list(column) for column in split.x]
-    texts[part] = [_before_stop(text, phrase) for text in texts[part]]
-    return Split(
-        tuple(texts),
-        split.y,
-        label_names=split.label_names,
-        name="nli_stress",
-    ).with_label_groups()
-
-
-def _before_stop(text: str, phrase: str) -> str:
-    body, stop = re.fullmatch(r"(.*?)(\s*[.!?]*)", text, re.DOTALL).groups()
-    return f"{body} {phrase}{stop}"

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from keras_debias.data.images import check_image_size
 from keras_debias.data.split import Split
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
@@ -63,11 +64,11 @@ def waterbirds(
             f"Expected `split` to be one of {tuple(SPLITS)}. Received: "
             f"split={split!r}"
         )
-    height, width = _check_size(image_size)
     if not isinstance(folder, (str, os.PathLike)):
         raise TypeError(
             f"Expected `folder` to be a path. Received: folder={folder!r}"
         )
+    height, width = check_image_size(image_size)
     folder = pathlib.Path(folder)
     metadata = _metadata(folder)
     metadata = metadata[metadata["split"] == SPLITS[split]]
@@ -94,18 +95,6 @@ def waterbirds(
         label_names=BIRDS,
         name="waterbirds",
     ).with_label_groups({"place": place})
-
-
-def _check_size(image_size):
-    sizes = tuple(image_size) if np.iterable(image_size) else (image_size,)
-    if len(sizes) != 2 or any(
-        not isinstance(size, (int, np.integer)) or size < 1 for size in sizes
-    ):
-        raise ValueError(
-            "Expected `image_size` to be two positive integers, height and "
-            f"width. Received: image_size={image_size!r}"
-        )
-    return sizes
 
 
 def _metadata(folder) -> pd.DataFrame:

@@ -141,7 +141,10 @@ class ShallowModel:
                 vectorizer.transform(field_values(split, column))
                 for column, vectorizer in vectorizers.items()
             ]
-            simple = scaler.transform(measured(split, fields))
+            # Images have no other block, and a lone array is not accepted.
+            simple = sparse.csr_matrix(
+                scaler.transform(measured(split, fields))
+            )
             return sparse.hstack([*blocks, simple], format="csr")
 
         return features
