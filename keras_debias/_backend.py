@@ -9,8 +9,6 @@ import sys
 # In the order in which they are tried.
 BACKENDS = ("torch", "tensorflow", "jax")
 
-_CPU_WHEELS = "--index-url https://download.pytorch.org/whl/cpu"
-
 
 def is_installed(package: str) -> bool:
     """Whether a package can be imported, without importing it."""
@@ -69,9 +67,9 @@ def choose_backend(environ: dict, installed=is_installed) -> str:
     raise ImportError(
         f"Expected one of {', '.join(BACKENDS)} to be installed. Received: "
         "none of them. Install PyTorch with "
-        f"`{_pip('torch')}`. On a machine without a GPU, "
-        f"`pip install torch {_CPU_WHEELS}` avoids several gigabytes of CUDA "
-        "libraries."
+        f"`{_pip('torch')}`. On a machine without a GPU, install the CPU "
+        "build of PyTorch first (pytorch.org/get-started, choose CPU): it "
+        "avoids several gigabytes of CUDA libraries."
     )
 
 

@@ -88,7 +88,7 @@ def test_without_a_backend_the_error_names_the_command(environ):
         _backend.choose_backend(environ, only())
     message = str(error.value)
     assert 'pip install "keras-debias[torch]"' in message
-    assert "https://download.pytorch.org/whl/cpu" in message
+    assert "CPU build of PyTorch first" in message
 
 
 def test_missing_choice_is_refused(environ):

@@ -174,7 +174,8 @@ class AdaptedLayer:
         undo = self.__dict__.pop("_before_load", None)
         if undo is None or not len(store.keys()):
             return
-        found = {name: np.array(store[name]) for name in store}
+        names = store.keys()  # Not iterable itself.
+        found = {name: np.array(store[name]) for name in names}
         digest = found.pop("kernel_digest", None)
         starts = {
             name.removeprefix("start_"): found.pop(name)
