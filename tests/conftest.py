@@ -23,6 +23,20 @@ if os.environ["KERAS_BACKEND"] == "jax":
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
+# What no backend takes part in is tested once, on torch.
+if keras.config.backend() != "torch":
+    collect_ignore = [
+        "auditing",
+        "backend_test.py",
+        "bad_calls_data_test.py",
+        "data",
+        "dependencies_test.py",
+        "docs_test.py",
+        "docstrings_test.py",
+        "fuzz",
+        "layering_test.py",
+    ]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def imports_stay():

@@ -25,7 +25,7 @@ from tests.fuzz.mutations import edit_bytes
 from tests.fuzz.mutations import edit_settings
 from tests.fuzz.mutations import edit_tensors
 
-CASES = int(os.environ.get("KERAS_DEBIAS_FUZZ", 100))
+CASES = int(os.environ.get("KERAS_DEBIAS_FUZZ", 60))
 
 
 def build():
