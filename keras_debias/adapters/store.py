@@ -40,6 +40,8 @@ from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.undo import unchanged_on_error
 
 FORMAT = "keras_debias.adapter/2"
+# The same without a checksum.
+FIRST_FORMAT = "keras_debias.adapter/1"
 CONFIG_NAME = "adapter.json"
 WEIGHTS_NAME = "adapter.safetensors"
 
@@ -372,8 +374,13 @@ def _read(folder: pathlib.Path, model) -> tuple[dict, dict]:
                 f"adapter_config.json. Received: folder={str(folder)!r}, "
                 f"which has no {name}."
             )
+    arrays = None
     try:
         config = read_json(folder / CONFIG_NAME)
+        if isinstance(config, dict) and config.get("format") == FIRST_FORMAT:
+            arrays = read_arrays(folder / WEIGHTS_NAME, model)
+            config = {**config, "format": FORMAT}
+            config["checksum"] = checksum(config, arrays)
         # A version of its own may have other parts.
         known = not isinstance(config, dict) or config.get("format") == FORMAT
         if known:
@@ -389,7 +396,9 @@ def _read(folder: pathlib.Path, model) -> tuple[dict, dict]:
             f"{config.get('format')!r}. Another version of this library wrote "
             "the folder."
         )
-    return config, read_arrays(folder / WEIGHTS_NAME, model)
+    if arrays is None:
+        arrays = read_arrays(folder / WEIGHTS_NAME, model)
+    return config, arrays
 
 
 def _check_layers(model, config, paths, folder) -> list[tuple]:

@@ -27,6 +27,11 @@ class InversePropensitySampling(Recipe):
     power below 1) until at least `min_effective` of the rows is effective:
     otherwise a few rows would decide, and the shortcut would be reversed.
 
+    When it helps: where the label goes with a kind of input. Sentences whose
+    domain goes with the label in 90 or 95 of 100, MiniLM with LoRA, 8 runs:
+    worst group 66 to 76 % (plain fine-tuning 2 to 7 %, balanced over the true
+    groups 69 to 77 %).
+
     Attributes:
         views: tuple of ways to infer groups. Defaults to
             `(CoTrainedClusters(),)`.

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 import keras
@@ -86,6 +87,19 @@ def test_start_is_stored_and_not_computed_again(folder, monkeypatch):
 def test_an_adapter_saved_on_another_backend():
     """The committed folder was written on torch."""
     model = kd.adapters.load(TABLE["bert"].build(), REFERENCE)
+    expected = np.load(REFERENCE.with_name("adapter-outputs.npy"))
+    np.testing.assert_allclose(outputs(model), expected, atol=1e-5)
+
+
+def test_a_folder_of_the_first_format_loads(tmp_path):
+    """As version 0.1.0 wrote it: the same without a checksum."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(REFERENCE, folder)
+    config = json.loads((folder / "adapter.json").read_text())
+    del config["checksum"]
+    config["format"] = "keras_debias.adapter/1"
+    (folder / "adapter.json").write_text(json.dumps(config))
+    model = kd.adapters.load(TABLE["bert"].build(), folder)
     expected = np.load(REFERENCE.with_name("adapter-outputs.npy"))
     np.testing.assert_allclose(outputs(model), expected, atol=1e-5)
 
