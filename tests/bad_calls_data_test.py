@@ -172,6 +172,10 @@ def calls():
             *_each(data.colored_digits, "seed", SEEDS, correlation=0.9),
             *_each(data.colored_digits, "correlation", ("1", None, 2, -1)),
         ],
+        "corrupted": [
+            ("no split", lambda: data.corrupted([1, 2], 0.9)),
+            ("texts", lambda: data.corrupted(split, 0.9)),
+        ],
         "generated_nli": [
             *_each(data.generated_nli, "n", ("9", None, 0, -1, 9.5, True)),
             *_each(data.generated_nli, "seed", SEEDS, n=9),

@@ -14,6 +14,13 @@ from keras_debias.utils.files import written_folder
 _JSON_LIMIT = 64 * 2**20
 # Per weight of the model, and beside: factors of full rank, with those of
 # the start, in double precision.
+# As safetensors names them.
+_DTYPES = {
+    "BOOL": "?",
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+}
 _BYTES_PER_WEIGHT = 64
 _MORE_BYTES = 64 * 2**20
 
@@ -83,7 +90,7 @@ def read_arrays(path: pathlib.Path, model) -> dict[str, np.ndarray]:
     count = sum(int(np.prod(v.shape)) for v in model.weights)
     try:
         data = read_regular(path, _BYTES_PER_WEIGHT * count + _MORE_BYTES)
-        return safetensors.numpy.load(data)
+        return _decoded(data)
     # Of dtypes that NumPy does not have, a `KeyError` or `TypeError`.
     except (
         *(safetensors.SafetensorError, OSError, KeyError, TypeError),
@@ -94,6 +101,20 @@ def read_arrays(path: pathlib.Path, model) -> dict[str, np.ndarray]:
             f"{str(path.parent)!r}, whose file cannot be read ({error}). "
             "Save the adapter again."
         ) from error
+
+
+def _decoded(data: bytes) -> dict[str, np.ndarray]:
+    """The tensors by name, in sorted order; bfloat16 becomes float32."""
+    found = {}
+    for name, tensor in sorted(safetensors.deserialize(data)):
+        content, dtype = tensor["data"], tensor["dtype"]
+        if dtype == "BF16":
+            upper = np.frombuffer(content, "<u2").astype("<u4")
+            values = (upper << 16).view("<f4")
+        else:
+            values = np.frombuffer(content, _DTYPES[dtype])
+        found[name] = values.reshape(tensor["shape"])
+    return found
 
 
 def write_folder(

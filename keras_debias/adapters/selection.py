@@ -11,8 +11,8 @@ from keras_debias import _keras_internals
 
 Selector = str | Callable[[keras.Layer], bool] | Iterable[str]
 
-# All `Dense` and `EinsumDense` layers but the head, as `targets`.
 ALL_LINEAR = "*"
+"""All `Dense` and `EinsumDense` layers but the head, as `targets`."""
 
 # KerasHub does not name the same projection alike everywhere.
 SYNONYMS = {

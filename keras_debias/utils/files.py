@@ -12,8 +12,6 @@ import shutil
 import stat
 import uuid
 
-import psutil
-
 # `renameat2(2)` of Linux: relative to the working directory; swap the two.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -99,12 +97,25 @@ def remove_leftovers(path: pathlib.Path) -> None:
     )
     for other in path.parent.iterdir():
         match = pattern.fullmatch(other.name)
-        if match is None or psutil.pid_exists(int(match.group(1)[:9])):
+        if match is None or _is_running(int(match.group(1)[:9])):
             continue
         if other.is_dir() and not other.is_symlink():
             shutil.rmtree(other, ignore_errors=True)
         else:
             other.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this machine is alive; in doubt, it is."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def read_regular(path: pathlib.Path, limit: int) -> bytes:
