@@ -48,7 +48,7 @@ def test_what_is_imported_is_required():
         backend = path.name.partition("_")[0]
         assert names - {backend} <= required(), path
         found |= names
-    assert found - BACKENDS == required() - {"keras_hub"}
+    assert found - BACKENDS == required()
 
 
 def test_the_tests_install_every_extra():

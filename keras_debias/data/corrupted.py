@@ -70,6 +70,10 @@ def corrupted(
       and others that need images or more than a few lines.
     """
     correlation = check_probability(correlation, "correlation")
+    if not isinstance(split, Split):
+        raise TypeError(
+            f"Expected `split` to be a `Split`, received {type(split).__name__}"
+        )
     labels = class_labels(split, "`corrupted`")
     images = split.x
     if not (

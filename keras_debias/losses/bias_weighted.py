@@ -27,7 +27,8 @@ class BiasWeighted:
     Example:
 
     >>> objective = BiasWeighted(np.array([0.25, 1.0]), q=0.5)
-    >>> losses, index = np.array([2.0, 2.0]), np.array([0, 1])
+    >>> losses = ops.convert_to_tensor([2.0, 2.0])
+    >>> index = ops.convert_to_tensor([0, 1])
     >>> [float(value) for value in objective(losses, index)]
     [1.0, 2.0]
 
