@@ -549,5 +549,6 @@ def test_export_computes_as_the_network(tmp_path):
     model.compile("sgd", cross_entropy())
     model.fit(A, Y, verbose=0)
     model.export(tmp_path / "m", format="tf_saved_model", verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "m")).serve(A)
+    loaded = tf.saved_model.load(str(tmp_path / "m"))
+    served = loaded.serve(A)  # its variables live as long as `loaded`
     np.testing.assert_allclose(served, model.predict(A, verbose=0), atol=1e-5)
