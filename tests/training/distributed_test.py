@@ -46,9 +46,13 @@ def run(folder, kind):
             start(each, folder / "meeting", rank, 3)
             for rank, each in enumerate(folders)
         ]
-    for process in processes:
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, output[-4000:]
+    outputs = [process.communicate(timeout=400)[0] for process in processes]
+    failed = [
+        output[-4000:]
+        for process, output in zip(processes, outputs, strict=True)
+        if process.returncode
+    ]
+    assert not failed, "\n\n".join(failed)
     return folders
 
 
