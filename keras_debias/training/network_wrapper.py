@@ -60,8 +60,11 @@ class NetworkWrapper(keras.Model):
         """Whether this process writes the files of `fit`, of several."""
         return True
 
-    def check_callbacks(self, callbacks) -> None:
-        """Raises for callbacks that cannot run in several processes."""
+    def local_callbacks(
+        self, callbacks: list[keras.callbacks.Callback]
+    ) -> list[keras.callbacks.Callback]:
+        """Those of the callbacks that run in this process, of several."""
+        return callbacks
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """What must run before all other callbacks of `fit`."""
@@ -202,7 +205,7 @@ class NetworkWrapper(keras.Model):
             )
             validation_data = validation.dataset
             validation_steps = validation.steps
-        self.check_callbacks(callbacks)
+        callbacks = self.local_callbacks(callbacks)
         if train.ordered is not None:
             callbacks.insert(0, EpochOrder(train.ordered))
         callbacks = [*self.own_callbacks(), *callbacks, StopAtNonFinite()]

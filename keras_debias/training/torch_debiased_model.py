@@ -93,7 +93,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         # Outside of `fit`, every process does as it is told.
         return not self.fitting or self.replicas.rank == 0
 
-    def check_callbacks(self, callbacks):
+    def local_callbacks(self, callbacks):
         theirs = keras.callbacks.BackupAndRestore
         if self.replicas.size > 1 and any(
             isinstance(callback, theirs) for callback in callbacks
@@ -104,6 +104,11 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 "all of them would write and remove. Use "
                 "`kd.callbacks.BackupAndRestore`."
             )
+        if self.replicas.rank == 0:
+            return callbacks
+        # It would make the folder in the moment in which the first does.
+        checkpoint = keras.callbacks.ModelCheckpoint
+        return [each for each in callbacks if type(each) is not checkpoint]
 
     def own_callbacks(self):
         return [SameReplicas(self.replicas)] if self.replicas.size > 1 else []

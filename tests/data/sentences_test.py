@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -103,6 +104,26 @@ def test_without_a_connection_the_error_names_the_way_out(
     with pytest.raises(ConnectionError, match="no route.*KERAS_DEBIAS_CACHE"):
         sentences_function("tweets", cache_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_download_leaves_setuptools_alone(tmp_path):
+    """`torch.compile` imports it later, in the same process."""
+    code = (
+        "import subprocess, keras_debias as kd\n"
+        "from keras_debias.data import sentences\n"
+        "run = lambda *a, **k: subprocess.CompletedProcess(a, 1, '', "
+        "'No module named pip')\n"
+        "import sys; module = sys.modules['keras_debias.data.sentences']\n"
+        "module.subprocess.run = run\n"
+        f"try: kd.data.sentences('tweets', cache_dir={str(tmp_path)!r})\n"
+        "except ConnectionError as error: print(error)\n"
+        "import setuptools\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Expected `pip` in this Python" in finished.stdout
 
 
 def test_skewed_sentences_keep_their_texts():
