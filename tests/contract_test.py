@@ -22,6 +22,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.testing import TestCase
 from tests import matrix
 from tests.architectures import ARCHITECTURES
+from tests.combinations import spread
 
 REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
@@ -159,8 +160,11 @@ def run(architecture, adapter, reference):
     )
 
 
-@pytest.mark.parametrize("adapter", matrix.ADAPTERS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize(
+    ("architecture", "adapter"),
+    spread(ARCHITECTURES, matrix.ADAPTERS, always=matrix.ALWAYS),
+    ids=str,
+)
 def test_nine_invariants(architecture, adapter):
     reference = reference_of(architecture, adapter)
     assert reference is not None, "no committed reference"

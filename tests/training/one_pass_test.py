@@ -8,6 +8,7 @@ from keras import ops
 import keras_debias as kd
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from tests.architectures import ARCHITECTURES
+from tests.combinations import spread
 from tests.training.step_test import CLASSES
 from tests.training.step_test import OnlyBias
 from tests.training.step_test import compiled
@@ -65,8 +66,9 @@ def check(create, x, y, monkeypatch, tolerance=1e-5, **kwargs):
     return reason
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("name", ["bert", "roberta", "vit"])
+@pytest.mark.parametrize(
+    ("name", "adapter"), spread(["bert", "roberta", "vit"], ADAPTERS)
+)
 def test_the_gradients_are_those_of_two_passes(name, adapter, monkeypatch):
     architecture = TABLE[name]
 

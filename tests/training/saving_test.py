@@ -15,6 +15,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.architectures import ARCHITECTURES
+from tests.combinations import spread
 from tests.training.step_test import compiled
 from tests.training.step_test import logits_loss
 from tests.training.step_test import rows
@@ -31,8 +32,13 @@ def debiased(name, adapter, dropout=0.0):
     return model, architecture.data(seed=0)
 
 
-@pytest.mark.parametrize("adapter", [kd.adapters.LoRA, kd.adapters.PiSSA])
-@pytest.mark.parametrize("name", ["bert_text", "llama", "functional"])
+@pytest.mark.parametrize(
+    ("adapter", "name"),
+    spread(
+        [kd.adapters.LoRA, kd.adapters.PiSSA],
+        ["bert_text", "llama", "functional"],
+    ),
+)
 def test_keras_file_restores_everything(name, adapter, tmp_path):
     model, (x, y) = debiased(name, adapter(rank=2), dropout=0.1)
     model.fit(x, y, batch_size=4, epochs=2, verbose=0)

@@ -1,0 +1,37 @@
+"""Which combinations of two parameters run on which backend.
+
+On torch all of them do. On the other backends every value of each parameter
+does, in a third of the combinations, which are others on each backend: what
+two parameters do together does not depend on the backend, and every trace
+takes seconds there. `KERAS_DEBIAS_ALL_COMBINATIONS=1` runs all of them.
+"""
+
+import os
+
+import keras
+
+VARIABLE = "KERAS_DEBIAS_ALL_COMBINATIONS"
+OFFSETS = {"tensorflow": 0, "jax": 1}
+
+
+def runs(i: int, j: int, backend: str) -> bool:
+    """Whether the combination of value `i` and value `j` runs."""
+    if backend not in OFFSETS or os.environ.get(VARIABLE) == "1":
+        return True
+    return (i + j + OFFSETS[backend]) % 3 == 0
+
+
+def spread(first, second, always=()) -> list[tuple]:
+    """The pairs to run on this backend.
+
+    Args:
+        first: the values of one parameter.
+        second: the values of the other, three or more of one of the two.
+        always: values of `second` that run with every value of `first`.
+    """
+    return [
+        (a, b)
+        for i, a in enumerate(first)
+        for j, b in enumerate(second)
+        if b in always or runs(i, j, keras.config.backend())
+    ]
