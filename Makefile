@@ -17,12 +17,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint guides docs guide-outputs
+.PHONY: help install quickstart test test-fast lint guides docs guide-outputs
 
 help:
 	@echo "make quickstart  install what the quickstart needs, and run it"
 	@echo "make install     install everything the tests need"
 	@echo "make test        run the suite on $(BACKENDS)"
+	@echo "make test-fast   run the quick tests, on one backend: BACKEND=torch"
 	@echo "make guides      run the guides on torch"
 	@echo "make docs        build the documentation into site/"
 	@echo "make lint        check style and formatting"
@@ -85,10 +86,16 @@ test: install
 	for backend in $(BACKENDS); do \
 		echo "== KERAS_BACKEND=$$backend"; \
 		$(ONE_THREAD) KERAS_BACKEND=$$backend \
-			$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal || status=1; \
+			$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+			--durations=20 || status=1; \
 	done; \
 	$(BIN)/python -m tests.matrix || status=1; \
 	exit $$status
+
+BACKEND ?= torch
+test-fast: install
+	$(ONE_THREAD) KERAS_BACKEND=$(BACKEND) $(BIN)/python -m pytest \
+		-n $(WORKERS) --dist worksteal -m "not slow"
 
 guides: install
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/guides_test.py
