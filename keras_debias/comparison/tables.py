@@ -1,6 +1,5 @@
-"""The comparison's tables as text, Markdown, LaTeX and HTML."""
+"""The comparison's tables as text, Markdown and LaTeX."""
 
-import html
 import re
 
 import numpy as np
@@ -195,12 +194,6 @@ def _last_line(error) -> str:
     return lines[-1] if lines else "no message"
 
 
-def csv_text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    text = one_line(text)
-    return f"'{text}" if text.lstrip().startswith(tuple("=+-@")) else text
-
-
 def _markdown(text: str) -> str:
     """A cell of a Markdown table that shows the text as it is."""
     text = one_line(text).replace("\\", "\\\\").replace("<", "&lt;")
@@ -240,18 +233,4 @@ def latex_table(header, rows) -> str:
             "\\hline",
             "\\end{tabular}",
         ]
-    )
-
-
-def html_table(header, rows) -> str:
-    def line(cells, tag):
-        inside = "".join(
-            f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells
-        )
-        return f"<tr>{inside}</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return (
-        f"<table>\n<thead>{line(header, 'th')}</thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>"
     )

@@ -42,13 +42,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-def scores_table(scores) -> str:
-    """Returns the tables that `print(scores)` shows."""
+def score_rows(scores) -> tuple[list[str], list[list[str]]]:
+    """Returns header and rows of the table of splits."""
     header = ["split", "n", "accuracy", "weighted F1", "worst group", "gap"]
     weighted = any(s.train_weighted_accuracy is not None for s in scores)
     if weighted:
         header.append("train-weighted")
-    rows, group_rows = [], []
+    rows = []
     for split in scores:
         rows.append(
             [
@@ -65,6 +65,13 @@ def scores_table(scores) -> str:
         )
         if weighted:
             rows[-1].append(percent(split.train_weighted_accuracy))
+    return header, rows
+
+
+def scores_table(scores) -> str:
+    """Returns the tables that `print(scores)` shows."""
+    group_rows = []
+    for split in scores:
         for group in split.groups:
             worst = group.name == split.worst_group
             group_rows.append(
@@ -74,7 +81,7 @@ def scores_table(scores) -> str:
                     percent(group.accuracy, group.interval),
                 ]
             )
-    parts = [text_table(header, rows)]
+    parts = [text_table(*score_rows(scores))]
     if group_rows:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
     note = "Percent; gap = accuracy - worst group."
