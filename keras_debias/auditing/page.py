@@ -50,11 +50,12 @@ def report_body(report) -> str:
 
 def headline(report) -> str:
     """The result in a sentence or two."""
-    findings = report.findings or report.group_findings
+    findings = [*report.findings, *report.group_findings]
     if not findings:
         return table.nothing_found(report)
-    first = findings[0]
+    first = max(findings, key=lambda finding: finding.phi)
     if isinstance(first, ErrorSlice):
+        first = max(findings, key=lambda each: each.excess_errors)
         text = (
             f"Rows of the class {first.label} where {first.feature}: "
             f"{percent(first.error_rate_with)} % of {first.n:,} are predicted "
@@ -111,8 +112,8 @@ def _certainty(report) -> str:
         f"{100 * report.false_discovery_rate:g} of 100 findings are expected "
         "to be chance, rows taken as independent. That a feature goes with a "
         "label is no proof of a shortcut: it may belong to the task. Read "
-        "rows for and against it, by finding.examples(split), and ask whether "
-        "the task or the way the data was collected explains it."
+        "rows for and against it, by `finding.examples(split)`: does the task "
+        "explain it, or the way in which the data was collected?"
     )
 
 
@@ -214,7 +215,7 @@ def _groups(report) -> list[str]:
 
 
 def _advice(advice) -> str:
-    methods = ", ".join(f"kd.{method}" for method in advice.methods)
+    methods = ", ".join(f"`kd.{method}`" for method in advice.methods)
     return "\n".join(
         [
             html_page.heading(advice.finding, 3),

@@ -159,7 +159,7 @@ def _next_steps(comparison) -> list[str]:
         )
     if comparison.runs:
         steps.append(
-            "Choose on validation data, by comparison.choose(criterion), and "
+            "Choose on validation data, by `comparison.choose(criterion)`, and "
             "not by the test sets above; then train that method once more "
             "and save it."
         )

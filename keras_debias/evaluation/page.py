@@ -148,9 +148,9 @@ def _next_steps(scores) -> list[str]:
                 f"{100 * split.gap:.1f} points. Look at its wrong "
                 'predictions; kd.audit(split, target="errors", '
                 "predictions=...) names the words that go with them.",
-                "Train again with kd.recommended(train), which needs no group "
-                "labels, or with kd.recipes.BalancedSampling(), and compare "
-                "by kd.compare.",
+                "Train again with `kd.recommended(train)`, which needs no "
+                "group labels, or with `kd.recipes.BalancedSampling()`, and "
+                "compare by `kd.compare`.",
             ]
         elif split.gap > FAR:
             steps.append(
@@ -162,6 +162,6 @@ def _next_steps(scores) -> list[str]:
     if not steps:
         steps.append(
             "Give the rows groups: an average hides the rows on which a "
-            "shortcut fails. kd.audit(split) proposes which."
+            "shortcut fails. `kd.audit(split)` proposes which."
         )
     return list(dict.fromkeys(steps))

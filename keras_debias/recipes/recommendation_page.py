@@ -56,7 +56,7 @@ def parts(found, headed: bool = True) -> list[str]:
                 "training data and asked about rows that they had not seen: "
                 "clusters of frozen features, words with simple measures, and "
                 "a linear probe on frozen features. A rule compares them; "
-                "help(kd.recommended) states it. Group labels were not used."
+                "`help(kd.recommended)` states it. Group labels were not used."
             ]
         ),
         html_page.heading("How sure is it"),

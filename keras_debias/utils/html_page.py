@@ -5,6 +5,7 @@ positions in percent, so they fit a phone as well as a wide screen.
 """
 
 import html
+import re
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ STYLE = """
 .kd .bar svg { display: block; width: 100%; height: 16px; overflow: visible;
   grid-column: 2; grid-row: 1; }
 .kd .bar .value { grid-column: 3; grid-row: 1; }
+.kd .scale { display: flex; justify-content: space-between; grid-column: 2;
+  font-size: 12px; opacity: .75; }
 .kd svg .track { stroke: #8884; stroke-width: 1; }
 .kd svg .span { stroke: #8889; stroke-width: 5; }
 .kd svg .one { fill: #3b82c4; stroke: #3b82c4; }
@@ -46,8 +49,13 @@ STYLE = """
   .kd .bar { grid-template-columns: 1fr auto; padding: .4em 0; }
   .kd .bar svg { grid-column: 1 / 3; grid-row: 2; }
   .kd .bar .value { grid-column: 2; grid-row: 1; }
+  .kd .bar .scale { grid-column: 1 / 3; }
 }
 """
+SCALE = (
+    '<div class="bar"><div class="scale"><span>0</span><span>50</span>'
+    "<span>100 %</span></div></div>"
+)
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -93,19 +101,19 @@ def heading(text: str, level: int = 2) -> str:
 
 def headline(text: str) -> str:
     """The result in a sentence."""
-    return f'<p class="headline">{html.escape(text)}</p>'
+    return f'<p class="headline">{_prose(text)}</p>'
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts)
+    return "\n".join(f"<p>{_prose(text)}</p>" for text in texts)
 
 
 def note(text: str | None) -> str:
-    return f'<p class="note">{html.escape(text)}</p>' if text else ""
+    return f'<p class="note">{_prose(text)}</p>' if text else ""
 
 
 def bullets(texts: Iterable[str]) -> str:
-    items = "\n".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    items = "\n".join(f"<li>{_prose(text)}</li>" for text in texts)
     return f"<ul>\n{items}\n</ul>" if items else ""
 
 
@@ -151,7 +159,7 @@ def chart(lines: Iterable[str], legend: Sequence[tuple[str, str]]) -> str:
         f'class="{kind}"/></svg> {html.escape(text)}</span>'
         for kind, text in legend
     )
-    return "\n".join([f'<div class="key">{key}</div>', *lines])
+    return "\n".join([f'<div class="key">{key}</div>', *lines, SCALE])
 
 
 def chart_line(
@@ -192,6 +200,11 @@ def chart_line(
         f'<svg role="img" aria-label="{text}">{"".join(marks)}</svg>'
         f'<span class="value">{html.escape(value)}</span></div>'
     )
+
+
+def _prose(text: str) -> str:
+    """Escaped text; what is between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _at(share: float) -> str:
