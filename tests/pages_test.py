@@ -49,7 +49,7 @@ def split():
     return kd.data.Split(
         texts,
         y,
-        {"kind": [EVIL if y[i] and i % 10 else "b" for i in range(300)]},
+        {"kind": [EVIL if y[i] and i % 9 else "b" for i in range(300)]},
         (f"no {EVIL}", "yes & co"),
         name=EVIL,
     )

@@ -62,6 +62,9 @@ def train(options) -> None:
     with written_folder(folder) as draft:
         adapters.save(classifier, draft / "adapter")
         adapters.merge(classifier)
+        # The optimizer is saved along, and `from_preset` makes the default
+        # one to read it: another one would not fit.
+        classifier.compile()
         classifier.save_to_preset(str(draft / "model"))
         labels = json.dumps(list(data.label_names), ensure_ascii=False)
         (draft / "labels.json").write_text(labels + "\n", encoding="utf-8")

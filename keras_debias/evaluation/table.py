@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 Interval = tuple[float, float] | None
 WIDTH = 79
+WIDEST = 100
 
 
 def percent(value: float | None, interval: Interval = None) -> str:
@@ -40,6 +41,30 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def text_blocks(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int = WIDEST,
+) -> str:
+    """A text table; a wide one below itself, with the first column again."""
+    first, rest = header[0], list(range(1, len(header)))
+    blocks = []
+    while rest:
+        count = len(rest)
+        while True:
+            chosen = rest[:count]
+            block = text_table(
+                [first, *(header[i] for i in chosen)],
+                [[row[0], *(row[i] for i in chosen)] for row in rows],
+            )
+            if count == 1 or len(block.splitlines()[1]) <= width:
+                break
+            count -= 1
+        blocks.append(block)
+        rest = rest[count:]
+    return "\n\n".join(blocks)
 
 
 def score_rows(scores) -> tuple[list[str], list[list[str]]]:
@@ -81,7 +106,7 @@ def scores_table(scores) -> str:
                     percent(group.accuracy, group.interval),
                 ]
             )
-    parts = [text_table(*score_rows(scores))]
+    parts = [text_blocks(*score_rows(scores))]
     if group_rows:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
     note = "Percent; gap = accuracy - worst group."
@@ -140,7 +165,7 @@ def comparison_table(named_scores: Mapping[str, object]) -> str:
                 percent(split.gap),
             ]
         rows.append(row)
-    return text_table(header, rows)
+    return text_blocks(header, rows)
 
 
 def split_names(named_scores: Mapping[str, object]) -> list[str]:

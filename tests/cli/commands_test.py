@@ -112,7 +112,9 @@ def test_audit_fails_on_a_planted_cue_and_not_on_a_null(tmp_path, capsys):
     assert "zebra" in page and "<script>" not in page
     found = json.loads(files[1].read_text())["findings"]
     assert found[0]["phi"] == pytest.approx(1.0)
-    assert audit(tmp_path / "data.csv", "--fail-on", "phi>1", "--quiet") == 0
+    assert (
+        audit(tmp_path / "data.csv", "--fail-on", "phi>1.001", "--quiet") == 0
+    )
     comments(planted=False).to_csv(tmp_path / "null.csv", index=False)
     assert audit(tmp_path / "null.csv", "--fail-on", "phi>0.3") == 0
 

@@ -13,6 +13,8 @@ import keras_debias as kd
 from keras_debias.cli.main import main
 from tests import architectures
 
+# The groups of the test rows are small.
+pytestmark = pytest.mark.filterwarnings("ignore:No group of the split")
 COLUMNS = ["--text", "text", "--label", "label", "--groups", "place"]
 
 
