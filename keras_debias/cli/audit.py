@@ -9,6 +9,7 @@ from keras_debias.cli.arguments import add_quiet
 from keras_debias.cli.arguments import count
 from keras_debias.cli.arguments import fraction
 from keras_debias.cli.condition import condition_of
+from keras_debias.cli.progress import bars_on_terminals
 from keras_debias.cli.tables import read_split
 from keras_debias.cli.tables import written
 
@@ -66,12 +67,13 @@ def run(options) -> bool:
     from keras_debias.auditing.audit import audit
     from keras_debias.utils.spreadsheets import write_csv
 
-    report = audit(
-        read_split(options),
-        min_count=options.min_count,
-        false_discovery_rate=options.false_discovery_rate,
-        folds=0 if options.no_probes else 5,
-    )
+    with bars_on_terminals(options.quiet):
+        report = audit(
+            read_split(options),
+            min_count=options.min_count,
+            false_discovery_rate=options.false_discovery_rate,
+            folds=0 if options.no_probes else 5,
+        )
     if not options.quiet:
         print(report)
     if options.html:

@@ -108,9 +108,7 @@ def _results(scores) -> list[str]:
             [("one", split.accuracy)],
         )
         result += [
-            html_page.heading(
-                f"{split.name}: accuracy by group, 0 to 100 %", 3
-            ),
+            html_page.heading(f"{split.name}: accuracy by group, percent", 3),
             html_page.chart([whole, *lines], legend),
         ]
         if len(groups) > MOST:
@@ -146,8 +144,8 @@ def _next_steps(scores) -> list[str]:
             steps += [
                 f"{split.name}: {split.worst_group} is behind by "
                 f"{100 * split.gap:.1f} points. Look at its wrong "
-                'predictions; kd.audit(split, target="errors", '
-                "predictions=...) names the words that go with them.",
+                'predictions; `kd.audit(split, target="errors", '
+                "predictions=...)` names the words that go with them.",
                 "Train again with `kd.recommended(train)`, which needs no "
                 "group labels, or with `kd.recipes.BalancedSampling()`, and "
                 "compare by `kd.compare`.",

@@ -106,7 +106,7 @@ def scores_table(scores) -> str:
                     percent(group.accuracy, group.interval),
                 ]
             )
-    parts = [text_blocks(*score_rows(scores))]
+    parts = [text_table(*score_rows(scores))]
     if group_rows:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
     note = "Percent; gap = accuracy - worst group."

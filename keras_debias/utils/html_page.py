@@ -21,12 +21,15 @@ STYLE = """
 .kd table { border-collapse: collapse; font-size: 14px; margin: 0; }
 .kd th, .kd td { padding: .3em .7em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid #8884; background: none; }
-.kd th { border-bottom: 2px solid #888; vertical-align: bottom; }
+.kd th { border-bottom: 2px solid #888; vertical-align: bottom;
+  white-space: normal; overflow-wrap: normal; max-width: 9em; }
+.kd .facts td { white-space: normal; vertical-align: top; }
+.kd .facts td:first-child { max-width: 30em; text-align: left; }
 .kd th:first-child, .kd td:first-child { text-align: left; padding-left: 0;
   white-space: normal; min-width: 8em; max-width: 26em; }
 .kd .note { opacity: .75; font-size: 14px; }
 .kd pre { background: #8882; padding: .8em 1em; overflow-x: auto;
-  font-size: 13px; overflow-wrap: normal; }
+  font-size: 13px; white-space: pre-wrap; }
 .kd code { background: #8882; padding: .1em .3em; }
 .kd .bar { display: grid; grid-template-columns: 16em 1fr 8.5em;
   gap: 0 1.2em; align-items: center; font-size: 14px; padding: .25em 0; }
@@ -144,7 +147,10 @@ def facts(values: Sequence[tuple]) -> str:
         f"<td>{html.escape(str(value))}</td></tr>"
         for name, value in values
     )
-    return f'<div class="wide"><table><tbody>\n{rows}\n</tbody></table></div>'
+    return (
+        f'<div class="wide"><table class="facts"><tbody>\n{rows}\n</tbody>'
+        "</table></div>"
+    )
 
 
 def chart(lines: Iterable[str], legend: Sequence[tuple[str, str]]) -> str:

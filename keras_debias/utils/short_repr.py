@@ -54,5 +54,9 @@ def short(value) -> str:
             return f"<{len(value)} entries>"
         inside = ", ".join(f"{k!r}: {short(v)}" for k, v in value.items())
         return f"{{{inside}}}"
-    text = repr(value)
+    spelled = type(value).__str__ is not object.__str__
+    if dataclasses.is_dataclass(value) and spelled:
+        text = f"<{value}>"
+    else:
+        text = repr(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
