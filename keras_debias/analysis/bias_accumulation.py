@@ -11,10 +11,11 @@ from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.models.label_word_classifier import LabelWordClassifier
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class BiasAccumulation:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BiasAccumulation(ShortRepr):
     """Mean label scores at every depth, of rows with and without a label.
 
     Attributes:

@@ -11,10 +11,11 @@ from keras_debias.analysis.gradients import recorded_gradients
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class BiasNeuron:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BiasNeuron(ShortRepr):
     """A feed-forward neuron that speaks for wrong labels.
 
     Attributes:

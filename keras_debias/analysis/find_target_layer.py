@@ -11,10 +11,11 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.split import Split
 from keras_debias.models.label_word_classifier import LabelWordClassifier
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class TargetLayerSearch:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TargetLayerSearch(ShortRepr):
     """How much each layer's attention carries of the label word.
 
     Attributes:

@@ -2,13 +2,15 @@
 
 import dataclasses
 
+from keras_debias.utils.short_repr import ShortRepr
+
 SMALL_GROUP = 50
 FEW_OF_ALL = 0.01
 IMBALANCE = 1.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Advice:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Advice(ShortRepr):
     """What to do about one kind of finding.
 
     Args:

@@ -8,14 +8,15 @@ from keras_debias.auditing.examples import example_rows
 from keras_debias.auditing.examples import has_label
 from keras_debias.auditing.feature import Feature
 from keras_debias.auditing.predictions import predicted_labels
+from keras_debias.utils.short_repr import ShortRepr
 
 COLUMNS = ("feature", "label", "n", "errors", "error_rate_with")
 COLUMNS += ("error_rate_without", "excess_errors", "odds_ratio")
 COLUMNS += ("phi", "z", "p_value", "adjusted_p_value")
 
 
-@dataclasses.dataclass(frozen=True)
-class ErrorSlice:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ErrorSlice(ShortRepr):
     """The rows of one class that have a feature on which a model fails.
 
     Args:

@@ -8,13 +8,14 @@ from keras_debias.auditing.examples import example_rows
 from keras_debias.auditing.examples import has_label
 from keras_debias.auditing.feature import Feature
 from keras_debias.auditing.harm import Harm
+from keras_debias.utils.short_repr import ShortRepr
 
 COLUMNS = ("feature", "label", "n", "prior", "share", "lift", "odds_ratio")
 COLUMNS += ("phi", "z", "p_value", "adjusted_p_value")
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Finding(ShortRepr):
     """One feature and the label that it predicts.
 
     Args:

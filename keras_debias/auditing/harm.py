@@ -1,8 +1,10 @@
 import dataclasses
 
+from keras_debias.utils.short_repr import ShortRepr
 
-@dataclasses.dataclass(frozen=True)
-class Harm:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Harm(ShortRepr):
     """How often a model follows a cue where it misleads: a value.
 
     The rows of a finding's feature that have *another* label than the one it

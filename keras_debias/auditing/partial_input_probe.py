@@ -14,12 +14,14 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from keras_debias.utils.short_repr import ShortRepr
+
 # Different rows a fold, from which on equal ones stand together.
 DIFFERENT = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class PartialInputProbe:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PartialInputProbe(ShortRepr):
     """What a linear model that sees a part only tells about the label.
 
     It is cross-validated, with rows of equal inputs in one fold, and judged

@@ -17,6 +17,7 @@ from keras_debias.comparison import tables
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 from keras_debias.utils.files import written_whole
+from keras_debias.utils.spreadsheets import write_csv
 
 
 class Comparison:
@@ -124,6 +125,9 @@ class Comparison:
             f"Comparison(methods={self.methods}, runs={len(self.runs)}, "
             f"broken={len(self.errors)})"
         )
+
+    def _repr_html_(self) -> str:
+        return report.body(self)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -248,11 +252,7 @@ class Comparison:
 
         Names that spreadsheets would take for formulas begin with `'`.
         """
-        with written_whole(path) as temporary:
-            summary = self.summary()
-            for column in ("method", "split"):
-                summary[column] = [tables.csv_text(v) for v in summary[column]]
-            summary.to_csv(temporary, index=False)
+        write_csv(self.summary(), path)
 
     def to_markdown(self, path: str | os.PathLike | None = None) -> str:
         """Returns the main table as Markdown, and writes it to `path`."""
@@ -286,7 +286,7 @@ class Comparison:
         title: str = "Comparison",
         introduction: Sequence[str] = (),
     ) -> None:
-        """Writes one HTML file with tables, picture, settings and versions.
+        """Writes one HTML file with charts, tables, settings and versions.
 
         It needs nothing else: no network and no other file.
 

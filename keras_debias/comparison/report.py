@@ -1,93 +1,212 @@
 """The comparison as one HTML page that needs nothing else."""
 
-import base64
-import html
-import io
 import json
 
-from keras_debias.comparison import figure
-from keras_debias.comparison import tables
+import numpy as np
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 75em;
-       margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; font-size: 14px; }
-th, td { padding: .3em .8em; text-align: right; white-space: nowrap;
-         border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #888; }
-th:first-child, td:first-child { text-align: left; }
-div.wide { overflow-x: auto; }
-img { max-width: 100%; }
-p.note { color: #555; }
-pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 13px; }
-"""
+from keras_debias.comparison import tables
+from keras_debias.comparison.statistics import headline as columns_of
+from keras_debias.comparison.tables import SPELLED
+from keras_debias.utils import html_page
+from keras_debias.utils.html_page import heading
+from keras_debias.utils.html_page import note
+from keras_debias.utils.html_page import paragraphs
+from keras_debias.utils.html_page import table
+
+KINDS = {"accuracy": "one", "worst_group_accuracy": "two"}
 
 
 def page(comparison, title="Comparison", introduction=()) -> str:
     """The page as a string."""
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<p>{html.escape(text)}</p>" for text in introduction]
-    parts.append(f"<p>{html.escape(_summary(comparison))}</p>")
+    parts = [paragraphs(introduction)]
+    parts.append(html_page.headline(headline(comparison)))
     if comparison.runs:
-        parts += [
-            "<h2>Results</h2>",
-            _table(*tables.results(comparison)),
-            _note(tables.note(comparison)),
-            f'<img alt="Results by split" src="{_picture(comparison)}">',
-            "<h2>Uncertainty from the number of rows</h2>",
-            _table(*tables.intervals(comparison)),
-            _note(tables.ROWS_NOTE),
-        ]
-        header, rows = tables.criteria(comparison)
-        if rows:
-            parts += [
-                "<h2>Criteria on validation data</h2>",
-                _table(header, rows),
-                _note(
-                    "Mean over seeds, percent. Average, worst class and "
-                    "disagreement with a biased model need no group labels."
-                ),
-            ]
-        parts += ["<h2>Groups</h2>", *_groups(comparison)]
-    found = comparison.diagnoses()
-    if found:
-        parts.append("<h2>Diagnosis</h2>")
-        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in found]
-    parts += ["<h2>Costs</h2>", _table(*tables.costs(comparison))]
+        parts += [_chart(comparison), *_results(comparison)]
+    parts += [heading("What was done"), paragraphs([_summary(comparison)])]
+    parts += _certainty(comparison)
+    parts += [
+        heading("What to do next"),
+        html_page.bullets(_next_steps(comparison)),
+    ]
+    if comparison.runs:
+        parts += _validation(comparison)
+        parts += [heading("Groups"), *_groups(comparison)]
+    parts += [heading("Costs"), table(*tables.costs(comparison))]
     parts.append(
-        _note(
+        note(
             "Seconds of training, evaluation not included; the highest host "
             "memory of the process, and of the GPU where one was used."
         )
     )
+    return html_page.page(title, [*parts, *_records(comparison)])
+
+
+def body(comparison) -> str:
+    """What a notebook shows."""
+    parts = [html_page.headline(headline(comparison))]
+    if comparison.runs:
+        parts += [_chart(comparison), *_results(comparison)]
+    parts.append(html_page.bullets(comparison.diagnoses()))
+    return html_page.fragment(parts)
+
+
+def headline(comparison) -> str:
+    """Which method is best, by the worst group where there are groups."""
+    if not comparison.runs:
+        return "No run has finished."
+    first = comparison.methods[0]
+    sentences = []
+    for split, measure in _judged(comparison).items():
+        lines = {
+            line["method"]: line
+            for line in comparison.summary().to_dict("records")
+            if (line["split"], line["measure"]) == (split, measure)
+        }
+        best = max(lines, key=lambda method: lines[method]["mean"])
+        text = (
+            f"{split}: {best} has the best {SPELLED[measure]}, "
+            f"{100 * lines[best]['mean']:.1f} %"
+        )
+        if best != first and first in lines:
+            text += f"; {first} has {100 * lines[first]['mean']:.1f} %"
+            pairs, better = lines[best]["pairs"], lines[best]["better"]
+            if pairs > 1:
+                text += f", and is behind in {better:.0f} of {pairs:.0f} seeds"
+            elif pairs:
+                text += ", from one seed"
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
+
+
+def _judged(comparison) -> dict[str, str]:
+    """The measure of each split: the worst group where there is one."""
+    # The worst group comes after the accuracy and replaces it.
+    return dict(columns_of(comparison.summary()))
+
+
+def _chart(comparison) -> str:
+    frame, summary = comparison.frame, comparison.summary()
+    parts = []
+    for split in dict.fromkeys(frame["split"]):
+        lines = []
+        measures = [m for s, m in columns_of(summary) if s == split]
+        for method in comparison.methods:
+            points, strokes, values = [], [], []
+            for measure in measures:
+                chosen = frame[
+                    (frame["split"] == split)
+                    & (frame["measure"] == measure)
+                    & (frame["method"] == method)
+                ]["value"]
+                if chosen.empty:
+                    continue
+                kind = KINDS[measure]
+                points += [(f"{kind} faint", float(v)) for v in chosen]
+                strokes.append((kind, float(np.mean(chosen))))
+                values.append(f"{100 * np.mean(chosen):.1f}")
+            if values:
+                lines.append(
+                    html_page.chart_line(
+                        method, " / ".join(values), points, None, strokes
+                    )
+                )
+        legend = [(KINDS[measure], SPELLED[measure]) for measure in measures]
+        parts += [
+            heading(f"{split}: percent", 3),
+            html_page.chart(lines, legend),
+        ]
+    parts.append(note("A circle is a seed, a stroke the mean over seeds."))
+    return "\n".join(parts)
+
+
+def _results(comparison) -> list[str]:
+    return [
+        table(*tables.results(comparison)),
+        note(tables.note(comparison)),
+    ]
+
+
+def _certainty(comparison) -> list[str]:
+    parts = [heading("How sure is it")]
+    parts.append(html_page.bullets(comparison.diagnoses()))
+    if comparison.runs:
+        parts += [
+            table(*tables.intervals(comparison)),
+            note(tables.ROWS_NOTE),
+        ]
+    return parts
+
+
+def _next_steps(comparison) -> list[str]:
+    steps = []
     if comparison.errors:
-        parts.append("<h2>Broken runs</h2>")
+        steps.append(
+            "Some runs are broken: read their errors below, and compare "
+            "again; finished runs are kept."
+        )
+    seeds = {run.seed for run in comparison.runs}
+    if 0 < len(seeds) < 3:
+        steps.append(
+            f"Add seeds: {len(seeds)} cannot tell a method from the luck of "
+            "a start. Three are few, five are better."
+        )
+    if comparison.runs and "worst_group_accuracy" not in set(
+        comparison.frame["measure"]
+    ):
+        steps.append(
+            "Give the test data groups: an average hides the rows on which a "
+            "shortcut fails."
+        )
+    if comparison.runs:
+        steps.append(
+            "Choose on validation data, by `comparison.choose(criterion)`, and "
+            "not by the test sets above; then train that method once more "
+            "and save it."
+        )
+    return steps
+
+
+def _validation(comparison) -> list[str]:
+    header, rows = tables.criteria(comparison)
+    if not rows:
+        return []
+    return [
+        heading("Criteria on validation data"),
+        table(header, rows),
+        note(
+            "Mean over seeds, percent. Average, worst class and disagreement "
+            "with a biased model need no group labels."
+        ),
+    ]
+
+
+def _records(comparison) -> list[str]:
+    """Errors, notes, versions and settings."""
+    parts = []
+    if comparison.errors:
+        parts.append(heading("Broken runs"))
         for (method, seed), error in comparison.errors.items():
-            parts.append(f"<h3>{html.escape(method)}, seed {seed}</h3>")
-            parts.append(f"<pre>{html.escape(error)}</pre>")
+            parts.append(heading(f"{method}, seed {seed}", 3))
+            parts.append(html_page.code(error))
     notes = [
         {"method": run.method, "seed": run.seed, **run.notes}
         for run in comparison.runs
         if run.notes
     ]
     if notes:
-        parts += ["<h2>Notes of the methods</h2>", _json(notes)]
+        parts += [heading("Notes of the methods"), _json(notes)]
     settings = {run.method: run.settings for run in comparison.runs}
     environments = []
     for run in comparison.runs:
         if run.environment not in environments:
             environments.append(run.environment)
-    parts += ["<h2>Versions and machine</h2>", _json(environments)]
-    parts += [
-        "<h2>Configuration</h2>",
+    return [
+        *parts,
+        heading("Versions and machine"),
+        _json(environments),
+        heading("Configuration"),
         _json({"methods": settings, **comparison.configuration}),
     ]
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
 
 
 def _summary(comparison) -> str:
@@ -110,7 +229,7 @@ def _groups(comparison):
                     cell = found.setdefault(key[0], {}).setdefault(key[1], {})
                     cell.setdefault(run.method, []).append(group.accuracy)
     if not found:
-        return ["<p>No split has groups.</p>"]
+        return [paragraphs(["No split has groups."])]
     parts = []
     for split, groups in found.items():
         methods = [
@@ -130,29 +249,9 @@ def _groups(comparison):
             ]
             for name, cell in groups.items()
         ]
-        parts += [
-            f"<h3>{html.escape(split)}</h3>",
-            _table(["group", *methods], rows),
-        ]
+        parts += [heading(split, 3), table(["group", *methods], rows)]
     return parts
 
 
-def _table(header, rows) -> str:
-    return f'<div class="wide">{tables.html_table(header, rows)}</div>'
-
-
-def _note(text) -> str:
-    return f'<p class="note">{html.escape(text)}</p>'
-
-
 def _json(value) -> str:
-    return f"<pre>{html.escape(json.dumps(value, indent=1))}</pre>"
-
-
-def _picture(comparison) -> str:
-    buffer = io.BytesIO()
-    figure.plot_methods(comparison).savefig(
-        buffer, format="png", facecolor="white"
-    )
-    code = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/png;base64,{code}"
+    return html_page.code(json.dumps(value, indent=1))

@@ -2,10 +2,11 @@ import dataclasses
 
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.scores import Scores
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Run(ShortRepr):
     """One method with one seed.
 
     Attributes:

@@ -1,6 +1,5 @@
-"""The comparison's tables as text, Markdown, LaTeX and HTML."""
+"""The comparison's tables as text, Markdown and LaTeX."""
 
-import html
 import re
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import mean_ranks
 from keras_debias.evaluation.table import one_line
+from keras_debias.evaluation.table import text_blocks
 from keras_debias.evaluation.table import text_table
 
 SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
@@ -145,33 +145,13 @@ ROWS_NOTE = (
 )
 
 
-def _blocks(header, rows, width=100) -> str:
-    """A text table; a wide one below itself, with the methods again."""
-    first, rest = header[0], list(range(1, len(header)))
-    blocks = []
-    while rest:
-        count = len(rest)
-        while True:
-            chosen = rest[:count]
-            block = text_table(
-                [first, *(header[i] for i in chosen)],
-                [[row[0], *(row[i] for i in chosen)] for row in rows],
-            )
-            if count == 1 or len(block.splitlines()[1]) <= width:
-                break
-            count -= 1
-        blocks.append(block)
-        rest = rest[count:]
-    return "\n\n".join(blocks)
-
-
 def text(comparison) -> str:
     parts = []
     if comparison.runs:
         parts += [
-            _blocks(*results(comparison)),
+            text_blocks(*results(comparison)),
             note(comparison),
-            _blocks(*intervals(comparison)),
+            text_blocks(*intervals(comparison)),
             ROWS_NOTE,
         ]
         if criteria(comparison)[1]:
@@ -193,12 +173,6 @@ def text(comparison) -> str:
 def _last_line(error) -> str:
     lines = error.strip().splitlines()
     return lines[-1] if lines else "no message"
-
-
-def csv_text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    text = one_line(text)
-    return f"'{text}" if text.lstrip().startswith(tuple("=+-@")) else text
 
 
 def _markdown(text: str) -> str:
@@ -240,18 +214,4 @@ def latex_table(header, rows) -> str:
             "\\hline",
             "\\end{tabular}",
         ]
-    )
-
-
-def html_table(header, rows) -> str:
-    def line(cells, tag):
-        inside = "".join(
-            f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells
-        )
-        return f"<tr>{inside}</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return (
-        f"<table>\n<thead>{line(header, 'th')}</thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>"
     )

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+# Only an empty cell is a missing value.
+TEXT_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Options with which pandas splits a file in other ways than checked here.
 OTHER_SYNTAX = ("quoting", "quotechar", "escapechar", "engine", "dialect")

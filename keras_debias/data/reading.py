@@ -12,6 +12,7 @@ from keras_debias.data.labels import match_labels
 from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
 from keras_debias.data.labels import warn_of_missing_labels
+from keras_debias.data.overlapping_groups import OverlappingGroups
 
 
 def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
@@ -49,7 +50,13 @@ def _values(series: pd.Series):
 
 
 def parts_from_frame(
-    frame: pd.DataFrame, x, y, groups, label_names, sample_weight
+    frame: pd.DataFrame,
+    x,
+    y,
+    groups,
+    label_names,
+    sample_weight,
+    overlapping: bool = False,
 ) -> dict:
     """Returns the arguments of `Split` that a data frame gives."""
     if not isinstance(frame, pd.DataFrame):
@@ -86,10 +93,15 @@ def parts_from_frame(
     if y in columns and label_names is not None:
         columns[y] = _labels_as_names(frame[y], label_names)
     weight = None if sample_weight is None else frame[sample_weight].to_numpy()
+    grouped = None
+    if columns and overlapping:
+        grouped = OverlappingGroups(columns)
+    elif columns:
+        grouped = Groups.from_columns(columns)
     return {
         "x": parts[0] if isinstance(x, str) else tuple(parts),
         "y": None if y is None else _labels(frame[y]),
-        "groups": Groups.from_columns(columns) if columns else None,
+        "groups": grouped,
         "label_names": label_names,
         "sample_weight": weight,
     }

@@ -46,6 +46,41 @@ def _as_groups(groups, n: int) -> Groups | OverlappingGroups | None:
     return groups
 
 
+def _check_grouping(y, groups, by_label, overlapping) -> None:
+    check_flag("by_label", by_label)
+    check_flag("overlapping", overlapping)
+    columns = reading.as_tuple(groups, "groups")
+    if (by_label or overlapping) and not columns:
+        raise ValueError(
+            "Expected columns of groups with `by_label` or `overlapping`. "
+            f"Received: groups={groups!r}. For groups of the label alone use "
+            "`split.with_label_groups()`."
+        )
+    if by_label and y is None:
+        raise ValueError(
+            "Expected a column of labels with `by_label=True`. Received: y=None"
+        )
+    if by_label and y in columns:
+        raise ValueError(
+            f"Expected `groups` without the label {y!r}, which "
+            f"`by_label=True` adds. Received: groups={groups!r}"
+        )
+
+
+def _crossed_with_label(split):
+    """The same rows; each of their groups is divided by label."""
+    groups = split.groups
+    labels = split.with_label_groups().groups
+    if isinstance(groups, OverlappingGroups):
+        columns = dict(zip(groups.names, groups.members().T))
+        return split.with_label_groups(columns, overlapping=True)
+    pairs, ids = np.unique(
+        np.stack([labels.ids, groups.ids], axis=1), axis=0, return_inverse=True
+    )
+    names = [f"{labels.names[a]}, {groups.names[b]}" for a, b in pairs]
+    return split.with_groups(Groups(ids.reshape(-1), names))
+
+
 def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
     """Returns the parts of a split, checked; no label is missing."""
     x, n = check_inputs(x)
@@ -178,6 +213,9 @@ class Split:
         label_names: Sequence[str] | None = None,
         sample_weight: str | None = None,
         name: str | None = None,
+        *,
+        by_label: bool = False,
+        overlapping: bool = False,
     ) -> "Split":
         """Makes a `Split` from the columns of a data frame.
 
@@ -189,13 +227,21 @@ class Split:
             label_names: See `Split`.
             sample_weight: Column name or None.
             name: String or None.
+            by_label: Boolean. If True, the groups are each label with each
+                of the groups of the columns, such as `"label=toxic,
+                gender=female"`. Defaults to False.
+            overlapping: Boolean. If True, each column of `groups` says with
+                booleans, or zeros and ones, whether a row is in the group of
+                its name; a row may be in several, or in none. Defaults to
+                False.
 
         Returns:
             A `Split`.
 
         Raises:
-            ValueError: If a column is absent or there twice, or `x` has
-                missing values.
+            ValueError: If a column is absent or there twice, `x` has
+                missing values, or there are no columns of groups for
+                `by_label` or `overlapping`.
 
         Example:
 
@@ -203,12 +249,14 @@ class Split:
         >>> Split.from_pandas(frame, x="text", y="label")
         Split(n=2, x=texts, label_names=('no', 'yes'))
         """
-        return cls(
+        _check_grouping(y, groups, by_label, overlapping)
+        split = cls(
             **reading.parts_from_frame(
-                frame, x, y, groups, label_names, sample_weight
+                frame, x, y, groups, label_names, sample_weight, overlapping
             ),
             name=name,
         )
+        return _crossed_with_label(split) if by_label else split
 
     @classmethod
     def from_csv(
@@ -220,6 +268,9 @@ class Split:
         label_names: Sequence[str] | None = None,
         sample_weight: str | None = None,
         name: str | None = None,
+        *,
+        by_label: bool = False,
+        overlapping: bool = False,
         **read_csv_options,
     ) -> "Split":
         """Makes a `Split` from a CSV file.
@@ -231,8 +282,8 @@ class Split:
 
         Args:
             path: Path of the file; `pandas.read_csv` reads it.
-            x, y, groups, label_names, sample_weight, name: See
-                `from_pandas`.
+            x, y, groups, label_names, sample_weight, name, by_label,
+                overlapping: See `from_pandas`.
             **read_csv_options: Passed to `pandas.read_csv`, for instance
                 `sep="\\t"`.
 
@@ -250,19 +301,36 @@ class Split:
         split = keras_debias.data.Split.from_csv(
             "pairs.csv", x=("premise", "hypothesis"), y="label"
         )
+        # Groups: each label with each gender, "label=toxic, gender=female".
+        split = keras_debias.data.Split.from_csv(
+            "comments.csv", "comment", "toxic", "gender", by_label=True
+        )
+        # Groups: each label with each column of zeros and ones.
+        split = keras_debias.data.Split.from_csv(
+            "comments.csv",
+            "comment",
+            "toxic",
+            ("female", "muslim"),
+            by_label=True,
+            overlapping=True,
+        )
         ```
         """
-        options = {
-            "keep_default_na": False,
-            "na_values": [""],
-            **read_csv_options,
-        }
         texts = reading.as_tuple(x, "x")
         others = reading.as_tuple(groups, "groups")
         others += tuple(c for c in (y, sample_weight) if c is not None)
+        options = {**csv_file.TEXT_OPTIONS, **read_csv_options}
         frame = csv_file.read_csv(path, texts, others, options)
         return cls.from_pandas(
-            frame, x, y, groups, label_names, sample_weight, name
+            frame,
+            x,
+            y,
+            groups,
+            label_names,
+            sample_weight,
+            name,
+            by_label=by_label,
+            overlapping=overlapping,
         )
 
     @classmethod
@@ -433,7 +501,9 @@ class Split:
         """Returns the same rows grouped by label and `extra` attributes.
 
         Args:
-            extra: Dict from attribute name to one value a row, or None.
+            extra: Dict from attribute name to one value a row, a
+                `pandas.DataFrame` of such columns, or None: the label
+                alone. Groups that the split has are replaced.
             overlapping: Boolean. If True, `extra` holds attributes of which
                 a row may have several (booleans), and the groups are each
                 label with each attribute, as those of CivilComments;
@@ -450,6 +520,8 @@ class Split:
         """
         y = class_labels(self, "`with_label_groups`")
         names = self.label_names
+        if isinstance(extra, pd.DataFrame):
+            extra = {name: extra[name] for name in extra.columns}
         if check_flag("overlapping", overlapping):
             names = names or tuple(map(str, range(int(y.max()) + 1)))
             labels = {f"label={n}": y == i for i, n in enumerate(names)}

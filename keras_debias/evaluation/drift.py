@@ -17,10 +17,11 @@ from keras_debias.data.prompt_response import token_lists
 from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.evaluation.token_losses import tokenizer_of
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class Drift:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Drift(ShortRepr):
     """The change of a measure over prompts, from one model to another.
 
     Attributes:

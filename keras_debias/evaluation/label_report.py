@@ -5,10 +5,11 @@ import numpy as np
 
 from keras_debias.data.arguments import check_floats
 from keras_debias.data.arguments import check_int
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LabelReport(ShortRepr):
     """What scores of labels say, over all rows and label by label.
 
     Attributes:

@@ -8,10 +8,11 @@ from keras_debias.data.arguments import check_batch_size
 from keras_debias.data.labels import match_labels
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class Reliance:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Reliance(ShortRepr):
     """What changes in a model's outputs when a factor flips.
 
     Attributes:

@@ -13,10 +13,11 @@ from keras_debias.data.arguments import check_seed
 from keras_debias.evaluation.plot import COLORS
 from keras_debias.evaluation.plot import new_figure
 from keras_debias.evaluation.plot import save_figure
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class Representation:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Representation(ShortRepr):
     """Silhouettes and recall of one set of features.
 
     Attributes:

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from keras_debias.evaluation import page
 from keras_debias.evaluation import plot
 from keras_debias.evaluation.table import scores_table
 from keras_debias.utils.files import written_whole
+from keras_debias.utils.short_repr import ShortRepr
 
 Interval = tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class GroupScore:
+@dataclasses.dataclass(frozen=True, repr=False)
+class GroupScore(ShortRepr):
     """Accuracy of one group.
 
     Attributes:
@@ -32,8 +34,8 @@ class GroupScore:
     interval: Interval | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitScore:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SplitScore(ShortRepr):
     """What was measured on one split.
 
     Attributes:
@@ -218,6 +220,22 @@ class Scores:
                     f"Expected a file that `Scores.to_json` wrote. Received: "
                     f"{os.fspath(path)!r}: {error}"
                 ) from error
+
+    def to_html(
+        self, path: str | os.PathLike, title: str = "Evaluation"
+    ) -> None:
+        """Writes one HTML page that needs no other file.
+
+        Args:
+            path: Path of the file.
+            title: String, the heading. Defaults to `"Evaluation"`.
+        """
+        content = page.page(self, title)
+        with written_whole(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        return page.body(self)
 
     def plot(self, path: str | os.PathLike | None = None):
         """Draws overall and worst-group accuracy, and every group.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 Interval = tuple[float, float] | None
 WIDTH = 79
+WIDEST = 100
 
 
 def percent(value: float | None, interval: Interval = None) -> str:
@@ -42,13 +43,37 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *map(line, rows)])
 
 
-def scores_table(scores) -> str:
-    """Returns the tables that `print(scores)` shows."""
+def text_blocks(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int = WIDEST,
+) -> str:
+    """A text table; a wide one below itself, with the first column again."""
+    first, rest = header[0], list(range(1, len(header)))
+    blocks = []
+    while rest:
+        count = len(rest)
+        while True:
+            chosen = rest[:count]
+            block = text_table(
+                [first, *(header[i] for i in chosen)],
+                [[row[0], *(row[i] for i in chosen)] for row in rows],
+            )
+            if count == 1 or len(block.splitlines()[1]) <= width:
+                break
+            count -= 1
+        blocks.append(block)
+        rest = rest[count:]
+    return "\n\n".join(blocks)
+
+
+def score_rows(scores) -> tuple[list[str], list[list[str]]]:
+    """Returns header and rows of the table of splits."""
     header = ["split", "n", "accuracy", "weighted F1", "worst group", "gap"]
     weighted = any(s.train_weighted_accuracy is not None for s in scores)
     if weighted:
         header.append("train-weighted")
-    rows, group_rows = [], []
+    rows = []
     for split in scores:
         rows.append(
             [
@@ -65,6 +90,13 @@ def scores_table(scores) -> str:
         )
         if weighted:
             rows[-1].append(percent(split.train_weighted_accuracy))
+    return header, rows
+
+
+def scores_table(scores) -> str:
+    """Returns the tables that `print(scores)` shows."""
+    group_rows = []
+    for split in scores:
         for group in split.groups:
             worst = group.name == split.worst_group
             group_rows.append(
@@ -74,7 +106,7 @@ def scores_table(scores) -> str:
                     percent(group.accuracy, group.interval),
                 ]
             )
-    parts = [text_table(header, rows)]
+    parts = [text_table(*score_rows(scores))]
     if group_rows:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
     note = "Percent; gap = accuracy - worst group."
@@ -133,7 +165,7 @@ def comparison_table(named_scores: Mapping[str, object]) -> str:
                 percent(split.gap),
             ]
         rows.append(row)
-    return text_table(header, rows)
+    return text_blocks(header, rows)
 
 
 def split_names(named_scores: Mapping[str, object]) -> list[str]:

@@ -5,10 +5,11 @@ import keras
 from keras_debias.analysis.update_spectrum import UpdateSpectrum
 from keras_debias.directions import Directions
 from keras_debias.training import DebiasedModel
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class GraspResult:
+@dataclasses.dataclass(frozen=True, repr=False)
+class GraspResult(ShortRepr):
     """What `grasp` returns.
 
     Attributes:

@@ -1,8 +1,11 @@
 import dataclasses
+import os
 
 import keras
 
+from keras_debias.recipes import recommendation_page
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.files import written_whole
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -35,6 +38,22 @@ class Recommendation(Recipe):
         trainer.notes["reason"] = self.reason
         trainer.notes["evidence"] = self.evidence
         return self.recipe.fit(trainer, train)
+
+    def to_html(
+        self, path: str | os.PathLike, title: str = "Recommended method"
+    ) -> None:
+        """Writes one HTML page that needs no other file.
+
+        Args:
+            path: path of the file.
+            title: string, the heading. Defaults to `"Recommended method"`.
+        """
+        content = recommendation_page.page(self, title)
+        with written_whole(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        return recommendation_page.body(self)
 
     def __str__(self) -> str:
         lines = [f"Recommended: {self.recipe}", f"Why: {self.reason}"]

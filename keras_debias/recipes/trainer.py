@@ -44,8 +44,8 @@ class Trainer:
             width)`, what methods take for the features of a pretrained
             encoder. Defaults to `None`: `kd.features.FrozenFeatures` of a
             network that `model_fn` makes.
-        verbose: int. `1` shows progress bars of training and of features.
-            Defaults to `0`.
+        verbose: int. `1` shows progress bars of training and of features,
+            `2` prints a line for each stage of training. Defaults to `0`.
 
     Attributes:
         notes: dict. What a recipe found on its way, kept with the result.
@@ -318,7 +318,9 @@ class Trainer:
         if self._features is None:
             # Its start is that of every network of this run.
             self._features = FrozenFeatures(
-                self.network(1), batch_size=FEATURE_BATCH, verbose=self.verbose
+                self.network(1),
+                batch_size=FEATURE_BATCH,
+                verbose=int(self.verbose == 1),
             )
         return self._features(split)
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters import store
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.merge import layers_to_disable
 from keras_debias.adapters.merge import require_enabled
@@ -132,6 +133,26 @@ class BaseDebiasedModel(NetworkWrapper):
             trainable=False,
         )
         self.built = True
+
+    def __repr__(self) -> str:
+        # Before `__init__` is over, there is little to show.
+        if "_constraints" not in self.__dict__:
+            return f"<{type(self).__name__}>"
+        counts = {}
+        for layer in adapted_layers(self.model).values():
+            for adapter in adapters_of(layer):
+                counts[repr(adapter)] = counts.get(repr(adapter), 0) + 1
+        adapters = [f"{a} on {n} layers" for a, n in counts.items()]
+        parts = {
+            "model": f"<{type(self.model).__name__} {self.model.name!r}>",
+            "adapters": f"[{', '.join(adapters)}]",
+            "projection": repr(self.projections),
+            "regularizers": repr(self.regularizers),
+        }
+        if self.objective is not None:
+            parts["objective"] = repr(self.objective)
+        inside = ", ".join(f"{name}={text}" for name, text in parts.items())
+        return f"{type(self).__name__}({inside})"
 
     @property
     def regularizers(self) -> list:

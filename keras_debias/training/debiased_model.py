@@ -1,4 +1,8 @@
+import inspect
+
 import keras
+
+from keras_debias.training.base_debiased_model import BaseDebiasedModel
 
 if keras.config.backend() == "torch":
     from keras_debias.training.torch_debiased_model import (
@@ -53,6 +57,12 @@ class DebiasedModel(BackendDebiasedModel):
             under `keras.utils.set_random_seed`.
         name: string. Name of the model.
 
+    Attributes:
+        model: the network that is trained, as it was passed; save or serve
+            it alone.
+        projections, regularizers: lists; see above.
+        objective: see above.
+
     Raises:
         TypeError: If `model`, `projection`, `regularizers` or `objective` is
             of another type.
@@ -74,3 +84,10 @@ class DebiasedModel(BackendDebiasedModel):
         EDGE (CCL 2025) for `projections.EDGE`; BA-LoRA for
         `regularizers.ba_lora`.
     """
+
+    # Keras makes models by a `__new__` that hides the names of arguments.
+    __signature__ = inspect.Signature(
+        list(inspect.signature(BaseDebiasedModel.__init__).parameters.values())[
+            1:
+        ]
+    )

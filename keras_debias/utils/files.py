@@ -72,9 +72,10 @@ def written_folder(folder: str | os.PathLike):
     mode = stat.S_IMODE(temporary.stat().st_mode) & 0o666
     try:
         yield temporary
-        for path in temporary.iterdir():
-            path.chmod(mode)
-            _to_disk(path)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)
+                _to_disk(path)
         if not folder.exists():
             os.replace(temporary, folder)
         elif not _exchange(temporary, folder):

@@ -280,3 +280,80 @@ def test_groups():
         Groups([0, 1], ["a", "a"])
     with pytest.raises(TypeError, match="integers"):
         Groups([0.0], ["a"])
+
+
+class TestGroupsOfAFile:
+    """`by_label` and `overlapping`: against groups counted by pandas."""
+
+    @pytest.fixture
+    def frame(self):
+        generator = np.random.default_rng(0)
+        return pd.DataFrame(
+            {
+                "text": [f"text {i}" for i in range(40)],
+                "label": generator.choice(["no", "yes", "-"], 40),
+                "place": generator.choice(["here", "there"], 40),
+                "female": generator.integers(0, 2, 40),
+                "muslim": generator.integers(0, 2, 40),
+            }
+        )
+
+    def read(self, frame, tmp_path, groups, **options):
+        frame.to_csv(tmp_path / "a.csv", index=False)
+        with pytest.warns(UserWarning, match="label"):  # the "-"
+            return Split.from_csv(
+                tmp_path / "a.csv", "text", "label", groups, **options
+            )
+
+    def test_by_label(self, frame, tmp_path):
+        split = self.read(frame, tmp_path, ("place", "female"), by_label=True)
+        kept = frame[frame["label"] != "-"]
+        expected = kept.groupby(["label", "place", "female"]).size()
+        assert split.groups.counts() == {
+            f"label={label}, place={place}, female={female}": n
+            for (label, place, female), n in expected.items()
+        }
+        names = [
+            f"label={a}, place={b}, female={c}"
+            for a, b, c in zip(kept["label"], kept["place"], kept["female"])
+        ]
+        assert split.groups.row_names().tolist() == names
+
+    def test_overlapping(self, frame, tmp_path):
+        columns = ("female", "muslim")
+        kept = frame[frame["label"] != "-"]
+        split = self.read(frame, tmp_path, columns, overlapping=True)
+        assert split.groups.counts() == kept[[*columns]].sum().to_dict()
+        both = self.read(
+            frame, tmp_path, columns, overlapping=True, by_label=True
+        )
+        sums = kept.groupby("label")[[*columns]].sum()
+        assert both.groups.counts() == {
+            f"label={label}, {column}": sums.loc[label, column]
+            for label in ("no", "yes")
+            for column in columns
+        }
+
+    def test_a_frame_of_attributes(self, frame):
+        split = Split(frame["text"].tolist(), frame["place"].tolist())
+        named = split.with_label_groups(frame[["female", "muslim"]])
+        columns = {name: frame[name] for name in ("female", "muslim")}
+        expected = split.with_label_groups(columns)
+        assert named.groups.counts() == expected.groups.counts()
+
+    @pytest.mark.parametrize(
+        ("groups", "options", "match"),
+        [
+            ((), {"by_label": True}, "columns of groups"),
+            ((), {"overlapping": True}, "columns of groups"),
+            ("label", {"by_label": True}, "without the label"),
+            ("place", {"by_label": "yes"}, "by_label"),
+            ("place", {"overlapping": True}, "booleans"),
+        ],
+    )
+    def test_refuses(self, frame, groups, options, match):
+        frame = frame[frame["label"] != "-"]
+        with pytest.raises((TypeError, ValueError), match=match):
+            Split.from_pandas(frame, "text", "label", groups, **options)
+        with pytest.raises(ValueError, match="labels"):
+            Split.from_pandas(frame, "text", None, "place", by_label=True)

@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` take, and what they refuse."""
 
+import inspect
 import warnings
 
 import keras
@@ -477,3 +478,25 @@ class TestRefusals:
         model = compiled(kd.projections.EDGE(), loss=None)
         with pytest.raises(ValueError):
             model.fit(*rows(), verbose=0)
+
+
+def test_the_model_names_its_arguments_and_its_parts():
+    parameters = inspect.signature(kd.DebiasedModel).parameters
+    assert list(parameters) == [
+        *("model", "projection", "regularizers", "objective", "seed", "name")
+    ]
+    assert parameters["model"].default is inspect.Parameter.empty
+    assert parameters["seed"].default is None
+    inner = network()
+    paths = [layer.name for layer in inner.layers if layer.weights]
+    adapter = kd.adapters.LoRA(rank=2, targets=paths[0])
+    kd.adapters.apply(inner, adapter, also_train=())
+    model = kd.DebiasedModel(
+        inner, kd.projections.EDGE(alpha=0.25), kd.regularizers.Diversity()
+    )
+    text = repr(model)
+    assert text.startswith("DebiasedModel(model=<") and "\n" not in text
+    assert f"[{adapter!r} on 1 layers]" in text
+    for part in (*model.projections, *model.regularizers):
+        assert repr(part) in text
+    assert len(text) < 600

@@ -1,0 +1,91 @@
+"""`keras-debias evaluate`: predictions in a file, overall and by group."""
+
+import argparse
+import sys
+
+from keras_debias.cli.arguments import add_groups
+from keras_debias.cli.arguments import add_quiet
+from keras_debias.cli.arguments import count
+from keras_debias.cli.arguments import fraction
+from keras_debias.cli.condition import condition_of
+from keras_debias.cli.tables import written
+
+MEASURES = ("gap", "accuracy", "worst_group_accuracy", "weighted_f1")
+
+
+def add(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "evaluate",
+        help="accuracy of predictions, overall and by group",
+        description="Measures predictions in a file, overall and by group.",
+        epilog="Example: keras-debias evaluate predictions.csv --label y "
+        "--prediction p --groups gender --html out.html",
+    )
+    parser.add_argument("data", help="a file: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument("--label", required=True, metavar="COLUMN")
+    parser.add_argument(
+        "--prediction",
+        required=True,
+        metavar="COLUMN",
+        help="predicted labels or, for two labels, the probability of the "
+        "second in sorted order",
+    )
+    add_groups(parser)
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.5,
+        help="probabilities from here on mean the second label (0.5)",
+    )
+    parser.add_argument(
+        "--min-group-size",
+        type=count,
+        default=10,
+        metavar="ROWS",
+        help="smaller groups cannot be the worst (10)",
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page")
+    parser.add_argument("--json", metavar="FILE", help="write the scores")
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        type=condition_of(MEASURES),
+        metavar="CONDITION",
+        help=f'end with status 1 if it holds, such as "gap>0.1"; of '
+        f"{', '.join(MEASURES)}",
+    )
+    add_quiet(parser)
+    return parser
+
+
+def run(options) -> bool:
+    """Writes the scores; returns whether a condition holds."""
+    from keras_debias.cli.predictions import scores_of_file
+
+    scores = scores_of_file(options)
+    if not options.quiet:
+        print(scores)
+    if options.html:
+        scores.to_html(options.html)
+        written(options.html)
+    if options.json:
+        scores.to_json(options.json)
+        written(options.json)
+    fired = False
+    for condition in options.fail_on:
+        for split in scores:
+            value = getattr(split, condition.measure)
+            if value is None:
+                raise ValueError(
+                    f"Expected --groups with --fail-on {condition}, received "
+                    "none"
+                )
+            if condition.holds(value):
+                fired = True
+                print(
+                    f"keras-debias evaluate: {condition} holds: "
+                    f"{condition.measure} is {value:.3g}",
+                    file=sys.stderr,
+                )
+    return fired

@@ -1,0 +1,142 @@
+"""What `keras-debias train` does once the arguments are read."""
+
+import json
+import pathlib
+import sys
+
+from keras_debias import adapters
+from keras_debias.cli.methods import recipe_of
+from keras_debias.cli.networks import builder
+from keras_debias.cli.tables import read_split
+from keras_debias.cli.tables import written
+from keras_debias.evaluation import page as evaluation_page
+from keras_debias.evaluation.evaluate import evaluate
+from keras_debias.recipes import Budget
+from keras_debias.recipes import FineTuning
+from keras_debias.recipes import Trainer
+from keras_debias.recipes import recommendation_page
+from keras_debias.recipes import recommended
+from keras_debias.utils import html_page
+from keras_debias.utils.files import written_folder
+from keras_debias.utils.spreadsheets import write_csv
+
+
+def train(options) -> None:
+    """Trains a classifier, measures it and saves both.
+
+    Args:
+        options: the arguments of the command.
+
+    Raises:
+        ValueError: If the folder exists, the data has no labels that can be
+            learned, or the test data has others.
+    """
+    folder = pathlib.Path(options.output)
+    require_new(folder, options.overwrite)
+    data, test = train_and_test(options)
+    verbose = verbosity(options)
+    trainer = Trainer(
+        builder(options, len(data.label_names)),
+        Budget(epochs=options.epochs, batch_size=options.batch_size),
+        options.seed,
+        verbose=verbose,
+    )
+    recipe, found = recipe_of(options.method), None
+    if options.method == "recommended":
+        found = recipe = recommended(
+            data.with_groups(None), trainer.frozen_features
+        )
+        if not options.quiet:
+            print(found)
+    model = recipe.fit(trainer, data)
+    scores = evaluate(
+        model,
+        {"test": test},
+        train=data,
+        batch_size=options.batch_size,
+        verbose=verbose,
+    )
+    if not options.quiet:
+        print(scores)
+    classifier = model.model
+    with written_folder(folder) as draft:
+        adapters.save(classifier, draft / "adapter")
+        adapters.merge(classifier)
+        # The optimizer is saved along, and `from_preset` makes the default
+        # one to read it: another one would not fit.
+        classifier.compile()
+        classifier.save_to_preset(str(draft / "model"))
+        labels = json.dumps(list(data.label_names), ensure_ascii=False)
+        (draft / "labels.json").write_text(labels + "\n", encoding="utf-8")
+        scores.to_json(draft / "scores.json")
+        write_csv(scores.predictions, draft / "predictions.csv")
+        (draft / "report.html").write_text(
+            _page(options, data, trainer, scores, found), encoding="utf-8"
+        )
+    written(folder)
+
+
+def require_new(folder: pathlib.Path, overwrite: bool) -> None:
+    """Raises where a folder exists and may not be replaced."""
+    if folder.exists() and not (folder.is_dir() and overwrite):
+        raise ValueError(
+            f"Expected --output to be a new folder, received {str(folder)!r}, "
+            "which exists. Give --overwrite to replace it."
+        )
+
+
+def train_and_test(options):
+    """Two splits of the data, with groups of label and columns."""
+    data = read_split(options, by_label=True)
+    if data.label_names is None:
+        raise ValueError(
+            f"Expected {options.label!r} to hold class labels, received "
+            f"numbers of dtype {data.y.dtype}"
+        )
+    if options.test:
+        return data, read_split(
+            options, options.test, data.label_names, by_label=True
+        )
+    test, train = data.partition(options.test_share, seed=0)
+    return train, test
+
+
+def verbosity(options) -> int:
+    """Bars on a terminal, a line for each stage elsewhere, or nothing."""
+    if options.quiet:
+        return 0
+    return 1 if sys.stdout.isatty() else 2
+
+
+def _page(options, data, trainer, scores, found) -> str:
+    method = f"Method: {options.method}."
+    if found is not None:
+        method = f"Method: {type(found.recipe).__name__}, as recommended."
+    done = [
+        f"{options.model} was fine-tuned with the adapter {options.adapter} "
+        f"on {len(data):,} rows of {pathlib.Path(options.data).name}: "
+        f"{trainer.updates:,} updates of {options.batch_size} rows, "
+        f"{trainer.seconds:.0f} seconds. {method}",
+    ]
+    parts = evaluation_page.parts(scores, done)
+    if found is not None:
+        parts += [
+            html_page.heading("Why this method"),
+            *recommendation_page.parts(found, headed=False),
+        ]
+    elif not isinstance(recipe_of(options.method), FineTuning):
+        parts += [
+            html_page.heading("The method"),
+            html_page.code(str(recipe_of(options.method))),
+        ]
+    parts += [
+        html_page.heading("Serve the model"),
+        html_page.code(
+            "import keras_hub\n\n"
+            'model = keras_hub.models.TextClassifier.from_preset("model")\n'
+            f"labels = {list(data.label_names)}\n"
+            'print(labels[model.predict(["a text"]).argmax()])'
+        ),
+    ]
+    title = f"{pathlib.Path(options.data).name}: trained on {options.label}"
+    return html_page.page(title, parts)

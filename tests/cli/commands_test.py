@@ -1,0 +1,251 @@
+"""Commands that train nothing: arguments, files, conditions, processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score
+
+from keras_debias.cli.main import COMMANDS
+from keras_debias.cli.main import main
+from keras_debias.cli.main import parse
+
+
+def comments(n=400, planted=True):
+    """Texts in which "zebra" goes with the label, and so does a group."""
+    generator = np.random.default_rng(0)
+    words = np.array("<script> red blue cold warm tall short old new".split())
+    toxic = generator.random(n) < 0.5
+    cue = toxic if planted else generator.random(n) < 0.5
+    texts = [
+        " ".join([*generator.choice(words, 4), *(["zebra"] * int(c))])
+        for c in cue
+    ]
+    gender = np.where(cue, "=female()", "male")
+    return pd.DataFrame(
+        {
+            "comment": texts,
+            "toxic": np.where(toxic, "yes", "no"),
+            "gender": gender,
+        }
+    )
+
+
+def audit(path, *more):
+    columns = ["--text", "comment", "--label", "toxic", "--groups", "gender"]
+    return main(["audit", str(path), *columns, "--no-probes", *more])
+
+
+def test_every_command_has_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
+        assert name in text
+        with pytest.raises(SystemExit) as ended:
+            parse([name, "--help"])
+        assert ended.value.code == 0
+        assert "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["audit"], "data"),
+        (["audit", "a.csv", "--text", "t"], "--label"),
+        (["audit", "--fail-on", "phi=0.3"], "received 'phi=0.3'"),
+        (["audit", "--fail-on", "fi>0.3"], "received 'fi'"),
+        (["audit", "--fail-on", "phi>many"], "received 'many'"),
+        (["audit", "--min-count", "0"], "at least 1"),
+        (["train", "--method", "magic"], "magic"),
+        (["train", "--test-share", "1"], "between 0 and 1"),
+        (["train", "--epochs", "-1"], "above 0"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.csv"], "does not exist"),
+        (["data.xlsx"], ".parquet"),
+        (["data.csv"], "no column"),
+        (["bad.jsonl"], "one JSON object a line"),
+        (["bad.parquet"], "Parquet"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    (tmp_path / "bad.parquet").write_text("{\n")
+    assert audit(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-debias audit: error: ")
+    assert message in error and error.count("\n") == 1
+
+
+def test_audit_fails_on_a_planted_cue_and_not_on_a_null(tmp_path, capsys):
+    comments().to_csv(tmp_path / "data.csv", index=False)
+    files = [tmp_path / name for name in ("a.html", "a.json", "a.csv")]
+    status = audit(
+        tmp_path / "data.csv",
+        *("--fail-on", "phi>0.9", "--html", str(files[0])),
+        *("--json", str(files[1]), "--csv", str(files[2])),
+    )
+    assert status == 1
+    said = capsys.readouterr()
+    assert "zebra" in said.out and "phi>0.9 holds for" in said.err
+    page = files[0].read_text()
+    assert "zebra" in page and "<script>" not in page
+    found = json.loads(files[1].read_text())["findings"]
+    assert found[0]["phi"] == pytest.approx(1.0)
+    assert (
+        audit(tmp_path / "data.csv", "--fail-on", "phi>1.001", "--quiet") == 0
+    )
+    comments(planted=False).to_csv(tmp_path / "null.csv", index=False)
+    assert audit(tmp_path / "null.csv", "--fail-on", "phi>0.3") == 0
+
+
+def test_the_extension_decides_the_format(tmp_path):
+    frame = comments()
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "a.csv.gz", index=False)
+    frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    frame.to_parquet(tmp_path / "a.parquet")
+    reports = []
+    for name in ("a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"):
+        path = tmp_path / "report.json"
+        assert audit(tmp_path / name, "--quiet", "--json", str(path)) == 0
+        reports.append(json.loads(path.read_text()))
+    assert reports[0]["findings"]
+    assert all(report == reports[0] for report in reports)
+
+
+def predictions():
+    generator = np.random.default_rng(1)
+    y = generator.integers(0, 2, 300)
+    group = generator.choice(["a", "b"], 300)
+    right = generator.random(300) < np.where(group == "a", 0.9, 0.6)
+    share = np.where(right, 0.8, 0.2) * (2 * y - 1) + 1 - y
+    return pd.DataFrame({"y": y, "p": share, "group": group, "a": group == "a"})
+
+
+def test_evaluate_agrees_with_scikit_learn(tmp_path):
+    frame = predictions()
+    frame["said"] = (frame["p"] >= 0.5).astype(int)
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    for column in ("p", "said"):
+        status = main(
+            [
+                *("evaluate", str(tmp_path / "p.csv"), "--label", "y"),
+                *("--prediction", column, "--groups", "group", "--quiet"),
+                *("--json", str(tmp_path / "s.json")),
+                *("--html", str(tmp_path / "s.html"), "--fail-on", "gap>0.1"),
+            ]
+        )
+        assert status == 1
+        (scores,) = json.loads((tmp_path / "s.json").read_text())["splits"]
+        assert scores["accuracy"] == accuracy_score(frame["y"], frame["said"])
+        for group in scores["groups"]:
+            part = frame[frame["group"] == group["name"].split("=")[1]]
+            expected = accuracy_score(part["y"], part["said"])
+            assert group["accuracy"] == pytest.approx(expected)
+        assert scores["worst_group"] == "group=b"
+        assert "group=b" in (tmp_path / "s.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--groups", "group"], {"group=a", "group=b"}),
+        (
+            ["--groups", "group", "--by-label"],
+            {f"label={y}, group={g}" for y in "01" for g in "ab"},
+        ),
+        (["--groups", "a", "--overlapping"], {"a"}),
+        (
+            ["--groups", "a", "--overlapping", "--by-label"],
+            {"label=0, a", "label=1, a"},
+        ),
+    ],
+)
+def test_evaluate_groups(options, names, tmp_path):
+    predictions().to_csv(tmp_path / "p.csv", index=False)
+    arguments = ["--label", "y", "--prediction", "p", "--quiet"]
+    path = tmp_path / "s.json"
+    arguments += ["--json", str(path)]
+    assert (
+        main(["evaluate", str(tmp_path / "p.csv"), *arguments, *options]) == 0
+    )
+    (scores,) = json.loads(path.read_text())["splits"]
+    assert {group["name"] for group in scores["groups"]} == names
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("nothing", "without ['nothing']"),
+        ("logit", "probabilities between 0 and 1"),
+        ("holes", "2 empty ones of 300"),
+    ],
+)
+def test_evaluate_refuses(column, message, tmp_path, capsys):
+    frame = predictions()
+    frame["logit"] = frame["p"] * 10 - 5
+    frame["holes"] = frame["p"].mask(frame.index < 2)
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    arguments = ["--label", "y", "--prediction", column]
+    assert main(["evaluate", str(tmp_path / "p.csv"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_training_methods_that_need_groups_say_so(capsys):
+    arguments = ["--text", "t", "--label", "y", "--model", "m"]
+    for command in (["train", "x.csv", "--method", "balanced"],):
+        status = main([*command, *arguments, "--output", "o"])
+        assert status == 2
+        assert "Expected --groups" in capsys.readouterr().err
+
+
+def test_help_needs_no_keras(tmp_path):
+    (tmp_path / "keras.py").write_text("raise RuntimeError('imported')\n")
+    done = _process(["--help"], {"PYTHONPATH": os.fspath(tmp_path)})
+    assert done.returncode == 0 and done.stderr == ""
+    assert "audit" in done.stdout
+    wrong = _process(["audit"], {"PYTHONPATH": os.fspath(tmp_path)})
+    assert wrong.returncode == 2 and "imported" not in wrong.stderr
+
+
+def test_a_process_prints_its_result_and_nothing_else(tmp_path):
+    predictions().to_csv(tmp_path / "p.csv", index=False)
+    arguments = ["--label", "y", "--prediction", "p", "--groups", "group"]
+    done = _process(["evaluate", str(tmp_path / "p.csv"), *arguments], {})
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("split")
+
+
+def _process(arguments, environment):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_debias", *arguments],
+        env={
+            **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

@@ -1,0 +1,118 @@
+"""Commands that train, on a tiny preset: from a file to a served model."""
+
+import json
+
+import keras
+import keras_hub
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+import keras_debias as kd
+from keras_debias.cli.main import main
+from tests import architectures
+
+# The groups of the test rows are small.
+pytestmark = pytest.mark.filterwarnings("ignore:No group of the split")
+COLUMNS = ["--text", "text", "--label", "label", "--groups", "place"]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A file of comments, and the folder of a tiny pretrained network."""
+    folder = tmp_path_factory.mktemp("inputs")
+    generator = np.random.default_rng(0)
+    labels = np.array(["no", "yes"])[np.arange(60) % 2]
+    texts = [
+        " ".join([*generator.choice(architectures.WORDS[:8], 3), word])
+        for word in np.where(labels == "yes", "slept", "stopped")
+    ]
+    place = generator.choice(["=here", "there"], 60)
+    frame = pd.DataFrame({"text": texts, "label": labels, "place": place})
+    frame.to_csv(folder / "data.csv", index=False)
+    keras.utils.set_random_seed(0)
+    classifier = architectures._bert_text(0.0)
+    classifier.save_to_preset(str(folder / "preset"))
+    return folder
+
+
+def training(inputs, *more):
+    tiny = ["--epochs", "1", "--batch-size", "16", "--sequence-length", "10"]
+    data = [str(inputs / "data.csv"), *COLUMNS]
+    return [*data, "--model", str(inputs / "preset"), *tiny, *more]
+
+
+def test_train_writes_what_can_be_served_and_exported(inputs, tmp_path, capsys):
+    output = tmp_path / "served"
+    arguments = training(inputs, "--output", str(output))
+    arguments += ["--adapter", "value-bias", "--method", "balanced"]
+    assert main(["train", *arguments]) == 0
+    said = capsys.readouterr()
+    assert "worst group" in said.out and said.err.count("error") == 0
+    names = {path.name for path in output.iterdir()}
+    expected = {"model", "adapter", "report.html", "scores.json"}
+    assert names == expected | {"predictions.csv", "labels.json"}
+    labels = json.loads((output / "labels.json").read_text())
+    assert labels == ["no", "yes"]
+
+    # The preset answers as the file of predictions says, on the test rows.
+    served = keras_hub.models.TextClassifier.from_preset(str(output / "model"))
+    assert not any(hasattr(each, "adapters") for each in served.backbone.layers)
+    data = kd.data.Split.from_csv(
+        inputs / "data.csv", "text", "label", "place", by_label=True
+    )
+    test, _ = data.partition(0.2, seed=0)
+    written = pd.read_csv(output / "predictions.csv")
+    answers = served.predict(list(test.x), verbose=0).argmax(axis=1)
+    assert [labels[i] for i in answers] == written["prediction"].tolist()
+    assert len(written) == 12 and "label=no, place==here" in set(
+        written["group"]
+    )
+
+    # What exists is not replaced unasked.
+    assert main(["train", *arguments]) == 2
+    assert "exists" in capsys.readouterr().err
+
+    peft = tmp_path / "peft"
+    status = main(
+        [
+            *("export-peft", str(output / "adapter"), "--num-classes", "3"),
+            *("--model", str(inputs / "preset"), "--output", str(peft)),
+        ]
+    )
+    assert status == 2, "the classifier has two classes"
+    assert not peft.exists()
+    status = main(
+        [
+            *("export-peft", str(output / "adapter"), "--num-classes", "2"),
+            *("--model", str(inputs / "preset"), "--output", str(peft)),
+        ]
+    )
+    assert status == 0
+    theirs = safetensors.numpy.load_file(peft / "adapter_model.safetensors")
+    ours = safetensors.numpy.load_file(
+        output / "adapter" / "adapter.safetensors"
+    )
+    biases = [v for k, v in theirs.items() if k.endswith("beft_bias")]
+    assert len(biases) == architectures.NUM_LAYERS
+    flat = [value.reshape(-1) for value in ours.values()]
+    for bias in biases:
+        assert any(
+            value.shape == bias.reshape(-1).shape
+            and np.allclose(value, bias.reshape(-1), atol=1e-6)
+            for value in flat
+        )
+
+
+def test_compare_writes_a_report_and_goes_on(inputs, tmp_path, capsys):
+    arguments = training(inputs, "--output", str(tmp_path / "c"))
+    arguments += ["--methods", "plain", "balanced", "--seeds", "0"]
+    assert main(["compare", *arguments]) == 0
+    assert "balanced" in capsys.readouterr().out
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert "balanced" in page and "place==here" in page
+    summary = pd.read_csv(tmp_path / "c" / "summary.csv")
+    assert set(summary["method"]) == {"plain", "balanced"}
+    assert main(["compare", *arguments]) == 0
+    assert capsys.readouterr().out.count("kept") == 2
