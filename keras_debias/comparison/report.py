@@ -38,6 +38,13 @@ def page(comparison, title="Comparison", introduction=()) -> str:
             _table(*tables.intervals(comparison)),
             _note(tables.ROWS_NOTE),
         ]
+        header, rows = tables.tests(comparison)
+        if rows:
+            parts += [
+                "<h2>Paired tests over seeds</h2>",
+                _table(header, rows),
+                _note(tables.TESTS_NOTE),
+            ]
         header, rows = tables.criteria(comparison)
         if rows:
             parts += [

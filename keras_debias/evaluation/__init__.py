@@ -13,6 +13,7 @@ from keras_debias.evaluation.evaluate import evaluate
 from keras_debias.evaluation.label_report import LabelReport
 from keras_debias.evaluation.label_report import label_report
 from keras_debias.evaluation.label_report import tune_threshold
+from keras_debias.evaluation.metric_score import MetricScore
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
 from keras_debias.evaluation.reliance import Reliance
@@ -30,6 +31,7 @@ __all__ = [
     "Drift",
     "GroupScore",
     "LabelReport",
+    "MetricScore",
     "Reliance",
     "Representation",
     "Scores",
