@@ -63,7 +63,7 @@ OTHERS = (
     *("MeanSquaredError", "MeanAbsoluteError", "MeanSquaredLogarithmicError"),
     *("MeanAbsolutePercentageError", "CosineSimilarity", "Huber", "LogCosh"),
     *("Hinge", "SquaredHinge", "CategoricalHinge", "Poisson"),
-    *("KLDivergence", "Tversky", "Dice", "Circle", "CTC"),
+    *("Tversky", "Dice", "Circle", "CTC"),
 )
 FUNCTIONS = tuple(
     getattr(keras.losses, name)
@@ -71,7 +71,7 @@ FUNCTIONS = tuple(
         *("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"),
         *("mean_absolute_percentage_error", "cosine_similarity", "poisson"),
         *("mean_squared_logarithmic_error", "hinge", "squared_hinge"),
-        *("categorical_hinge", "kl_divergence"),
+        "categorical_hinge",
     )
 )
 
