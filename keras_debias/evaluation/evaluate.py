@@ -21,6 +21,7 @@ from keras_debias.evaluation import outputs as model_outputs
 from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.predicted import read_outputs
+from keras_debias.evaluation.predicted import task_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
 from keras_debias.evaluation.score_frame import score_frame
@@ -390,7 +391,7 @@ def _frame(name, split, data) -> pd.DataFrame:
 
 def _wanted(model, split, metrics) -> dict[str, Metric]:
     """The metrics of one split: those asked for, and those that belong."""
-    kind = kind_of(split)
+    kind = task_of(model, split)
     if kind == "regression" and not metrics:
         return named_metrics(REGRESSION)
     if kind == "multi_label" and model_outputs.is_unscaled(model):

@@ -18,9 +18,21 @@ def kind_of(split: Split) -> str:
     return "multi_label" if several else "class"
 
 
+def task_of(model, split: Split) -> str:
+    """The kind of a split as a model sees it.
+
+    Rows of a model of several labels may happen to have one label each.
+    """
+    kind = kind_of(split)
+    if kind == "class" and split.y.ndim == 2 and split.y.shape[1] > 1:
+        if model_outputs.threshold_tuner(model) is not None:
+            return "multi_label"
+    return kind
+
+
 def check_task(model, name: str, split: Split) -> None:
     """Raises where a split and a model's loss are of different tasks."""
-    kind = kind_of(split)
+    kind = task_of(model, split)
     if kind == "regression" and model_outputs.is_cross_entropy(model):
         raise ValueError(
             f"Expected class labels in the split {name!r}: the model's loss "
@@ -62,7 +74,7 @@ def read_outputs(
         logits: Boolean or None, whether outputs are logits.
         with_probabilities: Boolean, whether some metric needs them.
     """
-    kind = kind_of(split)
+    kind = task_of(model, split)
     if kind == "regression":
         return _regression(name, split, outputs)
     if kind == "multi_label":
