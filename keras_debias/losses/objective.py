@@ -80,18 +80,27 @@ def check_probability(loss) -> None:
     """Raises where `exp(-loss)` of a loss of Keras is no probability.
 
     A loss of one's own is taken for a negative log-likelihood.
+
+    Args:
+        loss: what `compile(loss=...)` takes for one output, or `None`.
     """
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return  # Keras knows it where it knows the shapes, or says so.
     if isinstance(loss, LIKELIHOODS):
         return
     kind = type(loss).__name__
     own = type(loss).__module__.split(".")[0] != "keras"
-    function = getattr(loss, "fn", None)
+    function = getattr(loss, "fn", loss)
     if function not in FUNCTIONS and (own or kind not in OTHERS):
         return
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", kind)
     raise ValueError(
         "Expected a cross entropy for an objective that weighs samples by "
         "the probability of their label, as the generalized cross entropy of "
-        f"`EDGE` does. Received: {loss.name!r}, of which exp(-loss) is no "
+        f"`EDGE` does. Received: {name!r}, of which exp(-loss) is no "
         "probability. For a regression use `TaskOnly()`, an objective such as "
         "`kd.losses.GroupDRO`, or `EDGE(bias_probabilities=...)`, whose "
         "weights are known beforehand."

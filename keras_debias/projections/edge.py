@@ -39,7 +39,7 @@ class EDGE(Projection):
     ```
 
     The compiled loss has to be a cross entropy: mean squared error, hinge and
-    the like are refused in the first step, as `p` is no probability then.
+    the like are refused by `compile`, as `p` is no probability then.
     With `bias_probabilities` they work.
 
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
