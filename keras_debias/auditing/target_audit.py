@@ -76,9 +76,7 @@ def _findings(extraction, values, min_difference, level) -> tuple:
     p_value = 2 * stats.norm.sf(np.abs(z))
     adjusted = false_discovery_adjusted(p_value)
     reported = (adjusted <= level) & (np.abs(correlation) >= min_difference)
-    order = sorted(
-        np.flatnonzero(reported), key=lambda i: -abs(correlation[i])
-    )
+    order = sorted(np.flatnonzero(reported), key=lambda i: -abs(correlation[i]))
     return tuple(
         TargetFinding(
             feature=features[i],

@@ -53,9 +53,17 @@ class OODEvaluation(keras.callbacks.Callback):
         min_group_size: Integer, see `keras_debias.evaluate`.
         metrics: Dict from name to metric, or sequence of metrics, see
             `keras_debias.evaluate`. Defaults to None.
+        every_steps: Integer or None: evaluate after each so many steps of
+            the run as well, and keep the values in `history`. Defaults to
+            None.
         tune_threshold_on: `Split` with multi-hot labels or None: before each
             evaluation the model's `tune_threshold` is called with it, for a
             `LabelWordClassifier` with several labels a row.
+
+    Attributes:
+        history: List of dicts, one for each evaluation: `"step"`, the number
+            of steps of `fit` before it, and the logs. See
+            `kd.evaluation.plot_history`.
 
     Raises:
         ValueError: If there is no split, or a name is empty or would write
@@ -87,6 +95,7 @@ class OODEvaluation(keras.callbacks.Callback):
         min_group_size: int = MIN_GROUP_SIZE,
         metrics: Mapping | Sequence | None = None,
         tune_threshold_on: Split | None = None,
+        every_steps: int | None = None,
     ):
         super().__init__()
         if isinstance(splits, Split) and not splits.name:
@@ -128,6 +137,11 @@ class OODEvaluation(keras.callbacks.Callback):
                 f"Received: {type(tune_threshold_on).__name__}"
             )
         self.tune_threshold_on = tune_threshold_on
+        if every_steps is not None:
+            check_int("every_steps", every_steps, 1)
+        self.every_steps = every_steps
+        self.history = []
+        self._step = 0
         if len(set(self.log_names)) != len(self.log_names):
             raise ValueError(
                 "Each split must write logs of its own. Received: "
@@ -163,6 +177,8 @@ class OODEvaluation(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._last = {}
+        self.history = []
+        self._step = 0
         self._tune()
         for name, split in self.splits.items():
             check_task(self.model, name, split)
@@ -179,6 +195,11 @@ class OODEvaluation(keras.callbacks.Callback):
             )
         tune(self.tune_threshold_on, batch_size=self.batch_size)
 
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
+        if self.every_steps and self._step % self.every_steps == 0:
+            self._evaluate()
+
     def on_epoch_end(self, epoch, logs=None):
         # an empty `_last` is a start or a resumption between two turns
         if epoch % self.every == 0 or not self._last:
@@ -187,6 +208,8 @@ class OODEvaluation(keras.callbacks.Callback):
             logs.update(self._last)
 
     def _evaluate(self) -> dict[str, float]:
+        if self.history and self.history[-1]["step"] == self._step:
+            return {k: v for k, v in self.history[-1].items() if k != "step"}
         self._tune()
         scores = score_splits(
             self.model,
@@ -210,10 +233,12 @@ class OODEvaluation(keras.callbacks.Callback):
                 parts = metric.value, metric.worst, metric.gap
                 logs = _metric_logs(name, metric.name)
                 values |= dict(zip(logs[: 3 if grouped else 1], parts))
-        return {
+        logs = {
             log: float("nan") if value is None else float(value)
             for log, value in values.items()
         }
+        self.history.append({"step": self._step, **logs})
+        return logs
 
 
 def _metric_logs(split: str, metric: str) -> list[str]:

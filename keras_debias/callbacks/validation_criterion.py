@@ -59,8 +59,7 @@ class ValidationCriterion(keras.callbacks.Callback):
         self.criterion = criterion
         self.name = (
             name
-            or "val_"
-            + re.sub("(?<!^)(?=[A-Z])", "_", criterion.name).lower()
+            or "val_" + re.sub("(?<!^)(?=[A-Z])", "_", criterion.name).lower()
         )
         self.batch_size = batch_size
 

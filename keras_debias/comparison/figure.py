@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import SPELLED
 from keras_debias.comparison.statistics import WORST as WORST_PREFIX
+from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import is_percent
 from keras_debias.comparison.statistics import spelled
 from keras_debias.evaluation.plot import GRID

@@ -66,9 +66,7 @@ def scores_table(scores) -> str:
     if scores.confidence is not None:
         parts.append(f"Brackets: {100 * scores.confidence:g} % interval.")
     shown = [p for p in parts if "\n" in p]
-    shown += [
-        textwrap.fill(" ".join(p for p in parts if "\n" not in p), WIDTH)
-    ]
+    shown += [textwrap.fill(" ".join(p for p in parts if "\n" not in p), WIDTH)]
     notes = notes_text(scores)
     return "\n\n".join([*shown, *([notes] if notes else [])])
 

@@ -79,15 +79,16 @@ def get(
 ) -> Metric:
     """Returns a metric by its name, or makes one of a function.
 
-    | names | of |
-    |---|---|
-    | `accuracy`, `weighted_f1`, `macro_f1`, `micro_f1`, `exact_match` | classes, several labels |
-    | `balanced_accuracy`, `matthews` | classes |
-    | `f1`, `precision`, `recall`, `false_positive_rate`, `false_negative_rate` | one class |
-    | `auroc`, `auprc`, `log_loss` | probabilities of classes or labels |
-    | `argmax_weighted_f1`, `argmax_accuracy`: of the label with the highest score alone | several labels |
-    | `ece` (15 bins of equal width) | probabilities of classes |
-    | `rmse`, `mae`, `r2`, `pearson`, `spearman` | numbers |
+    - Of classes and of several labels: `accuracy`, `weighted_f1`, `macro_f1`,
+      `micro_f1`, `exact_match`.
+    - Of classes: `balanced_accuracy`, `matthews`.
+    - Of one class: `f1`, `precision`, `recall`, `false_positive_rate`,
+      `false_negative_rate`.
+    - Of probabilities: `auroc`, `auprc`, `log_loss`; of classes alone `ece`
+      (15 bins of equal width).
+    - Of the label with the highest score, where there are several:
+      `argmax_weighted_f1`, `argmax_accuracy`.
+    - Of numbers: `rmse`, `mae`, `r2`, `pearson`, `spearman`.
 
     Where there is nothing to be measured, such as a recall without a row of
     the class, the value is undefined and not 0. Over more than two classes,
@@ -112,7 +113,7 @@ def get(
 
     >>> get("false_positive_rate").higher_is_better
     False
-    """  # noqa: E501
+    """
     if positive is not None and not isinstance(positive, str):
         raise TypeError(
             "Expected `positive` to be the name of a class. Received: "
@@ -203,7 +204,9 @@ def named_metrics(metrics) -> dict[str, Metric]:
         return {}
     if isinstance(metrics, Mapping):
         found = {name: get(metric) for name, metric in metrics.items()}
-    elif isinstance(metrics, Sequence) and not isinstance(metrics, (str, bytes)):
+    elif isinstance(metrics, Sequence) and not isinstance(
+        metrics, (str, bytes)
+    ):
         each = [get(metric) for metric in metrics]
         found = {metric.name: metric for metric in each}
         if len(found) < len(each):

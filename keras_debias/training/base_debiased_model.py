@@ -172,8 +172,8 @@ class BaseDebiasedModel(NetworkWrapper):
         Raises:
             ValueError: If an `"auto"` is left and the network is not
                 compiled, or the projection needs a cross entropy and the
-                loss is another. At the first batch, if `jit_compile=True` on torch
-                meets a layer that a graph cannot hold.
+                loss is another. At the first batch, if `jit_compile=True` on
+                torch meets a layer that a graph cannot hold.
         """
         own = self.model.get_compile_config() if self.model.compiled else None
         automatic = loss == "auto"
@@ -192,7 +192,9 @@ class BaseDebiasedModel(NetworkWrapper):
             return keras.saving.deserialize_keras_object(own[name])
 
         chosen = resolve("loss", loss)
-        if any(getattr(o, "of_probabilities", False) for o in self.objectives()):
+        if any(
+            getattr(o, "of_probabilities", False) for o in self.objectives()
+        ):
             # Before the first step, which on JAX leaves no weights behind.
             for each in keras.tree.flatten(chosen):
                 check_probability(each)

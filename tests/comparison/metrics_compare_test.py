@@ -84,9 +84,7 @@ def test_paired_tests_of_nothing():
 
 def test_metrics_are_kept_in_the_folder(tmp_path):
     folder = tmp_path / "runs"
-    first = kd.compare(
-        **arguments(folder=folder, metrics=["auroc"], seeds=[0])
-    )
+    first = kd.compare(**arguments(folder=folder, metrics=["auroc"], seeds=[0]))
     again = kd.comparison.Comparison.load(folder)
     for one, other in zip(first.runs, again.runs, strict=True):
         assert other.scores["test"] == one.scores["test"]

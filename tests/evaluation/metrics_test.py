@@ -30,9 +30,7 @@ class Outputs:
 
 
 def split_of(y, names=None, **options):
-    return kd.data.Split(
-        np.zeros((len(y), 1)), y, label_names=names, **options
-    )
+    return kd.data.Split(np.zeros((len(y), 1)), y, label_names=names, **options)
 
 
 def softmax(z):
@@ -263,9 +261,7 @@ def test_several_labels_against_sklearn():
         Outputs(logits),
         metrics={"q": kd.metrics.get("f1", positive="q")},
     )
-    assert one["q"].value == pytest.approx(
-        sk.f1_score(gold[:, 1], said[:, 1])
-    )
+    assert one["q"].value == pytest.approx(sk.f1_score(gold[:, 1], said[:, 1]))
 
 
 def test_functions_and_keras_metrics():

@@ -62,6 +62,33 @@ def test_regression_from_fit_to_report():
     assert str(scores).count("rmse") > 1
 
 
+def test_values_every_so_many_steps_and_their_picture(tmp_path):
+    train, dev = numbers(), numbers(60, 1)
+    model = kd.DebiasedModel(build(), seed=0)
+    model.compile()
+    watch = kd.callbacks.OODEvaluation(
+        {"dev": dev}, metrics=["rmse"], every_steps=2
+    )
+    history = model.fit(
+        train, epochs=2, batch_size=16, callbacks=[watch], verbose=0
+    )
+    # 6 steps an epoch; the end of an epoch is not evaluated twice.
+    steps = [line["step"] for line in watch.history]
+    assert steps == [2, 4, 6, 8, 10, 12]
+    curve = [line["dev_rmse"] for line in watch.history]
+    assert curve[2] == history.history["dev_rmse"][0]
+    assert curve[-1] < curve[0]
+    figure = kd.evaluation.plot_history(
+        watch.history, ["dev_rmse"], tmp_path / "curve.png"
+    )
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), curve)
+    np.testing.assert_allclose(line.get_xdata(), steps)
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    figure = kd.evaluation.plot_history(history)
+    assert len(figure.axes[0].lines) == len(history.history)
+
+
 def test_compare_and_recommended_of_a_regression(tmp_path):
     train, dev, test = numbers(), numbers(60, 1), numbers(60, 2)
     recommended = kd.recommended(train)
@@ -103,7 +130,9 @@ def test_compare_and_recommended_of_a_regression(tmp_path):
         assert len(kd.comparison.Comparison.load(tmp_path / "runs").runs) == 1
 
 
-@pytest.mark.parametrize("loss", ["mse", keras.losses.Huber(), keras.losses.hinge])
+@pytest.mark.parametrize(
+    "loss", ["mse", keras.losses.Huber(), keras.losses.hinge]
+)
 def test_edge_needs_a_probability(loss):
     model = kd.DebiasedModel(build(), projection=kd.projections.EDGE(), seed=0)
     with pytest.raises(ValueError, match=r"no probability.*bias_probab"):
@@ -188,7 +217,9 @@ def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
         kd.evaluate(model, test)
     with pytest.raises(ValueError, match="tune_threshold"):
         model.fit(
-            train, callbacks=[kd.callbacks.OODEvaluation({"t": test})], verbose=0
+            train,
+            callbacks=[kd.callbacks.OODEvaluation({"t": test})],
+            verbose=0,
         )
     watch = kd.callbacks.OODEvaluation(
         {"test": test},
