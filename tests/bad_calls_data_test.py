@@ -14,7 +14,8 @@ import keras_debias as kd
 NOT_CALLED = {
     # Constants, modules, and results that the library itself makes.
     *("CONTENT_FREE", "sources", "Drift", "GroupScore", "LabelReport"),
-    *("Reliance", "Representation", "SplitScore", "Scores", "Run"),
+    *("MetricScore", "Reliance", "Representation", "SplitScore", "Scores"),
+    "Run",
     # Criteria without an argument.
     *("Average", "Criterion", "WorstClass"),
 }
@@ -43,7 +44,7 @@ SEEDS = ("0", None, -1, 2**40, 0.5, True)
 BATCHES = ("8", 0, -1, 2.5, True)
 
 
-def _each(function, argument, values, **fixed):
+def _each(function, argument, values, /, **fixed):
     return [
         (
             # Without addresses: every process is to collect the same names.
@@ -282,6 +283,11 @@ def calls():
                 ("1", None, 0, 1, 95, float("nan"), True),
             ),
             *_each(_evaluate, "seed", SEEDS),
+            *_each(
+                _evaluate,
+                "metrics",
+                ("auroc", 3, ["auc"], [3], {"": "ece"}, {3: "ece"}, ["rmse"]),
+            ),
         ],
         "reliance": [
             *_each(_reliance, "without", (None, 3)),
@@ -296,6 +302,15 @@ def calls():
         "plot_comparison": _each(
             evaluation.plot_comparison, "named_scores", (None, {}, 3, {"a": 3})
         ),
+        "plot_history": [
+            *_each(evaluation.plot_history, "history", (None, 3, {}, [], "a")),
+            *_each(
+                evaluation.plot_history,
+                "logs",
+                (["b"], [], "ab"),
+                history={"a": [1.0]},
+            ),
+        ],
         "label_report": [
             ("scores=None", lambda: evaluation.label_report(None, [0])),
             ("labels too large", lambda: evaluation.label_report([[1.0]], [1])),
@@ -445,11 +460,55 @@ def calls():
                 lambda: kd.comparison.WorstCell([1, 2], min_rows=0),
             ),
         ],
+        "MetricCriterion": [
+            *_each(kd.comparison.MetricCriterion, "metric", (None, 3, "auc")),
+            *_each(
+                kd.comparison.MetricCriterion,
+                "worst_group",
+                ("yes", None, 1),
+                metric="auroc",
+            ),
+            *_each(
+                kd.comparison.MetricCriterion,
+                "positive",
+                (3, True, ["yes"]),
+                metric="f1",
+            ),
+        ],
         "WorstGroup": _each(
             kd.comparison.WorstGroup,
             "min_group_size",
             ("1", None, 0, 1.5, True),
         ),
+        "Metric": [
+            *_each(metrics.Metric, "function", (None, 3, "f1", lambda a: 0)),
+            *_each(
+                metrics.Metric,
+                "higher_is_better",
+                (None, "yes", 1),
+                function=lambda a, b: 0.0,
+            ),
+            *_each(
+                metrics.Metric,
+                "on",
+                ("logits", 3),
+                function=lambda a, b: 0.0,
+                higher_is_better=True,
+            ),
+            *_each(
+                metrics.Metric,
+                "name",
+                ("", 3),
+                function=lambda a, b: 0.0,
+                higher_is_better=True,
+            ),
+        ],
+        "get": [
+            *_each(metrics.get, "metric", (None, 3, "auc", ["ece"])),
+            *_each(metrics.get, "positive", (3, True), metric="f1"),
+            ("positive", lambda: metrics.get("ece", positive="yes")),
+            ("known", lambda: metrics.get("ece", higher_is_better=True)),
+        ],
         "accuracy_gap": [
             ("'1'", lambda: metrics.accuracy_gap("1", [0.5])),
             ("None", lambda: metrics.accuracy_gap(None, [0.5])),

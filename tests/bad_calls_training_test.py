@@ -356,6 +356,20 @@ ROWS = [
         TypeError,
     ),
     (
+        "callbacks.OODEvaluation",
+        lambda tmp: C.OODEvaluation(
+            {"a": kd.data.Split(X, Y)}, metrics=["accuracy"]
+        ),
+        ValueError,
+    ),
+    (
+        "callbacks.OODEvaluation",
+        lambda tmp: C.OODEvaluation(
+            {"a": kd.data.Split(X, Y)}, tune_threshold_on=X
+        ),
+        TypeError,
+    ),
+    (
         "callbacks.TargetLayerFreezing",
         lambda tmp: C.TargetLayerFreezing("1", layer=0),
         ValueError,

@@ -34,6 +34,7 @@ if keras.config.backend() != "torch":
         "dependencies_test.py",
         "docs_test.py",
         "docstrings_test.py",
+        "evaluation/metrics_test.py",
         "fuzz",
         "layering_test.py",
         "pages_test.py",

@@ -13,6 +13,8 @@ from keras_debias.auditing.feature import Feature
 from keras_debias.auditing.finding import Finding
 from keras_debias.auditing.harm import Harm
 from keras_debias.auditing.partial_input_probe import PartialInputProbe
+from keras_debias.auditing.target_finding import TargetFinding
+from keras_debias.auditing.target_report import TargetReport
 
 __all__ = [
     "Advice",
@@ -22,6 +24,8 @@ __all__ = [
     "Finding",
     "Harm",
     "PartialInputProbe",
+    "TargetFinding",
+    "TargetReport",
     "audit",
     "contact_sheet",
     "describe_groups",

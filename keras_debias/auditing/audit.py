@@ -17,6 +17,8 @@ from keras_debias.auditing.fields import fields_of
 from keras_debias.auditing.group_features import GroupFeatures
 from keras_debias.auditing.predictions import predicted_labels
 from keras_debias.auditing.probes import run_probes
+from keras_debias.auditing.target_audit import audit_target
+from keras_debias.auditing.target_report import TargetReport
 from keras_debias.data.checks import class_labels
 from keras_debias.data.split import Split
 
@@ -34,7 +36,7 @@ def audit(
     false_discovery_rate: float = 0.01,
     folds: int = 5,
     seed: int = 0,
-) -> AuditReport:
+) -> AuditReport | TargetReport:
     """Tests which simple features predict the label, or a model's errors.
 
     Features are all tokens of all texts, and simple properties: negation,
@@ -55,6 +57,10 @@ def audit(
       with *wrong* predictions. The findings are `ErrorSlice`s: named subsets
       on which the model fails.
 
+    Labels that are floats are the targets of a regression: each feature is
+    tested for its rank correlation with them, or with the absolute errors
+    for `target="errors"`; there are no probes.
+
     A finding alone is no proof of a shortcut: "no" may mark a contradiction
     because it denies something. The tests take rows as independent. Where
     many rows share a premise, p-values of findings on premises are too
@@ -66,8 +72,8 @@ def audit(
 
     Args:
         split: `Split` of texts, tuples of texts or images, with one class
-            for each row, or with multi-hot labels (then there are no
-            probes).
+            for each row, with multi-hot labels or with numbers (then there
+            are no probes).
         target: `"labels"` or `"errors"`. Defaults to `"labels"`.
         predictions: what a model predicts for each row of `split`: class ids
             or label names of shape `(n,)`, or probabilities or logits of
@@ -81,7 +87,8 @@ def audit(
             `20`.
         min_difference: float. The smallest difference that is reported:
             `P(label | feature) - P(label)`, or between the error rates with
-            the feature and of the class. Defaults to `0.05`.
+            the feature and of the class; of a regression the smallest
+            absolute rank correlation. Defaults to `0.05`.
         false_discovery_rate: float. The expected share of false findings,
             controlled after Benjamini and Hochberg over all features and
             labels; also the level of the probes and of `harm`. Defaults to
@@ -91,7 +98,8 @@ def audit(
         seed: int, of the folds. Defaults to `0`.
 
     Returns:
-        An `AuditReport`; printing it shows tables.
+        An `AuditReport`, of a regression a `TargetReport`; printing it shows
+        tables.
 
     Raises:
         ValueError: If there are no labels, one class only, too few rows for
@@ -130,6 +138,17 @@ def audit(
         false_discovery_rate,
         folds,
     )
+    if split.y is not None and split.y.dtype.kind == "f":
+        if split.y.ndim == 1 or split.y.shape[1:] == (1,):
+            return audit_target(
+                split,
+                target,
+                predictions,
+                fields,
+                min_count,
+                min_difference,
+                false_discovery_rate,
+            )
     labels, names = _labels(split)
     fields = fields_of(split, fields)
     predicted = None

@@ -13,8 +13,13 @@ from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.outputs import threshold_tuner
+from keras_debias.evaluation.predicted import check_task
+from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
+from keras_debias.metrics.get import REGRESSION
+from keras_debias.metrics.get import named_metrics
 
 GROUP_SUFFIXES = ("worst_group_accuracy", "gap")
 SUFFIXES = ("accuracy", "weighted_f1", *GROUP_SUFFIXES)
@@ -29,6 +34,13 @@ class OODEvaluation(keras.callbacks.Callback):
     `EarlyStopping(monitor="hans_worst_group_accuracy", mode="max")` works;
     put `OODEvaluation` first.
 
+    A metric `"auroc"` writes `hans_auroc` and, with groups,
+    `hans_worst_group_auroc` and `hans_auroc_gap`. Splits whose labels are
+    floats are those of a regression: they write metrics only, by default
+    `rmse`, `mae`, `r2`, `pearson` and `spearman`. An undefined value is not
+    a number. Splits that do not fit the model are refused before the first
+    step.
+
     Args:
         splits: Dict from name to `keras_debias.data.Split` with labels, or
             one `Split` with a name.
@@ -39,6 +51,19 @@ class OODEvaluation(keras.callbacks.Callback):
             outputs in their order; see `keras_debias.evaluate`.
         from_logits: Boolean or None, see `keras_debias.evaluate`.
         min_group_size: Integer, see `keras_debias.evaluate`.
+        metrics: Dict from name to metric, or sequence of metrics, see
+            `keras_debias.evaluate`. Defaults to None.
+        every_steps: Integer or None: evaluate after each so many steps of
+            the run as well, and keep the values in `history`. Defaults to
+            None.
+        tune_threshold_on: `Split` with multi-hot labels or None: before each
+            evaluation the model's `tune_threshold` is called with it, for a
+            `LabelWordClassifier` with several labels a row.
+
+    Attributes:
+        history: List of dicts, one for each evaluation: `"step"`, the number
+            of steps of `fit` before it, and the logs. See
+            `kd.evaluation.plot_history`.
 
     Raises:
         ValueError: If there is no split, or a name is empty or would write
@@ -68,6 +93,9 @@ class OODEvaluation(keras.callbacks.Callback):
         label_names: Sequence[str] | None = None,
         from_logits: bool | None = None,
         min_group_size: int = MIN_GROUP_SIZE,
+        metrics: Mapping | Sequence | None = None,
+        tune_threshold_on: Split | None = None,
+        every_steps: int | None = None,
     ):
         super().__init__()
         if isinstance(splits, Split) and not splits.name:
@@ -93,6 +121,27 @@ class OODEvaluation(keras.callbacks.Callback):
         self.batch_size = check_batch_size(batch_size)
         self.every = every
         self.label_names = label_names
+        self.metrics = named_metrics(metrics)
+        taken = {"accuracy", "weighted_f1"} & set(self.metrics)
+        if taken:
+            raise ValueError(
+                "Expected metrics beside those that are logged anyway. "
+                f"Received: {sorted(taken)}. Leave them out, or name them "
+                "otherwise with a dict."
+            )
+        if tune_threshold_on is not None and not isinstance(
+            tune_threshold_on, Split
+        ):
+            raise TypeError(
+                "Expected `tune_threshold_on` to be a `Split` or None. "
+                f"Received: {type(tune_threshold_on).__name__}"
+            )
+        self.tune_threshold_on = tune_threshold_on
+        if every_steps is not None:
+            check_int("every_steps", every_steps, 1)
+        self.every_steps = every_steps
+        self.history = []
+        self._step = 0
         if len(set(self.log_names)) != len(self.log_names):
             raise ValueError(
                 "Each split must write logs of its own. Received: "
@@ -111,15 +160,45 @@ class OODEvaluation(keras.callbacks.Callback):
     @property
     def log_names(self) -> tuple[str, ...]:
         """The names of the logs it writes."""
-        return tuple(
-            f"{name}_{suffix}"
-            for name, split in self.splits.items()
-            for suffix in SUFFIXES
-            if split.groups is not None or suffix not in GROUP_SUFFIXES
-        )
+        names = []
+        for name, split in self.splits.items():
+            grouped = split.groups is not None
+            regression = kind_of(split) == "regression"
+            if not regression:
+                names += [
+                    f"{name}_{suffix}"
+                    for suffix in SUFFIXES
+                    if grouped or suffix not in GROUP_SUFFIXES
+                ]
+            own = self.metrics or (REGRESSION if regression else ())
+            for metric in own:
+                names += _metric_logs(name, metric)[: 3 if grouped else 1]
+        return tuple(names)
 
     def on_train_begin(self, logs=None):
         self._last = {}
+        self.history = []
+        self._step = 0
+        self._tune()
+        for name, split in self.splits.items():
+            check_task(self.model, name, split)
+
+    def _tune(self) -> None:
+        if self.tune_threshold_on is None:
+            return
+        tune = threshold_tuner(self.model)
+        if tune is None:
+            raise ValueError(
+                "Expected a model with `tune_threshold`, such as a "
+                "`LabelWordClassifier` with `multi_label=True`. Received: "
+                f"{type(self.model).__name__}. Leave out `tune_threshold_on`."
+            )
+        tune(self.tune_threshold_on, batch_size=self.batch_size)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
+        if self.every_steps and self._step % self.every_steps == 0:
+            self._evaluate()
 
     def on_epoch_end(self, epoch, logs=None):
         # an empty `_last` is a start or a resumption between two turns
@@ -129,6 +208,9 @@ class OODEvaluation(keras.callbacks.Callback):
             logs.update(self._last)
 
     def _evaluate(self) -> dict[str, float]:
+        if self.history and self.history[-1]["step"] == self._step:
+            return {k: v for k, v in self.history[-1].items() if k != "step"}
+        self._tune()
         scores = score_splits(
             self.model,
             self.splits,
@@ -136,13 +218,36 @@ class OODEvaluation(keras.callbacks.Callback):
             from_logits=self.from_logits,
             batch_size=self.batch_size,
             settings=Settings(min_group_size=self.min_group_size),
+            metrics=self.metrics,
         )
-        values = {
-            f"{name}_{suffix}": getattr(scores[name], suffix)
-            for name in self.splits
-            for suffix in SUFFIXES
+        values = {}
+        for name, split in self.splits.items():
+            score, grouped = scores[name], split.groups is not None
+            if score.kind != "regression":
+                values |= {
+                    f"{name}_{suffix}": getattr(score, suffix)
+                    for suffix in SUFFIXES
+                    if grouped or suffix not in GROUP_SUFFIXES
+                }
+            for metric in score.metrics.values():
+                parts = metric.value, metric.worst, metric.gap
+                logs = _metric_logs(name, metric.name)
+                values |= dict(zip(logs[: 3 if grouped else 1], parts))
+        logs = {
+            log: float("nan") if value is None else float(value)
+            for log, value in values.items()
         }
-        return {n: float(values[n]) for n in self.log_names}
+        self.history.append({"step": self._step, **logs})
+        return logs
+
+
+def _metric_logs(split: str, metric: str) -> list[str]:
+    """The logs of a metric: all rows, the worst group, the gap."""
+    return [
+        f"{split}_{metric}",
+        f"{split}_worst_group_{metric}",
+        f"{split}_{metric}_gap",
+    ]
 
 
 def _flat(callbacks) -> list:

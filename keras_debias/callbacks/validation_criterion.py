@@ -59,8 +59,7 @@ class ValidationCriterion(keras.callbacks.Callback):
         self.criterion = criterion
         self.name = (
             name
-            or "val_"
-            + re.sub("(?<!^)(?=[A-Z])", "_", type(criterion).__name__).lower()
+            or "val_" + re.sub("(?<!^)(?=[A-Z])", "_", criterion.name).lower()
         )
         self.batch_size = batch_size
 
@@ -68,9 +67,10 @@ class ValidationCriterion(keras.callbacks.Callback):
         scores = evaluate(
             self.model,
             {"validation": self.validation},
+            metrics=self.criterion.metrics,
             batch_size=self.batch_size,
             bootstrap=0,
         )
-        score = self.criterion.score(scores.predictions, self.validation)
+        score = self.criterion.judge(scores, self.validation)
         if logs is not None:
             logs[self.name] = score

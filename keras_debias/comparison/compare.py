@@ -23,6 +23,7 @@ from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.criterion import row_weights
 from keras_debias.comparison.environment import environment
+from keras_debias.comparison.metric_criterion import MetricCriterion
 from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.peak_memory import require_psutil
 from keras_debias.comparison.run import Run
@@ -36,8 +37,11 @@ from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.outputs import threshold_tuner
+from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
+from keras_debias.metrics.get import named_metrics
 from keras_debias.projections import Projection
 from keras_debias.recipes import Budget
 from keras_debias.recipes import FineTuning
@@ -60,6 +64,7 @@ def compare(
     validation: Split | None = None,
     selection: Criterion | None = None,
     criteria: Sequence[Criterion] = (),
+    metrics: Mapping | Sequence | None = None,
     folder: str | os.PathLike | None = None,
     batch_size: int | None = None,
     min_group_size: int = MIN_GROUP_SIZE,
@@ -90,12 +95,18 @@ def compare(
         budget: `kd.recipes.Budget`, the same for every method.
         validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
             where it has groups, `WorstGroup` are computed on it for every
-            run: see `Comparison.choose`.
+            run: see `Comparison.choose`. Of a regression it is `rmse` of
+            all rows and of the worst group. The threshold of a
+            `LabelWordClassifier` with several labels a row is tuned on it.
         selection: criterion such as `kd.comparison.WorstClass()`: picks the
             weights among the budget's checks. Defaults to `None`: those
             after the last update.
         criteria: sequence of further criteria to compute, such as
             `kd.comparison.BiasedDisagreement(...)`.
+        metrics: dict from name to metric, or sequence of metrics, see
+            `kd.evaluate`: further columns of the table. Where labels are
+            floats (a regression) and there are none, `rmse`, `mae`, `r2`,
+            `pearson` and `spearman`.
         folder: path, made if need be. Defaults to `None`: nothing is kept.
         batch_size: int, for predictions.
         min_group_size, bootstrap: int, see `kd.evaluate`.
@@ -168,6 +179,14 @@ def compare(
             f"criteria={criteria!r}"
         )
     criteria = tuple(criteria)
+    metrics = named_metrics(metrics)
+    taken = {"accuracy", "weighted_f1", "gap"} & set(metrics)
+    if taken:
+        raise ValueError(
+            "Expected metrics beside those that are computed anyway. "
+            f"Received: {sorted(taken)}. Leave them out, or name them "
+            "otherwise with a dict."
+        )
     for criterion in (selection, *criteria):
         _check_criterion(criterion, validation)
     trains = _check_train(train, seeds, methods)
@@ -187,6 +206,8 @@ def compare(
         "selection": fingerprint.of_value(selection),
         "criteria": [fingerprint.of_value(c) for c in criteria],
         "bootstrap": bootstrap,
+        # `None` where there are none: so folders without them say.
+        "metrics": {n: repr(m) for n, m in metrics.items()} or None,
         "backend": environment()["backend"],
     }
     del network
@@ -230,6 +251,7 @@ def compare(
                 Settings(min_group_size=min_group_size, bootstrap=bootstrap),
                 prepare_evaluation,
                 criteria,
+                metrics,
             )
         # Whatever a method raises is its own failure, not the comparison's.
         except Exception as error:  # noqa: BLE001
@@ -274,6 +296,7 @@ def _run(
     scoring,
     prepare_evaluation,
     criteria,
+    metrics,
 ) -> Run:
     gc.collect()
     accelerator = Accelerator()
@@ -284,12 +307,16 @@ def _run(
         seconds = time.perf_counter() - began
         if prepare_evaluation is not None:
             prepare_evaluation(model)
+        tune = threshold_tuner(model)
+        if tune is not None and trainer.validation is not None:
+            tune(trainer.validation, batch_size=batch_size)
         scores = score_splits(
             model,
             splits,
             train=train,
             batch_size=batch_size,
             settings=scoring,
+            metrics=metrics,
         )
         validation, constant, learnt = _criteria(
             model, trainer, train, batch_size, criteria
@@ -302,7 +329,7 @@ def _run(
         selection=(
             "last update"
             if trainer.selection is None
-            else type(trainer.selection).__name__
+            else trainer.selection.name
         ),
         validation=validation,
         notes=fingerprint.plain(trainer.notes),
@@ -316,7 +343,22 @@ def _run(
         learnt=learnt,
         bootstrap=scoring.bootstrap,
         min_group_size=scoring.min_group_size,
+        **_parameters(model),
     )
+
+
+def _parameters(model) -> dict:
+    """How many parameters train, and how many there are."""
+    if not isinstance(model, keras.Model):
+        return {}
+    return {
+        "trainable_parameters": _count(model.trainable_variables),
+        "parameters": _count(model.weights),
+    }
+
+
+def _count(variables) -> int:
+    return sum(int(np.prod(v.shape)) for v in variables)
 
 
 def _criteria(model, trainer, train, batch_size, further) -> tuple:
@@ -324,25 +366,46 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
     split = trainer.validation
     if split is None:
         return {}, {}, None
-    predictions = score_splits(
+    regression = kind_of(split) == "regression"
+    if regression:
+        criteria = [MetricCriterion("rmse")]
+        if split.groups is not None:
+            criteria.append(MetricCriterion("rmse", worst_group=True))
+    else:
+        criteria = [Average(), WorstClass()]
+        if split.groups is not None:
+            criteria.append(WorstGroup())
+    # The later ones of a name replace the earlier.
+    criteria += [c for c in (trainer.selection, *further) if c is not None]
+    wanted = {}
+    for criterion in criteria:
+        wanted |= criterion.metrics
+    scores = score_splits(
         model,
         {"validation": split},
         train=train,
         batch_size=batch_size,
         settings=Settings(),
-    ).predictions
-    criteria = [Average(), WorstClass()]
-    if split.groups is not None:
-        criteria.append(WorstGroup())
-    # The later ones of a kind replace the earlier.
-    criteria += [c for c in (trainer.selection, *further) if c is not None]
-    values = {type(c).__name__: c.score(predictions, split) for c in criteria}
+        metrics=wanted,
+    )
+    values = {c.name: c.judge(scores, split) for c in criteria}
+    predictions = scores.predictions
+    if regression:
+        weight = row_weights(predictions)
+        labels = predictions["label"].to_numpy("float64")
+        mean = np.average(labels, weights=weight)
+        constant = np.sqrt(np.average((labels - mean) ** 2, weights=weight))
+        return (
+            values,
+            {"rmse": -float(constant)},
+            bool(values["rmse"] > -constant),
+        )
     answers = [
         predictions.assign(prediction=label)
         for label in predictions["label"].unique()
     ]
     constant = {
-        type(c).__name__: max(c.score(answer, split) for answer in answers)
+        c.name: max(c.score(answer, split) for answer in answers)
         for c in criteria
         if type(c) in KNOWN
     }
@@ -484,7 +547,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
                 "Give it some with `train.with_groups(...)`, or let the "
                 "methods infer them with `groups=kd.recipes.CrossMistakes()`."
             )
-        labels = split.y if split.y.ndim == 1 else split.y.argmax(-1)
+        alone = split.y.ndim == 1 or split.y.shape[1:] == (1,)
+        labels = split.y if alone else split.y.argmax(-1)
         if len(np.unique(labels)) < 2:
             raise ValueError(
                 "`train` must have rows of at least two classes. Received: "

@@ -154,6 +154,7 @@ class Comparison:
         `rows_high`, the interval over rows, averaged over seeds;
         `difference`, `difference_std`, `better` and `pairs`, the paired
         difference to the first method over the seeds that both finished;
+        `t_test` and `wilcoxon`, the two-sided p-values of these differences;
         `rank` among the methods of a seed, averaged.
         """
         return statistics.summary_of(self.frame, self.methods)
@@ -212,13 +213,14 @@ class Comparison:
         }
         if not learnt:
             best = max(means, key=means.get)
+            constant = diagnoses.constant(self, best, criterion)
             raise ValueError(
                 "Expected a method that is better than one answer for all "
                 f"validation rows. Received: {criterion} of at most "
-                f"{100 * means[best]:.1f} % ({best}), and "
-                f"{100 * diagnoses.constant(self, best, criterion):.1f} % for "
-                "the best constant answer. Train longer, with another "
-                "learning rate, or on more rows."
+                f"{tables.criterion_text(criterion, means[best])} ({best}), "
+                f"and {tables.criterion_text(criterion, constant)} for the "
+                "best constant answer. Train longer, with another learning "
+                "rate, or on more rows."
             )
         return max(learnt, key=learnt.get)
 
@@ -266,19 +268,25 @@ class Comparison:
         _write(path, text + "\n")
         return text
 
-    def plot(self, path: str | os.PathLike | None = None):
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+    ):
         """Draws mean and single seeds of every method on every split.
 
         Args:
             path: path of a picture to be written, or `None`.
+            metric: string, the name of a metric. Defaults to `None`: the
+                accuracy, of a regression the first metric.
 
         Returns:
             A `matplotlib.figure.Figure`.
 
         Raises:
-            ValueError: If no run has finished.
+            ValueError: If no run has finished, or none has the metric.
         """
-        return figure.plot_methods(self, path)
+        return figure.plot_methods(self, path, metric)
 
     def report(
         self,

@@ -11,13 +11,36 @@ def row_weights(predictions) -> np.ndarray:
 class Criterion:
     """Base class of what chooses among weights, or among methods.
 
-    A subclass overrides one method, `score`.
+    A subclass overrides one method, `score`, or, where predictions alone
+    do not tell, `judge`.
     """
 
     needs_groups = False
 
+    @property
+    def name(self) -> str:
+        """What it is called in tables, and by `Comparison.choose`."""
+        return type(self).__name__
+
+    @property
+    def metrics(self) -> dict:
+        """The metrics that `judge` looks at: dict from name to metric."""
+        return {}
+
+    def judge(self, scores, split) -> float:
+        """How good a model is, by all that was measured.
+
+        Args:
+            scores: `kd.evaluation.Scores` of one split, with `metrics`.
+            split: the `kd.data.Split` that was predicted.
+
+        Returns:
+            Float; as a rule what `score` says of the predictions.
+        """
+        return self.score(scores.predictions, split)
+
     def score(self, predictions, split) -> float:
-        """How good a model is; the highest wins.
+        """How good a model is by its predictions; the highest wins.
 
         Args:
             predictions: `pandas.DataFrame` of `kd.evaluate`, one line a row:

@@ -4,9 +4,10 @@ import numpy as np
 from scipy import stats
 
 from keras_debias.comparison.statistics import headline
+from keras_debias.comparison.statistics import shown
+from keras_debias.comparison.statistics import spelled
 
 LEVEL = 0.95
-SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
 
 
 def _runs(comparison, method) -> list:
@@ -85,12 +86,12 @@ def _by_chance(comparison) -> list[str]:
                 continue
             seeds = max(seeds, len(pairs))
             interval = difference_interval(pairs)
-            place = f"{split} {SPELLED[measure]}"
+            place = f"{split} {spelled(measure)}"
             if interval is None:
                 alike.append(place)
             elif interval[0] <= 0 <= interval[1]:
-                low, high = (100 * end for end in interval)
-                alike.append(f"{place} [{low:+.1f}, {high:+.1f}]")
+                low, high = (shown(measure, end, True) for end in interval)
+                alike.append(f"{place} [{low}, {high}]")
         if not alike:
             continue
         why = (

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from keras_debias.comparison.statistics import SPELLED
+from keras_debias.comparison.statistics import WORST as WORST_PREFIX
 from keras_debias.comparison.statistics import headline
-from keras_debias.comparison.tables import SPELLED
+from keras_debias.comparison.statistics import is_percent
+from keras_debias.comparison.statistics import spelled
 from keras_debias.evaluation.plot import GRID
 from keras_debias.evaluation.plot import INK
 from keras_debias.evaluation.plot import OVERALL
@@ -13,7 +16,7 @@ from keras_debias.evaluation.plot import plain_text
 from keras_debias.evaluation.plot import save_figure
 
 
-def plot_methods(comparison, path=None):
+def plot_methods(comparison, path=None, metric=None):
     """One panel a split: a dot a seed, a bar for the mean over seeds."""
     if not comparison.runs:
         raise ValueError(
@@ -23,7 +26,17 @@ def plot_methods(comparison, path=None):
         )
     frame = comparison.frame
     columns = headline(comparison.summary())
+    if metric is not None:
+        wanted = (metric, f"{WORST_PREFIX}{metric}")
+        known = [m for _, m in columns if not m.startswith(WORST_PREFIX)]
+        columns = [pair for pair in columns if pair[1] in wanted]
+        if not columns:
+            raise ValueError(
+                "Expected `metric` to be one of "
+                f"{list(dict.fromkeys(known))}. Received: metric={metric!r}"
+            )
     splits = list(dict.fromkeys(split for split, _ in columns))
+    drawn = {split: _drawn(columns, split) for split in splits}
     methods = [m for m in comparison.methods if m in set(frame["method"])]
     wide = min(len(splits), 3)
     tall = -(-len(splits) // wide)
@@ -31,14 +44,15 @@ def plot_methods(comparison, path=None):
     panels = drawing.subplots(tall, wide, squeeze=False, sharey=True)
     height = np.arange(len(methods))[::-1]
     for panel, split in zip(panels.flat, splits):
-        for measure, color in zip(SPELLED, (OVERALL, WORST)):
+        for measure, color in zip(drawn[split], (OVERALL, WORST)):
             if (split, measure) not in columns:
                 continue
+            scale = 100 if is_percent(measure) else 1
             part = frame[
                 (frame["split"] == split) & (frame["measure"] == measure)
             ]
             for y, method in zip(height, methods, strict=True):
-                values = 100 * part[part["method"] == method]["value"]
+                values = scale * part[part["method"] == method]["value"]
                 panel.plot(
                     values,
                     np.full(len(values), y),
@@ -54,7 +68,7 @@ def plot_methods(comparison, path=None):
                     color=color,
                     markersize=16,
                     markeredgewidth=2.5,
-                    label=SPELLED[measure] if y == height[0] else None,
+                    label=spelled(measure) if y == height[0] else None,
                 )
         panel.set_title(plain_text(split), fontsize=10, color=INK)
         panel.set_yticks(height, [plain_text(m) for m in methods])
@@ -73,8 +87,19 @@ def plot_methods(comparison, path=None):
             loc="lower left",
             bbox_to_anchor=(0, 1.08),
         )
+    in_percent = all(is_percent(pair[0]) for pair in drawn.values())
+    unit = "percent; " if in_percent else ""
     drawing.supxlabel(
-        "percent; a dot is a seed, a stroke their mean", fontsize=9, color=INK
+        f"{unit}a dot is a seed, a stroke their mean", fontsize=9, color=INK
     )
     save_figure(drawing, path)
     return drawing
+
+
+def _drawn(columns, split) -> tuple[str, str]:
+    """What is drawn of a split: the accuracy, or its first metric."""
+    first = next(measure for name, measure in columns if name == split)
+    if first in SPELLED:
+        return tuple(SPELLED)
+    first = first.removeprefix(WORST_PREFIX)
+    return first, f"{WORST_PREFIX}{first}"

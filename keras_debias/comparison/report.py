@@ -5,14 +5,18 @@ import json
 import numpy as np
 
 from keras_debias.comparison import tables
+from keras_debias.comparison.statistics import WORST
 from keras_debias.comparison.statistics import headline as columns_of
-from keras_debias.comparison.tables import SPELLED
+from keras_debias.comparison.statistics import is_percent
+from keras_debias.comparison.statistics import shown
+from keras_debias.comparison.statistics import spelled
 from keras_debias.utils import html_page
 from keras_debias.utils.html_page import heading
 from keras_debias.utils.html_page import note
 from keras_debias.utils.html_page import paragraphs
 from keras_debias.utils.html_page import table
 
+# Colors of the chart.
 KINDS = {"accuracy": "one", "worst_group_accuracy": "two"}
 
 
@@ -62,13 +66,17 @@ def headline(comparison) -> str:
             for line in comparison.summary().to_dict("records")
             if (line["split"], line["measure"]) == (split, measure)
         }
-        best = max(lines, key=lambda method: lines[method]["mean"])
+        choose = max if _rises(comparison, split, measure) else min
+        best = choose(lines, key=lambda method: lines[method]["mean"])
+        unit = " %" if is_percent(measure) else ""
         text = (
-            f"{split}: {best} has the best {SPELLED[measure]}, "
-            f"{100 * lines[best]['mean']:.1f} %"
+            f"{split}: {best} has the best {spelled(measure)}, "
+            f"{shown(measure, lines[best]['mean'])}{unit}"
         )
         if best != first and first in lines:
-            text += f"; {first} has {100 * lines[first]['mean']:.1f} %"
+            text += (
+                f"; {first} has {shown(measure, lines[first]['mean'])}{unit}"
+            )
             pairs, better = lines[best]["pairs"], lines[best]["better"]
             if pairs > 1:
                 text += f", and is behind in {better:.0f} of {pairs:.0f} seeds"
@@ -79,9 +87,25 @@ def headline(comparison) -> str:
 
 
 def _judged(comparison) -> dict[str, str]:
-    """The measure of each split: the worst group where there is one."""
-    # The worst group comes after the accuracy and replaces it.
-    return dict(columns_of(comparison.summary()))
+    """The measure of each split: the worst group where there is one.
+
+    It is that of the accuracy, or of the first metric where there is none.
+    """
+    measures = {}
+    for split, measure in columns_of(comparison.summary()):
+        measures.setdefault(split, []).append(measure)
+    judged = {}
+    for split, names in measures.items():
+        worst = f"{WORST}{names[0]}"
+        judged[split] = worst if worst in names else names[0]
+    return judged
+
+
+def _rises(comparison, split, measure) -> bool:
+    """Whether a higher value of the measure is better."""
+    frame = comparison.frame
+    chosen = (frame["split"] == split) & (frame["measure"] == measure)
+    return bool(frame[chosen]["higher_is_better"].iloc[0])
 
 
 def _chart(comparison) -> str:
@@ -89,7 +113,12 @@ def _chart(comparison) -> str:
     parts = []
     for split in dict.fromkeys(frame["split"]):
         lines = []
-        measures = [m for s, m in columns_of(summary) if s == split]
+        # The axis is in percent; other metrics are in the table.
+        measures = [
+            m for s, m in columns_of(summary) if s == split and m in KINDS
+        ]
+        if not measures:
+            continue
         for method in comparison.methods:
             points, strokes, values = [], [], []
             for measure in measures:
@@ -110,12 +139,13 @@ def _chart(comparison) -> str:
                         method, " / ".join(values), points, None, strokes
                     )
                 )
-        legend = [(KINDS[measure], SPELLED[measure]) for measure in measures]
+        legend = [(KINDS[measure], spelled(measure)) for measure in measures]
         parts += [
             heading(f"{split}: percent", 3),
             html_page.chart(lines, legend),
         ]
-    parts.append(note("A circle is a seed, a stroke the mean over seeds."))
+    if parts:
+        parts.append(note("A circle is a seed, a stroke the mean over seeds."))
     return "\n".join(parts)
 
 
@@ -134,6 +164,13 @@ def _certainty(comparison) -> list[str]:
             table(*tables.intervals(comparison)),
             note(tables.ROWS_NOTE),
         ]
+        header, rows = tables.tests(comparison)
+        if rows:
+            parts += [
+                heading("Paired tests over seeds", 3),
+                table(header, rows),
+                note(tables.TESTS_NOTE),
+            ]
     return parts
 
 

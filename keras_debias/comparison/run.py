@@ -31,6 +31,8 @@ class Run(ShortRepr):
             validation rows, by accuracy or by the mean accuracy of the
             classes; `None` without validation data.
         bootstrap, min_group_size: int, how the scores were computed.
+        trainable_parameters, parameters: int, of the trained model, or
+            `None` where it is no `keras.Model`.
     """
 
     method: str
@@ -50,6 +52,8 @@ class Run(ShortRepr):
     learnt: bool | None = None
     bootstrap: int = 1000
     min_group_size: int = MIN_GROUP_SIZE
+    trainable_parameters: int | None = None
+    parameters: int | None = None
 
     def to_dict(self) -> dict:
         """Returns the run as JSON would hold it, without predictions."""
@@ -101,6 +105,8 @@ class Run(ShortRepr):
             "learnt": (bool, type(None)),
             "bootstrap": int,
             "min_group_size": int,
+            "trainable_parameters": (int, type(None)),
+            "parameters": (int, type(None)),
         }
         for name, kind in kinds.items():
             value = getattr(self, name)

@@ -15,6 +15,9 @@ from keras_debias.comparison.run import Run
 from keras_debias.evaluation.score_frame import Settings
 from keras_debias.evaluation.score_frame import score_frame
 from keras_debias.evaluation.scores import Scores
+from keras_debias.metrics.get import REGRESSION
+from keras_debias.metrics.get import get
+from keras_debias.metrics.metric_data import MetricData
 from keras_debias.utils.files import written_whole
 
 CONFIGURATION = "comparison.json"
@@ -280,6 +283,8 @@ def _recomputed(split, frame, run):
         ValueError: If the file says something else.
     """
     frame = frame[frame["split"] == split.name]
+    if split.kind == "regression":
+        return _checked_regression(split, frame)
     names = [group.name for group in split.groups]
     members = None
     if names:
@@ -321,8 +326,40 @@ def _recomputed(split, frame, run):
     return dataclasses.replace(
         found,
         notes=split.notes or found.notes,
+        kind=split.kind,
+        # They may need more than predictions: the checksum vouches for them.
+        metrics=split.metrics,
         train_weighted_accuracy=split.train_weighted_accuracy,
     )
+
+
+def _checked_regression(split, frame):
+    """The scores of a split of numbers, if its predictions say the same.
+
+    Raises:
+        ValueError: If they say something else.
+    """
+    if len(frame) != split.n:
+        raise ValueError(
+            f"its predictions on {split.name!r} have {len(frame)} rows, and "
+            f"its scores {split.n}"
+        )
+    data = MetricData(
+        "regression",
+        frame["label"].to_numpy("float64"),
+        frame["prediction"].to_numpy("float64"),
+    )
+    weight = None
+    if "weight" in frame and frame["weight"].notna().all():
+        weight = frame["weight"].to_numpy("float64")
+    for name in set(REGRESSION) & set(split.metrics):
+        old, new = split.metrics[name].value, get(name).value(data, weight)
+        if old is not None and abs(old - new) > 1e-6 * max(abs(old), 1):
+            raise ValueError(
+                f"its predictions on {split.name!r} do not agree with its "
+                f"scores: {name} is {old!r}, and {new!r} by the predictions"
+            )
+    return split
 
 
 def _members(groups: np.ndarray, names) -> np.ndarray:

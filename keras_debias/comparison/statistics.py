@@ -1,7 +1,10 @@
 """From runs to a table: spread over seeds apart from that over rows."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 MEASURES = ("accuracy", "worst_group_accuracy", "gap", "weighted_f1")
 # For these, less is better.
@@ -9,7 +12,12 @@ FALLING = {"gap"}
 SUMMARY = (
     *("method", "split", "measure", "seeds", "mean", "std", "rows_low"),
     *("rows_high", "rank", "difference", "difference_std", "better", "pairs"),
+    *("t_test", "wilcoxon"),
 )
+SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
+WORST = "worst_group_"
+# Beyond so many, a quantity is not told by its digits.
+DIGITS = 3
 
 
 def frame_of(runs) -> pd.DataFrame:
@@ -17,14 +25,10 @@ def frame_of(runs) -> pd.DataFrame:
     lines = []
     for run in runs:
         for split in run.scores:
-            for measure in MEASURES:
-                value = getattr(split, measure)
+            for measure, value, interval, rises in _measures(split):
                 if value is None:
                     continue
-                low, high = getattr(split, f"{measure}_interval", None) or (
-                    np.nan,
-                    np.nan,
-                )
+                low, high = interval or (np.nan, np.nan)
                 lines.append(
                     {
                         "method": run.method,
@@ -35,13 +39,35 @@ def frame_of(runs) -> pd.DataFrame:
                         "rows_low": low,
                         "rows_high": high,
                         "n": split.n,
+                        "higher_is_better": rises,
                     }
                 )
     columns = [
         *("method", "seed", "split", "measure"),
-        *("value", "rows_low", "rows_high", "n"),
+        *("value", "rows_low", "rows_high", "n", "higher_is_better"),
     ]
     return pd.DataFrame(lines, columns=columns)
+
+
+def _measures(split) -> list[tuple]:
+    """Name, value, interval and direction of all that was measured."""
+    found = [
+        (
+            measure,
+            getattr(split, measure),
+            getattr(split, f"{measure}_interval", None),
+            measure not in FALLING,
+        )
+        for measure in MEASURES
+    ]
+    for metric in split.metrics.values():
+        name, rises = metric.name, metric.higher_is_better
+        found += [
+            (name, metric.value, metric.interval, rises),
+            (f"{WORST}{name}", metric.worst, metric.worst_interval, rises),
+            (f"{name}_gap", metric.gap, metric.gap_interval, False),
+        ]
+    return found
 
 
 def summary_of(frame, methods) -> pd.DataFrame:
@@ -54,14 +80,12 @@ def summary_of(frame, methods) -> pd.DataFrame:
     lines = []
     splits = list(dict.fromkeys(frame["split"]))
     for split in splits:
-        for measure in MEASURES:
-            part = frame[
-                (frame["split"] == split) & (frame["measure"] == measure)
-            ]
-            if part.empty:
-                continue
+        of_split = frame[frame["split"] == split]
+        for measure in _in_order(of_split["measure"]):
+            part = of_split[of_split["measure"] == measure]
+            rises = bool(part["higher_is_better"].iloc[0])
             wide = part.pivot(index="seed", columns="method", values="value")
-            ranks = wide.rank(axis=1, ascending=measure in FALLING)
+            ranks = wide.rank(axis=1, ascending=not rises)
             for method in methods:
                 if method not in wide:
                     continue
@@ -80,30 +104,95 @@ def summary_of(frame, methods) -> pd.DataFrame:
                 }
                 if methods[0] in wide:
                     pairs = (wide[method] - wide[methods[0]]).dropna()
-                    better = pairs < 0 if measure in FALLING else pairs > 0
+                    better = pairs > 0 if rises else pairs < 0
+                    t_test, wilcoxon = paired_tests(pairs.to_numpy())
                     line |= {
                         "difference": pairs.mean(),
                         "difference_std": pairs.std(),
                         "better": int(better.sum()),
                         "pairs": len(pairs),
+                        "t_test": t_test,
+                        "wilcoxon": wilcoxon,
                     }
                 lines.append(line)
     return pd.DataFrame(lines, columns=None if lines else SUMMARY)
 
 
+def _in_order(measures) -> list[str]:
+    """The measures of a split: accuracies first, then metrics."""
+    there = list(dict.fromkeys(measures))
+    known = [measure for measure in MEASURES if measure in there]
+    return known + [measure for measure in there if measure not in MEASURES]
+
+
+def paired_tests(differences: np.ndarray) -> tuple[float, float]:
+    """P-values of paired differences over seeds, of both sides.
+
+    Args:
+        differences: Float array of shape `(seeds,)`.
+
+    Returns:
+        Those of Student's t-test and of Wilcoxon's signed-rank test; not a
+        number where there is one seed or all differences are equal.
+    """
+    count = len(differences)
+    alike = count and np.ptp(differences) <= 1e-12 * abs(differences).max()
+    if count < 2 or alike:
+        return np.nan, np.nan
+    with warnings.catch_warnings():
+        # Ties make the test an approximation, which it says.
+        warnings.simplefilter("ignore")
+        return (
+            float(stats.ttest_1samp(differences, 0.0).pvalue),
+            float(stats.wilcoxon(differences).pvalue),
+        )
+
+
 def headline(summary) -> list[tuple[str, str]]:
-    """The columns of the table: accuracy, and worst group where there is."""
+    """The columns of the table: all rows, and worst group where there is."""
     found = dict.fromkeys(zip(summary["split"], summary["measure"]))
-    shown = ("accuracy", "worst_group_accuracy")
-    return [pair for pair in found if pair[1] in shown]
+    return [pair for pair in found if is_headline(pair[1])]
+
+
+def is_headline(measure: str) -> bool:
+    return measure in SPELLED or not (
+        measure in MEASURES or measure.endswith("_gap")
+    )
+
+
+def is_percent(measure: str) -> bool:
+    """Whether a measure is shown in percent."""
+    return measure in MEASURES
+
+
+def spelled(measure: str) -> str:
+    """What a measure is called in tables."""
+    if measure.startswith(WORST) and measure not in SPELLED:
+        return f"{measure.removeprefix(WORST)} worst group"
+    return SPELLED.get(measure, measure)
+
+
+def shown(measure: str, value: float, sign: bool = False) -> str:
+    """A value of a measure: percent with one digit, or three digits."""
+    plus = "+" if sign else ""
+    if is_percent(measure):
+        return f"{100 * value:{plus}.1f}"
+    return f"{value:{plus}.{DIGITS}f}"
 
 
 def mean_ranks(summary, methods) -> pd.Series:
-    """Rank over splits: by the worst group, or accuracy without groups."""
-    chosen = {}
+    """Rank over splits: by the worst group, or all rows without groups.
+
+    It is that of the accuracy, or of the first metric where there is none.
+    """
+    measures = {}
     for split, measure in headline(summary):
-        # The worst group comes after the accuracy and replaces it.
-        chosen[split] = measure
+        measures.setdefault(split, []).append(measure)
+    chosen = {}
+    for split, names in measures.items():
+        first = names[0]
+        worst = f"{WORST}{first}"
+        chosen[split] = worst if worst in names else first
     keep = [
         chosen.get(split) == measure
         for split, measure in zip(summary["split"], summary["measure"])

@@ -5,20 +5,22 @@ import re
 import numpy as np
 
 from keras_debias.comparison.statistics import headline
+from keras_debias.comparison.statistics import is_percent
 from keras_debias.comparison.statistics import mean_ranks
+from keras_debias.comparison.statistics import shown
+from keras_debias.comparison.statistics import spelled
 from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import text_blocks
 from keras_debias.evaluation.table import text_table
 
-SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
-
 
 def _cell(line, is_first) -> str:
-    text = f"{100 * line['mean']:.1f}"
+    measure = line["measure"]
+    text = shown(measure, line["mean"])
     if not np.isnan(line["std"]):
-        text += f" ± {100 * line['std']:.1f}"
+        text += f" ± {shown(measure, line['std'])}"
     if not is_first and not np.isnan(line.get("difference", np.nan)):
-        text += f" ({100 * line['difference']:+.1f}"
+        text += f" ({shown(measure, line['difference'], sign=True)}"
         if line["pairs"] > 1:
             text += f", {line['better']:.0f}/{line['pairs']:.0f}"
         text += ")"
@@ -35,7 +37,7 @@ def results(comparison) -> tuple[list, list]:
     }
     ranks = mean_ranks(summary, methods)
     header = ["method", "seeds"]
-    header += [f"{split} {SPELLED[measure]}" for split, measure in columns]
+    header += [f"{split} {spelled(measure)}" for split, measure in columns]
     header.append("rank")
     rows = []
     for method in methods:
@@ -43,10 +45,11 @@ def results(comparison) -> tuple[list, list]:
         if not any(cells):
             continue
         seeds = max(cell["seeds"] for cell in cells if cell)
-        shown = [
+        texts = [
             _cell(cell, method == methods[0]) if cell else "-" for cell in cells
         ]
-        rows.append([method, str(seeds), *shown, f"{ranks[method]:.1f}"])
+        rank = ranks.get(method, np.nan)
+        rows.append([method, str(seeds), *texts, f"{rank:.1f}"])
     return header, rows
 
 
@@ -59,7 +62,7 @@ def intervals(comparison) -> tuple[list, list]:
         for line in summary.to_dict("records")
     }
     header = ["method"]
-    header += [f"{split} {SPELLED[measure]}" for split, measure in columns]
+    header += [f"{split} {spelled(measure)}" for split, measure in columns]
     rows = []
     for method in comparison.methods:
         cells = [lines.get((method, *column)) for column in columns]
@@ -71,8 +74,8 @@ def intervals(comparison) -> tuple[list, list]:
                 *(
                     "-"
                     if not cell or np.isnan(cell["rows_low"])
-                    else f"[{100 * cell['rows_low']:.1f}, "
-                    f"{100 * cell['rows_high']:.1f}]"
+                    else f"[{shown(cell['measure'], cell['rows_low'])}, "
+                    f"{shown(cell['measure'], cell['rows_high'])}]"
                     for cell in cells
                 ),
             ]
@@ -80,10 +83,42 @@ def intervals(comparison) -> tuple[list, list]:
     return header, rows
 
 
+def tests(comparison) -> tuple[list, list]:
+    """Header and rows of the paired tests over seeds; may be empty."""
+    summary = comparison.summary()
+    columns = headline(summary)
+    header = ["method"]
+    header += [f"{split} {spelled(measure)}" for split, measure in columns]
+    rows = []
+    for method in comparison.methods[1:]:
+        lines = {
+            (line["split"], line["measure"]): line
+            for line in summary.to_dict("records")
+            if line["method"] == method and line.get("t_test", np.nan) >= 0
+        }
+        if lines:
+            found = [lines.get(column) for column in columns]
+            rows.append(
+                [
+                    method,
+                    *(
+                        f"{line['t_test']:.2g} / {line['wilcoxon']:.2g}"
+                        if line
+                        else "-"
+                        for line in found
+                    ),
+                ]
+            )
+    return header, rows
+
+
 def costs(comparison) -> tuple[list, list]:
     """Header and rows of what each method took."""
     header = ["method", "updates", "seconds", "ms/update", "peak MiB", "chosen"]
     on_gpu = any(run.accelerator_memory for run in comparison.runs)
+    counted = any(run.trainable_parameters for run in comparison.runs)
+    if counted:
+        header.append("trainable")
     if on_gpu:
         header.append("GPU MiB")
     broken = [method for method, _ in comparison.errors]
@@ -101,15 +136,30 @@ def costs(comparison) -> tuple[list, list]:
                 f"{max(r.peak_memory for r in runs) / 2**20:.0f}",
                 runs[0].selection,
             ]
+            if counted:
+                row.append(_trainable(runs[0]))
             if on_gpu:
                 most = max(r.accelerator_memory or 0 for r in runs)
                 row.append(f"{most / 2**20:.0f}")
         else:
-            row = [method, *["-"] * (5 + on_gpu)]
+            row = [method, *["-"] * (5 + counted + on_gpu)]
         if broken:
             row.append(str(broken.count(method)))
         rows.append(row)
     return header, rows
+
+
+def _trainable(run) -> str:
+    if run.trainable_parameters is None:
+        return "-"
+    share = 100 * run.trainable_parameters / max(run.parameters, 1)
+    return f"{run.trainable_parameters:,} ({share:.3g} %)"
+
+
+def criterion_text(name, value) -> str:
+    """A value of a criterion: percent of an accuracy, else as it is."""
+    # Metrics have names as Python's, criteria those of classes.
+    return f"{100 * value:.1f}" if name[:1].isupper() else f"{value:.3f}"
 
 
 def criteria(comparison) -> tuple[list, list]:
@@ -125,19 +175,36 @@ def criteria(comparison) -> tuple[list, list]:
                 np.mean([r.validation[n] for r in runs if n in r.validation])
                 for n in names
             ]
-            rows.append([method, *(f"{100 * mean:.1f}" for mean in means)])
+            rows.append(
+                [
+                    method,
+                    *map(criterion_text, names, means),
+                ]
+            )
     return ["method", *names], rows
 
 
 def note(comparison) -> str:
     first = comparison.methods[0]
+    measures = {measure for _, measure in headline(comparison.summary())}
+    percent = "Percent, mean"
+    if not any(map(is_percent, measures)):
+        percent = "Mean"
+    elif not all(map(is_percent, measures)):
+        percent = "Percent (metrics in their own units), mean"
     return (
-        "Percent, mean ± standard deviation over seeds; in parentheses the "
+        f"{percent} ± standard deviation over seeds; in parentheses the "
         f"mean paired difference to {first}, and in how many seeds it is "
         "better. Rank: over splits, by the worst group where there are "
         "groups; 1 is best."
     )
 
+
+TESTS_NOTE = (
+    "P-values of the paired differences over seeds: Student's t-test / "
+    "Wilcoxon's signed-rank test, two-sided, not corrected for the number of "
+    "comparisons. With n seeds the latter is never below 2^(1-n)."
+)
 
 ROWS_NOTE = (
     "Intervals over the rows of the test sets, as `kd.evaluate` states them, "
@@ -154,6 +221,8 @@ def text(comparison) -> str:
             text_blocks(*intervals(comparison)),
             ROWS_NOTE,
         ]
+        if tests(comparison)[1]:
+            parts += [text_blocks(*tests(comparison)), TESTS_NOTE]
         if criteria(comparison)[1]:
             parts.append("On validation data:")
             parts.append(text_table(*criteria(comparison)))

@@ -13,8 +13,10 @@ from keras_debias.evaluation.evaluate import evaluate
 from keras_debias.evaluation.label_report import LabelReport
 from keras_debias.evaluation.label_report import label_report
 from keras_debias.evaluation.label_report import tune_threshold
+from keras_debias.evaluation.metric_score import MetricScore
 from keras_debias.evaluation.perplexity import perplexity
 from keras_debias.evaluation.plot import plot_comparison
+from keras_debias.evaluation.plot_history import plot_history
 from keras_debias.evaluation.reliance import Reliance
 from keras_debias.evaluation.reliance import reliance
 from keras_debias.evaluation.representation import Representation
@@ -30,6 +32,7 @@ __all__ = [
     "Drift",
     "GroupScore",
     "LabelReport",
+    "MetricScore",
     "Reliance",
     "Representation",
     "Scores",
@@ -46,6 +49,7 @@ __all__ = [
     "perplexity",
     "plot_comparison",
     "plot_features",
+    "plot_history",
     "reliance",
     "representation",
     "tune_threshold",

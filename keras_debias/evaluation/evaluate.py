@@ -18,11 +18,19 @@ from keras_debias.data.duplicates import duplicates
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
-from keras_debias.evaluation.folding import label_space
+from keras_debias.evaluation.predicted import check_task
+from keras_debias.evaluation.predicted import kind_of
+from keras_debias.evaluation.predicted import read_outputs
+from keras_debias.evaluation.predicted import task_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
 from keras_debias.evaluation.score_frame import score_frame
+from keras_debias.evaluation.score_regression import score_regression
 from keras_debias.evaluation.scores import Scores
+from keras_debias.metrics.get import ARGMAX
+from keras_debias.metrics.get import REGRESSION
+from keras_debias.metrics.get import named_metrics
+from keras_debias.metrics.metric import Metric
 
 LISTED = 10
 
@@ -31,6 +39,7 @@ def evaluate(
     model,
     splits: Split | Mapping[str, Split],
     *,
+    metrics: Mapping | Sequence | None = None,
     train: Split | None = None,
     label_names: Sequence[str] | None = None,
     from_logits: bool | None = None,
@@ -53,12 +62,22 @@ def evaluate(
     also say in words what is wrong with a model that answers one class, has
     not learnt, or follows a group's attribute instead of the label.
 
+    Further metrics are computed the same way: of all rows, of each group, of
+    the worst one, with gap, ratio and intervals. Labels that are floats are
+    the targets of a regression: there is no accuracy then, and `rmse`,
+    `mae`, `r2`, `pearson` and `spearman` are computed unless others are
+    asked for.
+
     Args:
         model: Anything with `predict(x, batch_size=, verbose=)` that returns
             class scores of shape `(n, classes)`, logits or probabilities, or
             one score a row for two classes. `x` is passed as the split holds
             it.
         splits: `Split` with labels, or dict from name to such.
+        metrics: Dict from name to metric, or sequence of metrics: names such
+            as `"macro_f1"` (all in `kd.metrics.get`), functions of `(y_true,
+            y_pred)` such as scikit-learn's, `keras.metrics.Metric`s, or
+            `kd.metrics.Metric`s. Defaults to None.
         train: `Split` or None: gives label names, and the group shares for
             `train_weighted_accuracy` where a split has the same groups.
             Texts of a split that it holds too are counted.
@@ -76,7 +95,8 @@ def evaluate(
             be the worst; a warning names them. If all are smaller, all
             count. Defaults to 10.
         bootstrap: Integer, the number of resamples of the rows for the
-            interval of the weighted F1; 0 for no intervals at all.
+            intervals of the weighted F1 and of `metrics`; 0 for no intervals
+            at all.
         confidence: Float between 0 and 1, that of the intervals; see
             `evaluation/intervals.py` for what they are.
         seed: Integer, of the resampling.
@@ -84,11 +104,14 @@ def evaluate(
 
     Returns:
         `Scores`. Rows with several labels (multi-hot `y`) are right if all
-        labels are.
+        labels are. Scores of a `LabelWordClassifier` with several labels a
+        row are read by its `threshold`; beside, `argmax_weighted_f1` is that
+        of the label with the highest score alone.
 
     Raises:
         ValueError: If labels and outputs do not fit, predictions are NaN, or
-            nobody knows whether single outputs are logits.
+            nobody knows whether single outputs are logits; if a metric does
+            not fit the labels, or the model needs a threshold and has none.
         TypeError: If an argument has the wrong type.
 
     Example:
@@ -97,6 +120,8 @@ def evaluate(
     scores = keras_debias.evaluate(model, {"test": test, "hans": hans})
     print(scores)
     scores["hans"].worst_group_accuracy
+    scores = keras_debias.evaluate(model, test, metrics=["auroc", "ece"])
+    scores["test"].metrics["auroc"].worst
     ```
     """
     splits = check_splits(splits)
@@ -121,10 +146,15 @@ def evaluate(
     check_flag("sum_probabilities", sum_probabilities)
     if from_logits is not None:
         check_flag("from_logits", from_logits)
+    metrics = named_metrics(metrics)
     names = model_label_names(model, label_names, train)
     warn_of_groups(splits, settings.min_group_size)
     for name, split in splits.items():
-        if names is not None and split.label_names is None:
+        if (
+            names is not None
+            and split.label_names is None
+            and kind_of(split) == "class"
+        ):
             _warn_of_integer_labels(name, split, names)
     return score_splits(
         model,
@@ -136,6 +166,7 @@ def evaluate(
         sum_probabilities=sum_probabilities,
         settings=settings,
         verbose=verbose,
+        metrics=metrics,
     )
 
 
@@ -150,8 +181,12 @@ def score_splits(
     batch_size: int | None = None,
     sum_probabilities: bool = False,
     verbose: int = 0,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Scores:
     """`evaluate` of checked arguments, without a warning."""
+    metrics = dict(metrics or {})
+    for name, split in splits.items():
+        check_task(model, name, split)  # before anything is predicted
     names = model_label_names(model, label_names, train)
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
@@ -160,31 +195,42 @@ def score_splits(
             split.x, batch_size=batch_size, verbose=verbose
         )
         outputs = model_outputs.check_outputs(predicted, len(split), name)
-        several = split.y.ndim == 2 and not _is_one_hot(split.y)
-        if several:
-            labels, predictions, space = _multi_label(
-                split, outputs, names, logits
+        wanted = _wanted(model, split, metrics)
+        data = read_outputs(
+            model,
+            name,
+            split,
+            outputs,
+            names,
+            sum_probabilities,
+            logits,
+            any(m.on == "probabilities" for m in wanted.values()),
+        )
+        frame = _frame(name, split, data)
+        shares = None
+        if train is not None and train.groups is not None:
+            shares = train.groups.shares()
+        groups = () if split.groups is None else split.groups.names
+        members = None if split.groups is None else split.groups.members()
+        if data.kind == "regression":
+            score = score_regression(
+                frame, groups, members, settings, data, wanted
             )
         else:
-            labels, predictions, space = _single_label(
-                name, split, outputs, names, sum_probabilities, logits
+            score = score_frame(
+                frame,
+                groups,
+                members,
+                settings,
+                data=data,
+                metrics=wanted,
+                shares=shares,
             )
-        frame = _frame(name, split, labels, predictions, space)
-        score = score_frame(
-            frame,
-            () if split.groups is None else split.groups.names,
-            None if split.groups is None else split.groups.members(),
-            several=(labels, predictions) if several else None,
-            shares=None
-            if train is None or train.groups is None
-            else train.groups.shares(),
-            settings=settings,
-        )
         notes = list(score.notes)
         if names is None and split.label_names is not None:
             notes.append(
                 "The model has no label names; its outputs are read in the "
-                f"order {', '.join(space)}."
+                f"order {', '.join(data.names)}."
             )
         notes += _shared_texts(split, train)
         scores.append(dataclasses.replace(score, notes=tuple(notes)))
@@ -253,12 +299,6 @@ def check_splits(splits) -> dict[str, Split]:
             raise ValueError(
                 f"`splits[{name!r}]` has no labels. Received: y=None"
             )
-        if split.y.dtype.kind == "f" and split.y.ndim == 1:
-            raise ValueError(
-                f"`splits[{name!r}]` must have class labels: integers or "
-                f"strings. Received: y of dtype {split.y.dtype}. Cast whole "
-                "numbers with `y.astype('int32')`."
-            )
         if split.y.ndim > 2:
             raise ValueError(
                 f"`splits[{name!r}]` must have one label, or one multi-hot "
@@ -319,77 +359,6 @@ def model_label_names(model, label_names, train) -> tuple[str, ...] | None:
     return None if label_names is None else check_label_names(label_names)
 
 
-def _is_one_hot(y: np.ndarray) -> bool:
-    return y.shape[1] > 1 and bool(
-        (((y == 0) | (y == 1)).all()) and (y.sum(axis=1) == 1).all()
-    )
-
-
-def _output_names(name, split, outputs, names) -> tuple[str, ...]:
-    count = model_outputs.num_classes(outputs)
-    if names is not None:
-        if len(names) != count:
-            raise ValueError(
-                f"The model has {count} classes but {len(names)} label names. "
-                f"Received: label names {names} for outputs of shape "
-                f"{outputs.shape}."
-            )
-        return names
-    if split.label_names is None:
-        return tuple(str(i) for i in range(count))
-    if len(split.label_names) == count:
-        return split.label_names
-    raise ValueError(
-        f"The model has {count} classes and the split {name!r} has the "
-        f"labels {split.label_names}: which output is which? Name the "
-        "outputs in their order with `label_names=`, set "
-        "`model.label_names`, or pass `train=`."
-    )
-
-
-def _single_label(name, split, outputs, names, sum_probabilities, logits):
-    names = _output_names(name, split, outputs, names)
-    y = split.y
-    if y.ndim == 2:
-        y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-    y = y.astype("int64")
-    if split.label_names is None:
-        # labels without names are indices of the model's outputs
-        if y.min() < 0 or y.max() >= len(names):
-            raise ValueError(
-                f"The labels of the split {name!r} must be between 0 and "
-                f"{len(names) - 1}, the classes of the model. Received: "
-                f"labels from {y.min()} to {y.max()}"
-            )
-        return y, model_outputs.classes(outputs, logits), names
-    space = label_space(names, split.label_names)
-    if sum_probabilities and space.folds_model:
-        summed = np.zeros((len(y), len(space.names)))
-        columns = model_outputs.probabilities(outputs, logits)
-        for column, target in enumerate(space.from_model):
-            summed[:, target] += columns[:, column]
-        predictions = summed.argmax(axis=1)
-    else:
-        predictions = space.from_model[model_outputs.classes(outputs, logits)]
-    return space.from_split[y], predictions, space.names
-
-
-def _multi_label(split, outputs, names, logits):
-    if split.y.shape != outputs.shape:
-        raise ValueError(
-            "Multi-hot labels need one output a label. Received: labels of "
-            f"shape {split.y.shape}, outputs of shape {outputs.shape}"
-        )
-    own = split.label_names
-    if own is not None and names is not None:
-        names = _output_names("", split, outputs, names)
-        order = label_space(names, own).from_split
-        outputs = outputs[:, order]
-    names = own or names or tuple(map(str, range(split.y.shape[1])))
-    predictions = model_outputs.above_threshold(outputs, logits)
-    return split.y > 0.5, predictions, names
-
-
 def _spelled(values, names) -> np.ndarray:
     if values.ndim == 1:
         return np.asarray(names, dtype=object)[values]
@@ -402,14 +371,29 @@ def _spelled(values, names) -> np.ndarray:
     )
 
 
-def _frame(name, split, labels, predictions, names) -> pd.DataFrame:
+def _frame(name, split, data) -> pd.DataFrame:
+    if data.kind == "regression":
+        labels, predictions = data.y_true, data.y_pred
+    else:
+        labels = _spelled(data.y_true, data.names)
+        predictions = _spelled(data.y_pred, data.names)
     columns = {
         "split": name,
         "row": np.arange(len(split)),
-        "label": _spelled(labels, names),
-        "prediction": _spelled(predictions, names),
+        "label": labels,
+        "prediction": predictions,
         "group": None if split.groups is None else split.groups.row_names(),
     }
     if split.sample_weight is not None:
         columns["weight"] = split.sample_weight.astype("float64")
     return pd.DataFrame(columns)
+
+
+def _wanted(model, split, metrics) -> dict[str, Metric]:
+    """The metrics of one split: those asked for, and those that belong."""
+    kind = task_of(model, split)
+    if kind == "regression" and not metrics:
+        return named_metrics(REGRESSION)
+    if kind == "multi_label" and model_outputs.is_unscaled(model):
+        return {**named_metrics(ARGMAX), **metrics}
+    return metrics

@@ -174,6 +174,40 @@ def loss_from_logits(model) -> bool | None:
     return False if name in (*CROSS_ENTROPY, *DISTANCE) else None
 
 
+def is_cross_entropy(model) -> bool:
+    """Whether the model is compiled with a cross entropy."""
+    return _is_entropy(model)
+
+
+def is_unscaled(model) -> bool:
+    """Whether a model's outputs are scores of label words, without a zero."""
+    return getattr(_network(model), "scores_label_words", False) is True
+
+
+def label_threshold(model) -> float | None:
+    """The threshold that a model of label words keeps, None if none."""
+    return getattr(_network(model), "threshold", None)
+
+
+def threshold_tuner(model):
+    """The model's method `tune_threshold`, None if it needs no threshold."""
+    network = _network(model)
+    if not is_unscaled(model) or not getattr(network, "multi_label", False):
+        return None
+    return network.tune_threshold
+
+
+def sigmoids(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
+    """Returns the probability of each label by itself, `(n, labels)`.
+
+    Raises:
+        ValueError: As `probabilities`.
+    """
+    columns = outputs.shape[1]
+    each = [probabilities(outputs[:, i], from_logits) for i in range(columns)]
+    return np.stack([pair[:, 1] for pair in each], axis=1)
+
+
 def _check_known(from_logits: bool | None) -> None:
     if from_logits is None:
         raise ValueError(

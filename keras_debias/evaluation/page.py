@@ -37,9 +37,15 @@ def parts(scores, done: Sequence[str] = ()) -> list[str]:
         html_page.paragraphs(
             [
                 *done,
-                f"Each prediction was compared with its label: {rows}. "
-                "Accuracy is the share of correct ones; the gap is the "
-                "accuracy minus that of the worst group.",
+                f"Each prediction was compared with its label: {rows}.",
+                *(
+                    [
+                        "Accuracy is the share of correct ones; the gap is the "
+                        "accuracy minus that of the worst group."
+                    ]
+                    if any(split.accuracy is not None for split in scores)
+                    else []
+                ),
             ]
         ),
         html_page.heading("How sure is it"),
@@ -56,6 +62,19 @@ def headline(scores) -> str:
     """One sentence for each split."""
     sentences = []
     for split in scores:
+        if split.accuracy is None:
+            sentences += [
+                f"{split.name}: {name} {table.plain(metric.value)} on "
+                f"{split.n:,} rows"
+                + (
+                    "."
+                    if metric.worst is None
+                    else f", {table.plain(metric.worst)} in the worst group, "
+                    f"{metric.worst_group}."
+                )
+                for name, metric in list(split.metrics.items())[:1]
+            ]
+            continue
         text = (
             f"{split.name}: {table.percent(split.accuracy)} % of {split.n:,} "
             "rows are predicted correctly"
@@ -74,9 +93,21 @@ def _headline(scores) -> str:
 
 
 def _results(scores) -> list[str]:
-    grouped = any(split.groups for split in scores)
+    of_classes = [split for split in scores if split.accuracy is not None]
+    result = _accuracies(of_classes) if of_classes else []
+    found = table.metric_rows(scores)
+    for title, header, rows in found:
+        result += [html_page.heading(title, 3), html_page.table(header, rows)]
+    if found:
+        result.append(
+            html_page.note(f"{table.METRICS_NOTE} A star: the worst group.")
+        )
+    return result
+
+
+def _accuracies(scores) -> list[str]:
     result = [html_page.table(*table.score_rows(scores))]
-    if not grouped:
+    if not any(split.groups for split in scores):
         return result
     legend = [("one", "a group"), ("two", "the worst group")]
     for split in scores:

@@ -126,7 +126,7 @@ def _split_ticks(axes, names) -> None:
 
 def plot_scores(scores, path: str | os.PathLike | None = None):
     """Draws the accuracies of one `Scores`; see `Scores.plot`."""
-    splits = list(scores)
+    splits = [split for split in scores if split.accuracy is not None]
     grouped = [split for split in splits if split.groups]
     lines = sum(len(split.groups) + 1 for split in grouped)
     left = 1.4 + 1.3 * len(splits)
@@ -173,6 +173,78 @@ def plot_scores(scores, path: str | os.PathLike | None = None):
         frameon=False,
         fontsize=9,
     )
+    save_figure(figure, path)
+    return figure
+
+
+def plot_metric(scores, name: str, path: str | os.PathLike | None = None):
+    """Draws one metric of all rows and of every group, split by split."""
+    splits = [split for split in scores if name in split.metrics]
+    lines = sum(len(split.metrics[name].groups) + 2 for split in splits)
+    figure = new_figure(7.0, max(2.4, 1.3 + 0.26 * lines))
+    axes = figure.subplots()
+    labels, y = [], 0
+    for split in splits:
+        metric = split.metrics[name]
+        labels.append((y, plain_text(split.name.replace("_", " ")), True))
+        sizes = {group.name: group.n for group in split.groups}
+        points = [("all rows", split.n, metric.value, metric.interval, INK)]
+        points += [
+            (
+                group,
+                sizes.get(group, 0),
+                value,
+                metric.group_intervals[group],
+                WORST if group == metric.worst_group else OVERALL,
+            )
+            for group, value in metric.groups.items()
+        ]
+        for text, n, value, interval, color in points:
+            y += 1
+            labels.append((y, f"{plain_text(text)}  (n={n:,})", False))
+            if value is None:
+                continue
+            low, high = (value, value) if interval is None else interval
+            axes.errorbar(
+                [value],
+                [y],
+                xerr=[[max(value - low, 0)], [max(high - value, 0)]],
+                fmt="o",
+                markersize=6,
+                color=color,
+                ecolor=color,
+                elinewidth=1.6,
+                capsize=2.5,
+            )
+        if metric.value is not None:
+            axes.vlines(
+                metric.value,
+                y - len(points) + 0.5,
+                y + 0.5,
+                color=INK,
+                linewidth=1,
+                linestyle=(0, (4, 3)),
+            )
+        y += 1
+    axes.set_yticks([p for p, _, _ in labels], [t for _, t, _ in labels])
+    axes.set_ylim(y - 0.4, -0.6)
+    rises = splits[0].metrics[name].higher_is_better
+    axes.set_xlabel(
+        f"{plain_text(name)}, {'higher' if rises else 'lower'} is better; "
+        "dashed: all rows",
+        color=INK,
+        fontsize=10,
+    )
+    _style(axes, "x")
+    for tick, (_, _, heading) in zip(
+        axes.get_yticklabels(), labels, strict=True
+    ):
+        if heading:
+            tick.set_fontweight("bold")
+    title = f"{plain_text(name)} overall and by group"
+    if scores.confidence is not None:
+        title += f" ({100 * scores.confidence:g} % intervals)"
+    figure.suptitle(title, fontsize=13, color=INK, fontweight="bold")
     save_figure(figure, path)
     return figure
 

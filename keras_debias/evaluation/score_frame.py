@@ -11,10 +11,13 @@ from keras_debias.evaluation.diagnosis import diagnose
 from keras_debias.evaluation.intervals import accuracy_intervals
 from keras_debias.evaluation.intervals import f1_interval
 from keras_debias.evaluation.intervals import weighted_f1
+from keras_debias.evaluation.measures import measure
 from keras_debias.evaluation.scores import GroupScore
 from keras_debias.evaluation.scores import SplitScore
 from keras_debias.metrics.group_accuracy import weighted_group_accuracy
 from keras_debias.metrics.group_accuracy import worst_group
+from keras_debias.metrics.metric import Metric
+from keras_debias.metrics.metric_data import MetricData
 
 MIN_GROUP_SIZE = 10
 
@@ -44,7 +47,8 @@ def score_frame(
     group_names: Sequence[str],
     members: np.ndarray | None,
     settings: Settings,
-    several: tuple[np.ndarray, np.ndarray] | None = None,
+    data: MetricData | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     shares: Mapping[str, float] | None = None,
 ) -> SplitScore:
     """Scores the predictions of one split.
@@ -55,8 +59,9 @@ def score_frame(
         group_names: Sequence of strings, the names of the groups.
         members: Boolean array of shape `(n, groups)`, or None.
         settings: `Settings`.
-        several: Boolean arrays of labels and of predictions, `(n, labels)`
-            each, where a row may have several labels.
+        data: `MetricData`, the same labels and predictions as indices, with
+            what else metrics need; or None, without metrics.
+        metrics: Dict from name to `Metric`, or None.
         shares: Dict from group to its share of the training data, or None.
 
     Returns:
@@ -68,6 +73,9 @@ def score_frame(
     weight = None
     if "weight" in frame and frame["weight"].notna().all():
         weight = frame["weight"].to_numpy(dtype="float64")
+    several = None
+    if data is not None and data.kind == "multi_label":
+        several = data.y_true, data.y_pred
     if several is None:
         # Sorted names, so that the order of the classes does not count.
         codes, _ = pd.factorize(np.concatenate([labels, predictions]), True)
@@ -96,6 +104,16 @@ def score_frame(
             settings.confidence,
             settings.seed,
         ),
+        kind="class" if data is None else data.kind,
+        metrics=measure(
+            metrics or {},
+            data,
+            weight,
+            group_names,
+            members,
+            counted,
+            settings,
+        ),
     )
     if members is not None:
         score = _with_groups(
@@ -116,7 +134,7 @@ def score_frame(
                 if np.isnan(weighted)
                 else weighted,
             )
-    notes = _notes(score, settings, counted, sizes, weight)
+    notes = counting_notes(score, settings, counted, sizes, weight)
     notes += diagnose(labels, predictions, group_names, members, weight, score)
     return dataclasses.replace(score, notes=tuple(notes))
 
@@ -154,7 +172,8 @@ def _with_groups(
     )
 
 
-def _notes(score, settings, counted, sizes, weight) -> list[str]:
+def counting_notes(score, settings, counted, sizes, weight) -> list[str]:
+    """How rows and groups were counted, in words."""
     notes = []
     if weight is not None and np.ptp(weight) > 0:
         notes.append("Rows count by their sample weights.")

@@ -10,6 +10,8 @@ import pandas as pd
 
 from keras_debias.evaluation import page
 from keras_debias.evaluation import plot
+from keras_debias.evaluation.metric_score import MetricScore
+from keras_debias.evaluation.score_lines import frame_of
 from keras_debias.evaluation.table import scores_table
 from keras_debias.utils.files import written_whole
 from keras_debias.utils.short_repr import ShortRepr
@@ -42,8 +44,9 @@ class SplitScore(ShortRepr):
         name: String.
         n: Integer, the number of rows.
         accuracy: Float; for multi-label splits the share of rows with all
-            labels right.
-        weighted_f1: Float, F1 averaged over classes by their frequency.
+            labels right; None for a regression.
+        weighted_f1: Float, F1 averaged over classes by their frequency; None
+            for a regression.
         groups: Tuple of `GroupScore`; empty if the split has no groups.
         worst_group: String, the name of the group with the lowest accuracy,
             or None without groups.
@@ -55,14 +58,17 @@ class SplitScore(ShortRepr):
             Tuples of two floats, or None; see `evaluation/intervals.py`.
         weighted_f1_interval: Tuple of two floats, the bootstrap interval, or
             None.
+        kind: String, `"class"`, `"multi_label"` or `"regression"`.
+        metrics: Dict from name to `MetricScore`: those that were asked for,
+            and for a regression without such, all there are.
         notes: Tuple of strings, what else must be known: how rows and groups
             were counted, and what is wrong with the model.
     """
 
     name: str
     n: int
-    accuracy: float
-    weighted_f1: float
+    accuracy: float | None
+    weighted_f1: float | None
     groups: tuple[GroupScore, ...] = ()
     worst_group: str | None = None
     worst_group_accuracy: float | None = None
@@ -72,6 +78,8 @@ class SplitScore(ShortRepr):
     worst_group_accuracy_interval: Interval | None = None
     gap_interval: Interval | None = None
     weighted_f1_interval: Interval | None = None
+    kind: str = "class"
+    metrics: dict[str, MetricScore] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -89,10 +97,15 @@ def _split_from_dict(values: dict) -> SplitScore:
         for key, value in values.items()
         if key.endswith("_interval")
     }
-    notes = tuple(values.get("notes", ()))
-    return SplitScore(
-        **{**values, "groups": groups, "notes": notes, **intervals}
-    )
+    made = {
+        "groups": groups,
+        "notes": tuple(values.get("notes", ())),
+        "metrics": {
+            name: MetricScore.from_dict(metric)
+            for name, metric in values.get("metrics", {}).items()
+        },
+    }
+    return SplitScore(**{**values, **made, **intervals})
 
 
 class Scores:
@@ -145,7 +158,7 @@ class Scores:
         return scores_table(self)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{s.name}: {s.accuracy:.3f}" for s in self)
+        inside = ", ".join(map(_headline, self))
         return f"Scores({inside})"
 
     @property
@@ -181,6 +194,22 @@ class Scores:
                 predictions.to_parquet(temporary, index=False)
             else:
                 predictions.to_csv(temporary, index=False, compression="gzip")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns all scores as one line a split, metric and part.
+
+        Columns: `split`, `metric`, `part`, `value`, `low` and `high` (the
+        interval) and `n`. The part is `"all rows"`, `"worst group"`,
+        `"gap"`, `"ratio"`, or `"group"`, whose name is in the column
+        `group`. What is undefined is not a number.
+
+        Example:
+
+        >>> scores = Scores([SplitScore("test", 4, 0.5, 0.4)])
+        >>> scores.to_frame()["value"].tolist()
+        [0.5, 0.4]
+        """
+        return frame_of(self)
 
     def to_dict(self) -> dict:
         """Returns the scores, without predictions, as JSON would hold them."""
@@ -237,15 +266,45 @@ class Scores:
     def _repr_html_(self) -> str:
         return page.body(self)
 
-    def plot(self, path: str | os.PathLike | None = None):
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+    ):
         """Draws overall and worst-group accuracy, and every group.
 
         Needs matplotlib.
 
         Args:
             path: Path of a picture to be written, or None.
+            metric: String, the name of one of `metrics` to be drawn instead.
+                Defaults to None: the accuracy, for a regression the first
+                metric.
 
         Returns:
             A `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: If no split has this metric.
         """
-        return plot.plot_scores(self, path)
+        known = list(dict.fromkeys(n for s in self for n in s.metrics))
+        if metric is None and all(s.kind == "regression" for s in self):
+            metric = known[0] if known else None
+        if metric is None:
+            return plot.plot_scores(self, path)
+        if metric not in known:
+            raise ValueError(
+                f"Expected `metric` to be one of {known}. Received: "
+                f"metric={metric!r}. Ask for it with `kd.evaluate(..., "
+                "metrics=[...])`."
+            )
+        return plot.plot_metric(self, metric, path)
+
+
+def _headline(split) -> str:
+    if split.accuracy is not None:
+        return f"{split.name}: {split.accuracy:.3f}"
+    named = next(iter(split.metrics.values()), None)
+    if named is None or named.value is None:
+        return f"{split.name}: -"
+    return f"{split.name}: {named.name} {named.value:.3f}"

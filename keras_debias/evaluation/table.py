@@ -67,8 +67,90 @@ def text_blocks(
     return "\n\n".join(blocks)
 
 
+def plain(value: float | None, interval: Interval = None) -> str:
+    """Returns a number of a metric, with its interval if there is one."""
+    if value is None:
+        return "-"
+    text = f"{value:.3f}"
+    if interval is not None:
+        text += f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return text
+
+
+def scores_table(scores) -> str:
+    """Returns the tables that `print(scores)` shows."""
+    parts = []
+    of_classes = [split for split in scores if split.accuracy is not None]
+    if of_classes:
+        parts += _accuracy_tables(of_classes)
+    parts += metric_tables(scores)
+    if of_classes:
+        parts.append("Percent; gap = accuracy - worst group.")
+    if any(split.metrics for split in scores):
+        parts.append(METRICS_NOTE)
+    if scores.confidence is not None:
+        parts.append(f"Brackets: {100 * scores.confidence:g} % interval.")
+    shown = [p for p in parts if "\n" in p]
+    shown += [textwrap.fill(" ".join(p for p in parts if "\n" not in p), WIDTH)]
+    notes = notes_text(scores)
+    return "\n\n".join([*shown, *([notes] if notes else [])])
+
+
+METRICS_NOTE = (
+    "Metrics are in their own units; gap: by how much the worst group is "
+    "worse than all rows; ratio: 1 where they are alike."
+)
+
+
+def metric_rows(scores) -> list[tuple]:
+    """`(title, header, rows)` of further metrics: by split, and by group."""
+    rows = []
+    for split in scores:
+        for metric in split.metrics.values():
+            rows.append(
+                [
+                    f"{split.name}: {metric.name}"
+                    + ("" if metric.higher_is_better else " (low is good)"),
+                    plain(metric.value, metric.interval),
+                    plain(metric.worst, metric.worst_interval),
+                    plain(metric.gap, metric.gap_interval),
+                    plain(metric.ratio, metric.ratio_interval),
+                ]
+            )
+    if not rows:
+        return []
+    header = ["metric", "all rows", "worst group", "gap", "ratio"]
+    found = [("Metrics", header, rows)]
+    for split in scores:
+        if not split.metrics or not split.groups:
+            continue
+        header = [f"{split.name}: group", "n", *split.metrics]
+        lines = [
+            [
+                group.name,
+                f"{group.n:,}",
+                *(
+                    plain(metric.groups[group.name])
+                    + ("*" * (group.name == metric.worst_group))
+                    for metric in split.metrics.values()
+                ),
+            ]
+            for group in split.groups
+        ]
+        found.append((f"{split.name}: metrics by group", header, lines))
+    return found
+
+
+def metric_tables(scores) -> list[str]:
+    """The tables of further metrics as text."""
+    tables = [
+        text_table(header, rows) for _, header, rows in metric_rows(scores)
+    ]
+    return tables[:1] + [f"{each}\n* the worst group" for each in tables[1:]]
+
+
 def score_rows(scores) -> tuple[list[str], list[list[str]]]:
-    """Returns header and rows of the table of splits."""
+    """Header and rows of the table of splits with classes."""
     header = ["split", "n", "accuracy", "weighted F1", "worst group", "gap"]
     weighted = any(s.train_weighted_accuracy is not None for s in scores)
     if weighted:
@@ -93,8 +175,7 @@ def score_rows(scores) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def scores_table(scores) -> str:
-    """Returns the tables that `print(scores)` shows."""
+def _accuracy_tables(scores) -> list[str]:
     group_rows = []
     for split in scores:
         for group in split.groups:
@@ -109,12 +190,7 @@ def scores_table(scores) -> str:
     parts = [text_table(*score_rows(scores))]
     if group_rows:
         parts.append(text_table(["group", "n", "accuracy"], group_rows))
-    note = "Percent; gap = accuracy - worst group."
-    if scores.confidence is not None:
-        note += f" Brackets: {100 * scores.confidence:g} % interval."
-    parts.append(note)
-    notes = notes_text(scores)
-    return "\n\n".join([*parts, *([notes] if notes else [])])
+    return parts
 
 
 def notes_text(scores) -> str:

@@ -12,7 +12,8 @@ class GeneralizedCrossEntropy:
     gradient is the sample's own, weighted by `p^q`: what the model already
     finds easy counts more, and shortcuts are easy. It works on the unreduced
     values of the compiled loss, from logits or probabilities, per sample or
-    per token.
+    per token. Of losses that are no negative log-likelihood, as that of a
+    regression, `exp(-loss)` is no probability: they are refused.
 
     Args:
         q: float in (0, 1]. The degree of amplification; as `q` goes to zero
@@ -29,6 +30,8 @@ class GeneralizedCrossEntropy:
     Reference:
         [Zhang and Sabuncu, 2018](https://arxiv.org/abs/1805.07836)
     """
+
+    of_probabilities = True
 
     def __init__(self, q=0.7):
         if not (is_number(q) and 0 < q <= 1):

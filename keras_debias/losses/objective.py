@@ -29,6 +29,8 @@ class Objective(keras.losses.Loss):
     def _resolve(self, y_true, y_pred):
         base = _keras_internals.resolve_loss(self.loss, y_true, y_pred)
         self.reduction = base.reduction
+        if getattr(self.function, "of_probabilities", False):
+            check_probability(base)
         config = base.get_config()
         if config.get("label_smoothing"):
             base = type(base).from_config({**config, "label_smoothing": 0.0})
@@ -48,6 +50,61 @@ class Objective(keras.losses.Loss):
             losses = self._base.call(y_true, y_pred)
             return ops.mean(self.function(losses), axis=-1)
         return self.function(sample_losses(self._base, y_true, y_pred))
+
+
+# Of these `exp(-loss)` is a probability, that of what is true.
+LIKELIHOODS = (
+    keras.losses.BinaryCrossentropy,
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
+)
+# Keras' own losses of which it is not.
+OTHERS = (
+    *("MeanSquaredError", "MeanAbsoluteError", "MeanSquaredLogarithmicError"),
+    *("MeanAbsolutePercentageError", "CosineSimilarity", "Huber", "LogCosh"),
+    *("Hinge", "SquaredHinge", "CategoricalHinge", "Poisson"),
+    *("Tversky", "Dice", "Circle", "CTC"),
+)
+FUNCTIONS = tuple(
+    getattr(keras.losses, name)
+    for name in (
+        *("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"),
+        *("mean_absolute_percentage_error", "cosine_similarity", "poisson"),
+        *("mean_squared_logarithmic_error", "hinge", "squared_hinge"),
+        "categorical_hinge",
+    )
+)
+
+
+def check_probability(loss) -> None:
+    """Raises where `exp(-loss)` of a loss of Keras is no probability.
+
+    A loss of one's own is taken for a negative log-likelihood.
+
+    Args:
+        loss: what `compile(loss=...)` takes for one output, or `None`.
+    """
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:
+            return  # Keras knows it where it knows the shapes, or says so.
+    if isinstance(loss, LIKELIHOODS):
+        return
+    kind = type(loss).__name__
+    own = type(loss).__module__.split(".")[0] != "keras"
+    function = getattr(loss, "fn", loss)
+    if function not in FUNCTIONS and (own or kind not in OTHERS):
+        return
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", kind)
+    raise ValueError(
+        "Expected a cross entropy for an objective that weighs samples by "
+        "the probability of their label, as the generalized cross entropy of "
+        f"`EDGE` does. Received: {name!r}, of which exp(-loss) is no "
+        "probability. For a regression use `TaskOnly()`, an objective such as "
+        "`kd.losses.GroupDRO`, or `EDGE(bias_probabilities=...)`, whose "
+        "weights are known beforehand."
+    )
 
 
 class RowLoss(Objective):

@@ -5,9 +5,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.data.arguments import check_number
 from keras_debias.data.batches import Batches
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
+from keras_debias.evaluation.label_report import tune_threshold
 from keras_debias.losses.label_cross_entropy import LabelCrossEntropy
 from keras_debias.models.label_tokens import LabelLayout
 from keras_debias.models.label_tokens import tokenize_labels
@@ -34,8 +36,9 @@ class LabelWordClassifier(keras.Model):
 
     `fit`, `evaluate` and `predict` take texts and a `Split`; inside a
     `DebiasedModel`, groups, regularizers and projections as well. With
-    several labels to a row, `kd.evaluation.label_report` reads the scores;
-    which are above zero, as `kd.evaluate` asks, says nothing.
+    several labels to a row, call `tune_threshold` on data held out for it:
+    `kd.evaluate` predicts the labels above this threshold, as the scores of
+    a language model have no natural zero.
 
     Args:
         causal_lm: a KerasHub causal LM with a preprocessor.
@@ -58,6 +61,9 @@ class LabelWordClassifier(keras.Model):
             the loss. Defaults to `True`.
         label_tokens: list of lists of ints, the tokens of each label.
             Defaults to `None`: what the tokenizer makes of them.
+        threshold: float. With `multi_label`, labels whose log-probability
+            among the labels is above it are predicted; see
+            `tune_threshold`. Defaults to `None`: not known yet.
         name: string.
 
     Raises:
@@ -81,6 +87,8 @@ class LabelWordClassifier(keras.Model):
     """
 
     had_optimizer_state = False
+    # They have no zero by which one could tell labels.
+    scores_label_words = True
 
     def __init__(
         self,
@@ -94,6 +102,7 @@ class LabelWordClassifier(keras.Model):
         first_token: bool = False,
         lm_loss: bool = True,
         label_tokens=None,
+        threshold: float | None = None,
         name: str | None = None,
     ):
         if isinstance(template, str):
@@ -139,11 +148,14 @@ class LabelWordClassifier(keras.Model):
                 f"by. Received: {same}, which do not. Rename them, or leave "
                 "out `first_token=True`."
             )
+        if threshold is not None:
+            check_number("threshold", threshold)
         super().__init__(name=name, dtype=causal_lm.dtype_policy)
         self.causal_lm = causal_lm
         self.label_names = labels
         self.template = template
         self.multi_label = multi_label
+        self.threshold = threshold
         self.instruction = instruction
         self.first_token = first_token
         self.lm_loss = lm_loss
@@ -373,6 +385,38 @@ class LabelWordClassifier(keras.Model):
             x, batch_size=None if batches is not None else batch_size, **kwargs
         )
 
+    def tune_threshold(self, split: Split, batch_size=None) -> float:
+        """Sets the threshold with the highest weighted F1 on held-out rows.
+
+        It is saved with the model. Tune it again after training goes on.
+
+        Args:
+            split: `kd.data.Split` with multi-hot labels.
+            batch_size: int, for predictions. Defaults to `None`.
+
+        Returns:
+            The threshold: a log-probability among the labels.
+
+        Raises:
+            ValueError: If the model has one label a row, or the labels of
+                `split` are not multi-hot.
+        """
+        if not self.multi_label:
+            raise ValueError(
+                "Expected a classifier with `multi_label=True`. Received: one "
+                "with one label a row, which is that of the highest score"
+            )
+        if not isinstance(split, Split) or np.ndim(split.y) != 2:
+            raise ValueError(
+                "Expected a `kd.data.Split` with multi-hot labels. Received: "
+                f"{split!r}"
+            )
+        if split.label_names not in (None, self.label_names):
+            split = split.align_labels(self.label_names)
+        scores = self.predict(split.x, batch_size=batch_size, verbose=0)
+        self.threshold = tune_threshold(scores, split.y)
+        return self.threshold
+
     # Saving.
 
     def get_config(self):
@@ -392,6 +436,7 @@ class LabelWordClassifier(keras.Model):
             "lm_loss": self.lm_loss,
             # A tokenizer gets its vocabulary after the models are made.
             "label_tokens": [list(ids) for ids in self.label_tokens],
+            "threshold": self.threshold,
             # Inside a `DebiasedModel`, the optimizer of this one stays idle.
             "has_optimizer_state": bool(
                 self.optimizer is not None and self.optimizer.built

@@ -38,6 +38,10 @@ class EDGE(Projection):
     update = G - alpha extra
     ```
 
+    The compiled loss has to be a cross entropy: mean squared error, hinge and
+    the like are refused by `compile`, as `p` is no probability then.
+    With `bias_probabilities` they work.
+
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
     loss weighted by `b^q` instead: what that model finds easy is taken out,
     not what the model in training does (`recipes.EDGE` does it in one call).

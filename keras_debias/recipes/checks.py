@@ -23,9 +23,26 @@ def check_bias_only(value) -> None:
         )
 
 
+def is_regression(train) -> bool:
+    """Whether the labels are numbers, one a row."""
+    y = train.y
+    return (
+        y is not None
+        and y.dtype.kind == "f"
+        and (y.ndim == 1 or y.shape[1:] == (1,))
+    )
+
+
 def check_class_labels(train, recipe) -> None:
     """Raises unless the rows have one class each, of at least two."""
     y = train.y
+    if is_regression(train):
+        raise ValueError(
+            f"`{type(recipe).__name__}` needs one class label a row. "
+            f"Received: {train!r}, whose labels are numbers (a regression). "
+            "Use `FineTuning()`, with `objective=kd.losses.GroupDRO(...)` "
+            "where groups are known, or `BalancedSampling()`."
+        )
     if y is None or y.ndim != 1 or y.dtype.kind not in "iu":
         raise ValueError(
             f"`{type(recipe).__name__}` needs one class label a row. "

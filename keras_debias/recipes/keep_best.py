@@ -1,4 +1,5 @@
 from keras_debias.evaluation.evaluate import score_splits
+from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.score_frame import Settings
 
 
@@ -12,10 +13,16 @@ class KeepBest:
 
     def see(self, model, update):
         """Scores the model, and remembers it if it is the best so far."""
+        tune = threshold_tuner(model)
+        if tune is not None:
+            tune(self.validation)
         scores = score_splits(
-            model, {"validation": self.validation}, settings=Settings()
+            model,
+            {"validation": self.validation},
+            settings=Settings(),
+            metrics=self.selection.metrics,
         )
-        score = self.selection.score(scores.predictions, self.validation)
+        score = self.selection.judge(scores, self.validation)
         if self.best is None or score > self.best[0]:
             values = [variable.numpy() for variable in _changing(model)]
             self.best = (score, update, values)

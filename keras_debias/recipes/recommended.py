@@ -6,8 +6,11 @@ import keras
 from keras_debias.data.split import Split
 from keras_debias.features.frozen_features import FrozenFeatures
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import is_regression
 from keras_debias.recipes.evidence import diagnose
+from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.recommendation import Recommendation
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -29,6 +32,8 @@ class Recommended(Recipe):
     """
 
     def fit(self, trainer, train):
+        if is_regression(train):
+            return of_regression().fit(trainer, train)
         check_class_labels(train, self)
         found = diagnose(
             train.with_groups(None),
@@ -36,6 +41,17 @@ class Recommended(Recipe):
             trainer.validation,
         )
         return found.fit(trainer, train)
+
+
+def of_regression() -> Recommendation:
+    """What is recommended for numbers: the rule is about classes."""
+    return Recommendation(
+        FineTuning(),
+        "The labels are numbers. The rule compares how well models predict "
+        "classes, and says nothing about a regression: plain fine-tuning. "
+        "`kd.audit` shows which features go with the target; with groups, "
+        "`kd.evaluate` shows where the model is worse.",
+    )
 
 
 def recommended(
@@ -75,7 +91,8 @@ def recommended(
 
     Args:
         train: `kd.data.Split` of texts or images with one class a row. Its
-            groups, if any, are not looked at.
+            groups, if any, are not looked at. For numbers as labels (a
+            regression) plain fine-tuning is recommended, with the reason.
         model: the pretrained model that is to be fine-tuned, for its frozen
             features: see `kd.features.FrozenFeatures`; or a function of a
             `Split` to an array of features. Defaults to `None`: the decision
@@ -110,6 +127,8 @@ def recommended(
             "Expected `train` to be a `kd.data.Split`, received "
             f"{type(train).__name__}"
         )
+    if is_regression(train):
+        return of_regression()
     check_class_labels(train, Recommended())
     if model is None:
         return Recommended()

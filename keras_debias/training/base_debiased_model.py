@@ -19,6 +19,7 @@ from keras_debias.linalg import dot
 from keras_debias.linalg import norm
 from keras_debias.losses.identity import identity
 from keras_debias.losses.objective import RowLoss
+from keras_debias.losses.objective import check_probability
 from keras_debias.losses.objective import map_objective
 from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
@@ -191,8 +192,9 @@ class BaseDebiasedModel(NetworkWrapper):
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not
-                compiled. At the first batch, if `jit_compile=True` on torch
-                meets a layer that a graph cannot hold.
+                compiled, or the projection needs a cross entropy and the
+                loss is another. At the first batch, if `jit_compile=True` on
+                torch meets a layer that a graph cannot hold.
         """
         own = self.model.get_compile_config() if self.model.compiled else None
         automatic = loss == "auto"
@@ -210,9 +212,16 @@ class BaseDebiasedModel(NetworkWrapper):
                 )
             return keras.saving.deserialize_keras_object(own[name])
 
+        chosen = resolve("loss", loss)
+        if any(
+            getattr(o, "of_probabilities", False) for o in self.objectives()
+        ):
+            # Before the first step, which on JAX leaves no weights behind.
+            for each in keras.tree.flatten(chosen):
+                check_probability(each)
         super().compile(
             optimizer=resolve("optimizer", optimizer),
-            loss=resolve("loss", loss),
+            loss=chosen,
             metrics=resolve("metrics", metrics),
             weighted_metrics=resolve("weighted_metrics", weighted_metrics),
             **kwargs,

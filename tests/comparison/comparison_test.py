@@ -102,9 +102,10 @@ def test_one_seed_has_no_spread(comparison):
 
 
 def test_text(comparison):
-    results, note, intervals, _, _, criteria, costs, said, broken = str(
+    results, note, intervals, _, *tests, _, criteria, costs, said, broken = str(
         comparison
     ).split("\n\n")
+    assert "Wilcoxon" in tests[-1]
     assert "66.0 ± 5.7 (+4.0, 1/2)" in results
     assert "35.0 ± 7.1 (+20.0, 2/2)" in results
     # By the worst group where there are groups: (1 + 1.5) / 2.
@@ -261,5 +262,5 @@ def test_choose_refuses_what_has_not_learnt():
     both = Comparison(["bad", "good"], good + bad)
     assert both.choose("WorstClass") == both.choose("Average") == "good"
     assert any("bad has not learnt" in said for said in both.diagnoses())
-    with pytest.raises(ValueError, match="58.0 % .bad., and 60.0 %"):
+    with pytest.raises(ValueError, match="58.0 .bad., and 60.0 for"):
         Comparison(["bad"], bad).choose("Average")

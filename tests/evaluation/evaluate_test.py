@@ -219,8 +219,8 @@ def test_bad_arguments():
         evaluate(model, {"a": np.zeros(3)})
     with pytest.raises(ValueError, match="no labels"):
         evaluate(model, Split(["a"]))
-    with pytest.raises(ValueError, match="class labels"):
-        evaluate(model, Split(["a"], [0.5]))
+    with pytest.raises(ValueError, match="names of metrics"):
+        evaluate(model, split, metrics={"": "auroc"})
     with pytest.raises(TypeError, match="predict"):
         evaluate("model", split)
     with pytest.raises(ValueError, match="confidence=95"):

@@ -1,0 +1,57 @@
+import dataclasses
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricScore:
+    """One metric on one split: of all rows, and of each group.
+
+    Attributes:
+        name: String.
+        higher_is_better: Boolean, the direction.
+        value: Float, of all rows; None where it is undefined.
+        interval: Tuple of two floats, or None.
+        groups: Dict from group to value; None where it is undefined, as a
+            recall without a row of the class.
+        group_intervals: Dict from group to interval or None.
+        worst_group: String, the group with the worst value, or None.
+        worst: Float, its value, or None.
+        gap: Float, by how much the worst group is worse than all rows; or
+            None.
+        ratio: Float, the worst value over that of all rows, or the inverse
+            where lower is better: 1 where they are alike, less where a group
+            is worse; or None, as where values are not positive.
+        worst_interval, gap_interval, ratio_interval: Tuples of two floats,
+            or None.
+    """
+
+    name: str
+    higher_is_better: bool
+    value: float | None
+    interval: Interval | None = None
+    groups: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    group_intervals: dict[str, Interval | None] = dataclasses.field(
+        default_factory=dict
+    )
+    worst_group: str | None = None
+    worst: float | None = None
+    gap: float | None = None
+    ratio: float | None = None
+    worst_interval: Interval | None = None
+    gap_interval: Interval | None = None
+    ratio_interval: Interval | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "MetricScore":
+        """Makes a score of what `dataclasses.asdict` returns."""
+        ends = {
+            key: None if value is None else tuple(map(float, value))
+            for key, value in values.items()
+            if key == "interval" or key.endswith("_interval")
+        }
+        of_groups = {
+            name: None if value is None else tuple(map(float, value))
+            for name, value in values["group_intervals"].items()
+        }
+        return cls(**{**values, **ends, "group_intervals": of_groups})

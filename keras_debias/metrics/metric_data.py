@@ -1,0 +1,43 @@
+import dataclasses
+
+import numpy as np
+
+KINDS = ("class", "multi_label", "regression")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricData:
+    """What a metric may look at: labels and predictions of some rows.
+
+    Attributes:
+        kind: string, `"class"`, `"multi_label"` or `"regression"`.
+        y_true: array of shape `(n,)`: class indices or numbers; boolean
+            array `(n, labels)` for `"multi_label"`.
+        y_pred: array like `y_true`, the predictions.
+        probabilities: float array of shape `(n, classes)`, or `None` where
+            the model has none.
+        names: tuple of strings, the names of the classes; empty for
+            `"regression"`.
+    """
+
+    kind: str
+    y_true: np.ndarray
+    y_pred: np.ndarray
+    probabilities: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.y_true)
+
+    def take(self, rows) -> "MetricData":
+        """The same of some rows: integers, or a boolean mask."""
+        probabilities = self.probabilities
+        if probabilities is not None:
+            probabilities = probabilities[rows]
+        return MetricData(
+            self.kind,
+            self.y_true[rows],
+            self.y_pred[rows],
+            probabilities,
+            self.names,
+        )
