@@ -14,7 +14,17 @@ ADAPTERS = (
     *("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases"),
     *("TargetLayer", "full"),
 )
+# Low-rank adapters that differ from the ones above in their form or start
+# alone run on an encoder, a decoder and a plain functional model.
+LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
+REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
+
+
+def adapters_of(architecture):
+    """The adapters that run on an architecture."""
+    more = LOW_RANK_FORMS if architecture in REPRESENTATIVES else ()
+    return (*ADAPTERS, *more)
 
 
 def record(architecture, adapter, backend, invariants):
@@ -35,16 +45,17 @@ def main(architectures):
         "Invariants held of nine, by architecture and adapter, on "
         + ", ".join(BACKENDS)
     )
-    print(" " * width, *(f"{adapter:>11}" for adapter in ADAPTERS))
-    missing = 0
+    columns = (*ADAPTERS, *LOW_RANK_FORMS)
+    print(" " * width, *(f"{adapter:>11}" for adapter in columns))
+    missing = total = 0
     for architecture in architectures:
         counts = []
-        for adapter in ADAPTERS:
+        for adapter in adapters_of(architecture):
+            total += len(BACKENDS)
             held = [len(cell(architecture, adapter, b)) for b in BACKENDS]
             missing += sum(n < INVARIANTS for n in held)
             counts.append(" ".join(str(n) if n else "-" for n in held))
         print(f"{architecture:<{width}}", *(f"{c:>11}" for c in counts))
-    total = len(architectures) * len(ADAPTERS) * len(BACKENDS)
     print(f"{total - missing} of {total} cells hold")
     return int(missing > 0)
 
