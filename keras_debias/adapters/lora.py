@@ -21,8 +21,8 @@ class LoRA(LowRankAdapter):
             of one. Defaults to `None`.
         dropout: float in [0, 1). Dropout on the inputs of the update only.
             Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
+        rank_stabilized: bool. Scale by `alpha / sqrt(rank)` (rsLoRA), which
+            keeps the size of gradients at high ranks. Defaults to `False`.
         targets: name, glob, several of them, or a function of a layer that
             returns a bool. `Dense` and `EinsumDense` layers to adapt, in
             floats or quantised by `model.quantize("int8")` or `"int4"`
@@ -41,7 +41,9 @@ class LoRA(LowRankAdapter):
     ```
 
     Reference:
-        [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
+        [Hu et al., 2022](https://arxiv.org/abs/2106.09685). The scale of
+        `rank_stabilized` is from [Kalajdzievski, 2023](
+        https://arxiv.org/abs/2312.03732).
     """
 
     def __init__(

@@ -12,7 +12,8 @@ class OLoRA(DecomposedLoRA):
     as the first `rank` columns of `Q`, which are orthonormal, and `A` as the
     first rows of `R`, both transposed. They train instead of that part.
 
-    A learning rate to start from is that of `LoRA`, such as `3e-4`.
+    A learning rate to start from is that of `PiSSA`, `2e-4`: the factors
+    start large.
 
     Args:
         rank: int. Rank of each update. Defaults to `32`.
