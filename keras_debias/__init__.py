@@ -19,6 +19,7 @@ from keras_debias import layers
 from keras_debias import losses
 from keras_debias import metrics
 from keras_debias import models
+from keras_debias import optimizers
 from keras_debias import presets
 from keras_debias import projections
 from keras_debias import recipes
@@ -56,6 +57,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "optimizers",
     "presets",
     "projections",
     "recipes",

@@ -12,6 +12,7 @@ from keras import ops
 import keras_debias as kd
 
 A, C, L = kd.adapters, kd.callbacks, kd.losses
+lora_plus = kd.optimizers.lora_plus
 P, R, G = kd.projections, kd.recipes, kd.regularizers
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 Y = (np.arange(12) % 3).astype("int32")
@@ -34,6 +35,23 @@ def loss():
 def debiased(**kwargs):
     model = kd.DebiasedModel(network(), seed=0, **kwargs)
     model.compile("sgd", loss())
+    return model
+
+
+def without_kernel():
+    model = network(0)
+    kernel = model.get_layer("hidden").kernel
+    kernel.assign(np.zeros(kernel.shape))
+    return model
+
+
+def adam():
+    return keras.optimizers.Adam()
+
+
+def debiased_after_a_step():
+    model = debiased()
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -80,6 +98,23 @@ ROWS = [
         TypeError,
     ),
     ("adapters.LoRABias", lambda tmp: A.LoRABias(rank=-1), ValueError),
+    ("adapters.LoRAFA", lambda tmp: A.LoRAFA(rank=0), ValueError),
+    ("adapters.MiLoRA", lambda tmp: A.MiLoRA(rank="8"), ValueError),
+    (
+        "adapters.MiLoRA",
+        lambda tmp: A.apply(
+            without_kernel(), A.MiLoRA(2, targets="hidden"), also_train="head"
+        ),
+        ValueError,
+    ),
+    ("adapters.OLoRA", lambda tmp: A.OLoRA(alpha=0), ValueError),
+    (
+        "adapters.OLoRA",
+        lambda tmp: A.apply(
+            network(0), A.OLoRA(targets="hidden"), also_train="head"
+        ),
+        ValueError,
+    ),
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
     ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
@@ -95,6 +130,11 @@ ROWS = [
         TypeError,
     ),
     ("adapters.ValueBias", lambda tmp: A.ValueBias(form="lora"), TypeError),
+    ("adapters.VeRA", lambda tmp: A.VeRA(rank=0), ValueError),
+    ("adapters.VeRA", lambda tmp: A.VeRA(initial_scale=0.0), ValueError),
+    ("adapters.VeRA", lambda tmp: A.VeRA(seed=-1), ValueError),
+    ("adapters.VeRA", lambda tmp: A.VeRA(dropout=1.0), ValueError),
+    ("adapters.VeRA", lambda tmp: A.VeRA(train_bias="no"), TypeError),
     ("adapters.VeRABias", lambda tmp: A.VeRABias(rank=0), ValueError),
     (
         "adapters.VeRABias",
@@ -248,6 +288,35 @@ ROWS = [
         "losses.TaskObjective",
         lambda tmp: kd.DebiasedModel(network(), objective=L.TaskObjective),
         TypeError,
+    ),
+    # Optimizers.
+    ("optimizers.lora_plus", lambda tmp: lora_plus("adam"), TypeError),
+    ("optimizers.lora_plus", lambda tmp: lora_plus(adam(), "16"), ValueError),
+    ("optimizers.lora_plus", lambda tmp: lora_plus(adam(), 0), ValueError),
+    (
+        "optimizers.lora_plus",
+        lambda tmp: lora_plus(lora_plus(adam())),
+        ValueError,
+    ),
+    (
+        "optimizers.lora_plus",
+        lambda tmp: lora_plus(keras.optimizers.Nadam()),
+        ValueError,
+    ),
+    (
+        "optimizers.lora_plus",
+        lambda tmp: lora_plus(keras.optimizers.LossScaleOptimizer(adam())),
+        ValueError,
+    ),
+    (
+        "optimizers.lora_plus",
+        lambda tmp: lora_plus(debiased_after_a_step().optimizer),
+        ValueError,
+    ),
+    (
+        "optimizers.lora_plus",
+        lambda tmp: lora_plus(adam()).build(network(0).variables),
+        ValueError,
     ),
     # Projections.
     ("projections.EDGE", lambda tmp: P.EDGE(alpha="1"), ValueError),

@@ -14,20 +14,33 @@ import pytest
 from keras_debias.adapters import AllBiases
 from keras_debias.adapters import DoRA
 from keras_debias.adapters import LoRA
+from keras_debias.adapters import LoRAFA
+from keras_debias.adapters import MiLoRA
+from keras_debias.adapters import OLoRA
 from keras_debias.adapters import PiSSA
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
+from keras_debias.adapters import VeRA
 from keras_debias.adapters import apply
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.testing import TestCase
 from tests import matrix
 from tests.architectures import ARCHITECTURES
-from tests.combinations import spread
 
 REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
 # Their attention has no value bias, and no output bias either.
 BIAS_FREE = {"gemma", "gemma3", "llama", "mistral", "qwen3", "t5"}
+# A row for each low-rank method: the adapter, and the weights that train.
+LOW_RANK = {
+    "LoRA": (LoRA, ("lora_a", "lora_b")),
+    "PiSSA": (PiSSA, ("lora_a", "lora_b")),
+    "DoRA": (DoRA, ("lora_a", "lora_b", "lora_magnitude")),
+    "LoRAFA": (LoRAFA, ("lora_b",)),
+    "VeRA": (VeRA, ("vera_lambda_d", "vera_lambda_b")),
+    "MiLoRA": (MiLoRA, ("lora_a", "lora_b")),
+    "OLoRA": (OLoRA, ("lora_a", "lora_b")),
+}
 # What trains in the second block: the block, and the kernels in it.
 _ENCODER = (
     "transformer_layer_1",
@@ -77,7 +90,7 @@ def create(architecture, adapter):
         return AllBiases()
     if adapter == "TargetLayer":
         return TargetLayer(1)
-    low_rank = {"LoRA": LoRA, "PiSSA": PiSSA, "DoRA": DoRA}[adapter]
+    low_rank, _ = LOW_RANK[adapter]
     return low_rank(rank=2, targets=architecture.targets)
 
 
@@ -95,9 +108,7 @@ def trained_by(architecture, adapter):
     if adapter == "TargetLayer":
         block, *kernels = SECOND_BLOCK[architecture.name]
         return {f"{block}/refine", *(f"{path}/kernel" for path in kernels)}
-    names = ["lora_a", "lora_b"]
-    if adapter == "DoRA":
-        names.append("lora_magnitude")
+    _, names = LOW_RANK[adapter]
     return {
         f"{path}/{name}" for path in architecture.target_paths for name in names
     }
@@ -161,29 +172,23 @@ def run(architecture, adapter, reference):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "adapter"),
-    spread(ARCHITECTURES, matrix.ADAPTERS, always=matrix.ALWAYS),
-    ids=str,
+    ("name", "adapter"), matrix.cells(NAMES, keras.config.backend())
 )
-def test_nine_invariants(architecture, adapter):
+def test_nine_invariants(name, adapter):
+    architecture = ARCHITECTURES[NAMES.index(name)]
     reference = reference_of(architecture, adapter)
     assert reference is not None, "no committed reference"
     result = run(architecture, adapter, reference)
     assert result["invariants"] == list(range(1, 10))
-    matrix.record(
-        architecture.name,
-        adapter,
-        keras.config.backend(),
-        result["invariants"],
-    )
+    matrix.record(name, adapter, keras.config.backend(), result["invariants"])
 
 
 if __name__ == "__main__":
     REFERENCES.mkdir(exist_ok=True)
     chosen = sys.argv[1:] or NAMES
-    for each in ARCHITECTURES:
-        for name in matrix.ADAPTERS:
-            if each.name in chosen or name in chosen:
-                outputs = run(each, name, None)["outputs"]
-                np.save(REFERENCES / f"{each.name}-{name}.npy", outputs)
-                print(each.name, name, outputs.shape, flush=True)
+    for architecture, adapter in matrix.cells(NAMES, "torch"):
+        if architecture in chosen or adapter in chosen:
+            row = ARCHITECTURES[NAMES.index(architecture)]
+            outputs = run(row, adapter, None)["outputs"]
+            np.save(REFERENCES / f"{architecture}-{adapter}.npy", outputs)
+            print(architecture, adapter, outputs.shape, flush=True)

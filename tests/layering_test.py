@@ -29,6 +29,7 @@ PURE_ROOMS = {
     "losses": set(),
     "metrics": set(),
     "adapters": set(),
+    "optimizers": set(),
     # A projection declares its objectives, a regularizer may share a loss.
     "projections": {"losses"},
     "regularizers": {"losses"},

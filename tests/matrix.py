@@ -19,14 +19,34 @@ ADAPTERS = (
 )
 # With every architecture on every backend.
 ALWAYS = ("LoRA",)
+# Low-rank adapters that differ from the ones above in their form or start
+# alone run on an encoder, a decoder and a plain functional model.
+LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
+REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
 
 
-def runs(i, adapter, backend):
-    """Whether architecture `i` takes the adapter on the backend."""
+def runs(architectures, architecture, adapter, backend):
+    """Whether an architecture takes the adapter on the backend."""
+    if adapter in LOW_RANK_FORMS:
+        return architecture in REPRESENTATIVES and combinations.runs(
+            REPRESENTATIVES.index(architecture),
+            LOW_RANK_FORMS.index(adapter),
+            backend,
+        )
     return adapter in ALWAYS or combinations.runs(
-        i, ADAPTERS.index(adapter), backend
+        architectures.index(architecture), ADAPTERS.index(adapter), backend
     )
+
+
+def cells(architectures, backend):
+    """`(architecture, adapter)` that run on a backend, by name."""
+    return [
+        (architecture, adapter)
+        for architecture in architectures
+        for adapter in (*ADAPTERS, *LOW_RANK_FORMS)
+        if runs(architectures, architecture, adapter, backend)
+    ]
 
 
 def record(architecture, adapter, backend, invariants):
@@ -47,15 +67,16 @@ def main(architectures):
         "Invariants held of nine, by architecture and adapter, on "
         + ", ".join(BACKENDS)
     )
-    print(" " * width, *(f"{adapter:>11}" for adapter in ADAPTERS))
+    columns = (*ADAPTERS, *LOW_RANK_FORMS)
+    print(" " * width, *(f"{adapter:>11}" for adapter in columns))
     missing = total = 0
-    for i, architecture in enumerate(architectures):
+    for architecture in architectures:
         counts = []
-        for adapter in ADAPTERS:
+        for adapter in columns:
             shown = []
             for backend in BACKENDS:
                 held = len(cell(architecture, adapter, backend))
-                if held or runs(i, adapter, backend):
+                if held or runs(architectures, architecture, adapter, backend):
                     total += 1
                     missing += held < INVARIANTS
                     shown.append(str(held) if held else "-")

@@ -13,8 +13,11 @@ from keras_debias.adapters.bias_forms import VeRAScalarBias
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
+from keras_debias.adapters.lora_fa import LoRAFA
 from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
+from keras_debias.adapters.milora import MiLoRA
+from keras_debias.adapters.olora import OLoRA
 from keras_debias.adapters.peft_beft import export_peft
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
@@ -25,6 +28,7 @@ from keras_debias.adapters.summary import TrainableSummary
 from keras_debias.adapters.summary import summary
 from keras_debias.adapters.target_layer import TargetLayer
 from keras_debias.adapters.value_bias import ValueBias
+from keras_debias.adapters.vera import VeRA
 
 __all__ = [
     "ALL_LINEAR",
@@ -36,12 +40,16 @@ __all__ = [
     "KeyBias",
     "LoRA",
     "LoRABias",
+    "LoRAFA",
+    "MiLoRA",
+    "OLoRA",
     "PiSSA",
     "PiSSABias",
     "QueryBias",
     "TargetLayer",
     "TrainableSummary",
     "ValueBias",
+    "VeRA",
     "VeRABias",
     "VeRAScalarBias",
     "VectorBias",

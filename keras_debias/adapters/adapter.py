@@ -1,3 +1,5 @@
+import abc
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,7 +13,7 @@ from keras_debias.layers.in_place import plain_class
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
 
 
-class Adapter:
+class Adapter(abc.ABC):
     """Base class of all adapters: a small change to some layers that trains.
 
     An adapter is a value: it holds settings and no weights, so one object can
@@ -25,7 +27,7 @@ class Adapter:
             returns a bool. The layers to adapt.
     """
 
-    # Whether the kernel, or an update of it, trains.
+    # Whether the kernel, or an update of it, trains: see `KernelAdapter`.
     trains_kernel = False
 
     def __init__(self, targets=("query", "value")):
@@ -61,15 +63,15 @@ class Adapter:
             )
         return {path: x for path, x in found.items() if path not in whole}
 
+    @abc.abstractmethod
     def accepts(self, layer) -> bool:
         """Whether a layer is of a kind that can be adapted at all."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def claims(self, layer) -> set[str]:
         """What the adapter takes for itself; no two may take the same."""
-        raise NotImplementedError
 
-    def check(self, path, layer) -> None:
+    def check(self, path, layer) -> None:  # noqa: B027
         """Raises if the layer cannot take this adapter."""
 
     def check_layer(self, path, layer) -> None:
@@ -107,69 +109,34 @@ class Adapter:
         """What `prepare` gives, before weights are loaded over it."""
         return None
 
+    @abc.abstractmethod
     def attach(self, layer, prepared) -> None:
         """Changes the layer."""
-        raise NotImplementedError
 
     def disabled_values(self, layer) -> list[tuple]:
         """`(variable, value)` pairs that switch the adapter off."""
         return starting_pairs(layer)
 
-    def kernel_update(self, layer) -> tuple:
-        """The update of the kernel as factors `(P, Q)` of NumPy, float64.
-
-        `P Q`, inputs x outputs. Asked of adapters with `trains_kernel`.
-        """
-        raise NotImplementedError
-
-    def constrain(self, path, layer, vectors, side):
-        """Keeps the update of the kernel orthogonal to some directions.
-
-        Asked of adapters with `trains_kernel`. Checks, and changes nothing.
-
-        Args:
-            path: string.
-            layer: the layer.
-            vectors: float array `(width, k)`, orthonormal.
-            side: `"read"` (the update's inputs) or `"write"`.
-
-        Returns:
-            A function that changes the layer, cannot fail, and returns the
-            constrained variables.
-
-        Raises:
-            ValueError: If the update has entered the directions already.
-        """
-        raise NotImplementedError
-
-    def ablated_values(self, layer, constraint) -> list[tuple]:
-        """`(variable, value)` that project the update, as well as the base.
-
-        Asked of adapters with `trains_kernel`. The kernel itself is the
-        caller's business.
-        """
-        return []
-
-    def check_merge(self, path, layer, layers) -> None:
+    def check_merge(self, path, layer, layers) -> None:  # noqa: B027
         """Raises if merging would not be exact; `layers` has all paths."""
 
+    @abc.abstractmethod
     def merge(self, path, layer, layers) -> None:
         """Adds the update to the base and takes the adapter away."""
-        raise NotImplementedError
 
     # What a file holds.
 
+    @abc.abstractmethod
     def state(self, layer) -> dict[str, keras.Variable]:
         """The weights of the adapter on a layer, by name."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def state_shapes(self, layer) -> dict[str, tuple[int, ...]]:
         """The shapes that `state` will have on a layer yet to adapt."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def base(self, layer) -> dict[str, np.ndarray]:
         """The pretrained values that the adapter was made for, by name."""
-        raise NotImplementedError
 
     def get_config(self) -> dict:
         targets = self.targets

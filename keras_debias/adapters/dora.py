@@ -8,6 +8,7 @@ from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.lora import LoRA
 from keras_debias.constraints import OrthogonalUpdate
+from keras_debias.layers.kernel_forms import DoRAKernel
 from keras_debias.linalg import kernel_view
 
 
@@ -33,7 +34,6 @@ class DoRA(LoRA):
             returns a bool. Defaults to `("query", "value")`.
         train_bias: bool. Whether the biases of the adapted layers train.
             Defaults to `False`.
-
         protected: `kd.constraints.OrthogonalUpdate`. The part of each kernel
             along its directions stays outside; length and direction are
             those of the rest. `projections.Subspace` sets it. Defaults to
@@ -55,8 +55,6 @@ class DoRA(LoRA):
         well, ours the factors only. A column of zeros stays zero.
     """
 
-    has_magnitude = True
-
     def __init__(
         self,
         rank=8,
@@ -74,14 +72,13 @@ class DoRA(LoRA):
             protected = keras.saving.deserialize_keras_object(protected)
         self.protected = protected
 
-    def attach(self, layer, prepared):
-        super().attach(layer, prepared)
-        if self.protected is not None:
-            layer.protect(self.protected)
+    @property
+    def form(self):
+        return DoRAKernel(super().form, self.protected)
 
     def constrain(self, path, layer, vectors, side):
         constraint = OrthogonalUpdate(vectors, side)
-        variable = layer.lora_a if side == "read" else layer.lora_b
+        variable = self.trained_factor(path, layer, side)
         require_free(path, variable)
         view = kernel_view(layer)
         if side == "write" and layer.kernel.shape[-1] != view.outputs:
@@ -91,7 +88,7 @@ class DoRA(LoRA):
                 f"'{path}' with the kernel {tuple(layer.kernel.shape)}. Use "
                 "`LoRA`."
             )
-        protected = layer.protected
+        protected = layer.form.protected
         same = protected is not None and (
             protected.get_config() == constraint.get_config()
         )
@@ -111,8 +108,11 @@ class DoRA(LoRA):
                 # A value that knows the split: it is saved with the adapter.
                 config = {**self.get_config(), "protected": constraint}
                 remove_adapter(layer, self)
-                add_adapter(layer, type(self)(**config))
-                layer.protect(constraint)
+                adapter = type(self)(**config)
+                add_adapter(layer, adapter)
+                layer.form = adapter.form
+                magnitude = layer.form.start_magnitude(layer)
+                layer.lora_magnitude.assign(magnitude)
             variable.constraint = constraint
             variable.assign(constraint(variable))
             return [variable]

@@ -1,34 +1,11 @@
 import keras
-import numpy as np
 
-from keras_debias import _keras_internals
-from keras_debias.adapters.adapter import BIAS_CLAIMS
-from keras_debias.adapters.adapter import Adapter
-from keras_debias.adapters.adapter import adapters_of
-from keras_debias.adapters.adapter import add_adapter
-from keras_debias.adapters.adapter import drop_starting_values
-from keras_debias.adapters.adapter import frozen_kernel
-from keras_debias.adapters.adapter import remove_adapter
-from keras_debias.adapters.adapter import starting_pairs
-from keras_debias.adapters.adapter import train_base
-from keras_debias.adapters.constrain import require_clean
-from keras_debias.adapters.constrain import require_free
-from keras_debias.constraints import OrthogonalUpdate
-from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.bias_update import BiasUpdate
-from keras_debias.layers.in_place import in_place_class
-from keras_debias.layers.in_place import plain_class
-from keras_debias.layers.low_rank import LowRankUpdate
-from keras_debias.layers.low_rank import validate_low_rank
-from keras_debias.linalg import kernel_view
-from keras_debias.utils.numbers import require_flags
-
-# What the kernel of a base may be kept as; `None` is as floats.
-QUANTIZATIONS = (None, "int8", "int4")
+from keras_debias.adapters.low_rank_adapter import LowRankAdapter
+from keras_debias.layers.kernel_forms import LoRAKernel
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class LoRA(Adapter):
+class LoRA(LowRankAdapter):
     """Low-rank adaptation: trains `A B` beside frozen kernels.
 
     The layers compute `x W + s (x A) B` with `s = alpha / rank`, where `A`
@@ -44,8 +21,8 @@ class LoRA(Adapter):
             of one. Defaults to `None`.
         dropout: float in [0, 1). Dropout on the inputs of the update only.
             Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
+        rank_stabilized: bool. Scale by `alpha / sqrt(rank)` (rsLoRA), which
+            keeps the size of gradients at high ranks. Defaults to `False`.
         targets: name, glob, several of them, or a function of a layer that
             returns a bool. `Dense` and `EinsumDense` layers to adapt, in
             floats or quantised by `model.quantize("int8")` or `"int4"`
@@ -64,12 +41,10 @@ class LoRA(Adapter):
     ```
 
     Reference:
-        [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
+        [Hu et al., 2022](https://arxiv.org/abs/2106.09685). The scale of
+        `rank_stabilized` is from [Kalajdzievski, 2023](
+        https://arxiv.org/abs/2312.03732).
     """
-
-    trains_kernel = True
-    # Whether the lengths of the kernels' columns train, as in `DoRA`.
-    has_magnitude = False
 
     def __init__(
         self,
@@ -80,159 +55,20 @@ class LoRA(Adapter):
         targets=("query", "value"),
         train_bias=False,
     ):
-        validate_low_rank(rank, alpha, dropout)
-        require_flags(rank_stabilized=rank_stabilized, train_bias=train_bias)
-        super().__init__(targets)
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.rank_stabilized = rank_stabilized
-        self.train_bias = train_bias
-
-    def accepts(self, layer):
-        return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
-
-    def claims(self, layer):
-        return {"low_rank", *(BIAS_CLAIMS if self.train_bias else ())}
-
-    def prepare(self, path, layer):
-        self.check(path, layer)
-        return self.start(path, layer)
-
-    def check(self, path, layer):
-        if isinstance(layer, LowRankUpdate):
-            raise ValueError(
-                "Expected a layer without a low-rank adapter. Received: "
-                f"'{path}', which has one of rank {layer.rank}. Merge the "
-                "first one with `adapters.merge`, or choose other `targets`."
-            )
-        self.check_free(path, layer, "Leave out `train_bias=True`.")
-        self.check_layer(path, layer)
-        if layer.lora_enabled or layer.quantization_mode not in QUANTIZATIONS:
-            state = layer.quantization_mode or "enable_lora"
-            raise ValueError(
-                "Expected a layer in its original form, or quantised to int8 "
-                f"or int4. Received: '{path}', changed by Keras ({state}). "
-                "Apply the adapter to a fresh model."
-            )
-        view = kernel_view(layer)
-        smaller = min(view.inputs, view.outputs)
-        if self.rank > smaller:
-            raise ValueError(
-                f"Expected `rank` to be at most {smaller}, the smaller side "
-                f"of the kernel of '{path}' ({view.inputs} x {view.outputs}). "
-                f"Received: rank={self.rank}"
-            )
-
-    def start(
-        self, path, layer, constraint=None
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Starting factors `(A0, B0)`, or `None` for random and zero.
-
-        Those of the part of the kernel that a constraint leaves, if any.
-        """
-        return None
-
-    def placeholder(self, layer):
-        """What `start` gives, before weights are loaded over it."""
-        return None
+        super().__init__(
+            rank, alpha, dropout, rank_stabilized, targets, train_bias
+        )
 
     @property
-    def settings(self) -> dict:
+    def form(self):
+        return LoRAKernel(self.rank)
+
+    def get_config(self):
         return {
+            **super().get_config(),
             "rank": self.rank,
             "alpha": self.alpha,
             "dropout": self.dropout,
             "rank_stabilized": self.rank_stabilized,
             "train_bias": self.train_bias,
         }
-
-    def attach(self, layer, prepared):
-        kernel_trains = any(
-            "kernel" in a.claims(layer) for a in adapters_of(layer)
-        )
-
-        def change():
-            layer.add_low_rank(
-                start=prepared,
-                has_magnitude=self.has_magnitude,
-                **self.settings,
-            )
-            # It trains beside the factors where another adapter says so.
-            layer.kernel.trainable = kernel_trains
-            if self.train_bias and layer.base_bias is not None:
-                train_base(layer, [layer.base_bias])
-            add_adapter(layer, self)
-
-        target = in_place_class(
-            plain_class(layer), True, isinstance(layer, BiasUpdate)
-        )
-        _keras_internals.become(layer, target, change)
-
-    def kernel_update(self, layer):
-        return layer.factors()
-
-    def constrain(self, path, layer, vectors, side):
-        constraint = OrthogonalUpdate(vectors, side)
-        variable = layer.lora_a if side == "read" else layer.lora_b
-        require_free(path, variable)
-        learnt = require_clean(path, self.kernel_update(layer), constraint)
-        # A new start leaves outputs as they are only where nothing is learnt.
-        start = None if learnt else self.start(path, layer, constraint)
-
-        def change():
-            if start is not None:
-                layer.restart(start)
-            variable.constraint = constraint
-            for each in layer.factors_of(side):
-                each.assign(constraint(each))
-            return [variable]
-
-        return change
-
-    def ablated_values(self, layer, constraint):
-        return [(v, constraint(v)) for v in layer.factors_of(constraint.side)]
-
-    def disabled_values(self, layer):
-        pairs = starting_pairs(layer) if self.train_bias else []
-        return [(layer.lora_gate, 0.0), *pairs]
-
-    def check_merge(self, path, layer, layers):
-        layer.check_merge()
-
-    def merge(self, path, layer, layers):
-        layer.kernel.assign(layer.merged_kernel())
-        layer.remove_low_rank()
-        remove_adapter(layer, self)
-        if self.train_bias:
-            drop_starting_values(layer, ["bias"])
-        layer.__class__ = in_place_class(
-            plain_class(layer), False, isinstance(layer, BiasUpdate)
-        )
-
-    def state(self, layer):
-        state = layer.low_rank_state
-        if self.train_bias and layer.base_bias is not None:
-            state = {**state, "bias": layer.base_bias}
-        return state
-
-    def state_shapes(self, layer):
-        view = kernel_view(layer)
-        shapes = {
-            "lora_a": (view.inputs, self.rank),
-            "lora_b": (self.rank, view.outputs),
-        }
-        if self.placeholder(layer) is not None:
-            shapes.update({f"{k}_start": v for k, v in shapes.items()})
-        if self.has_magnitude:
-            shapes["lora_magnitude"] = (view.outputs,)
-        bias = own_bias(layer)
-        if self.train_bias and bias is not None:
-            shapes["bias"] = tuple(bias.shape)
-        return shapes
-
-    def base(self, layer):
-        return frozen_kernel(layer)
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}

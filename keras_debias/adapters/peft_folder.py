@@ -307,7 +307,8 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
             dropout=config.get("lora_dropout", 0.0),
             rank_stabilized=bool(config.get("use_rslora")),
         )
-        group = planned.setdefault(tuple(adapter.settings.values()), [])
+        settings = {**adapter.get_config(), "targets": None}
+        group = planned.setdefault(tuple(settings.items()), [])
         columns_seen = []
         if found in used:
             raise ValueError(
@@ -351,7 +352,10 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
     return [
         (
             adapter_class(
-                *settings[:4], targets=tuple(member[0] for member in group)
+                **{
+                    **dict(settings),
+                    "targets": tuple(member[0] for member in group),
+                }
             ),
             [member[1:] for member in group],
         )

@@ -1,15 +1,12 @@
 import keras
 import numpy as np
-from keras import ops
 
-from keras_debias import _keras_internals
-from keras_debias.adapters.lora import LoRA
-from keras_debias.linalg import kernel_view
+from keras_debias.adapters.decomposed_lora import DecomposedLoRA
 from keras_debias.linalg import truncated_svd
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class PiSSA(LoRA):
+class PiSSA(DecomposedLoRA):
     """LoRA that starts from the principal singular vectors of each kernel.
 
     `A` and `B` start as the leading part of the kernel's singular value
@@ -69,31 +66,10 @@ class PiSSA(LoRA):
         self.exact = exact
         self.seed = seed
 
-    def start(self, path, layer, constraint=None):
-        view = kernel_view(layer)
-        kernel = _keras_internals.dequantized_kernel(layer)
-        matrix = ops.cast(view.to_matrix(kernel), "float32")
-        if constraint is not None:
-            matrix = constraint.project_gradient(matrix)
-        matrix = ops.convert_to_numpy(matrix)
-        if not np.isfinite(matrix).all():
-            raise ValueError(
-                "Expected a kernel of finite values. Received: '"
-                f"{path}', with {np.sum(~np.isfinite(matrix))} that are not. "
-                "Load sound weights first."
-            )
+    def decompose(self, path, matrix):
         u, s, vt = truncated_svd(matrix, self.rank, self.exact, self.seed)
-        alpha = self.rank if self.alpha is None else self.alpha
-        divisor = self.rank**0.5 if self.rank_stabilized else self.rank
-        root = np.sqrt(s / (alpha / divisor))
+        root = np.sqrt(s / self.scaling)
         return u * root, root[:, None] * vt
-
-    def placeholder(self, layer):
-        view = kernel_view(layer)
-        return (
-            np.zeros((view.inputs, self.rank), "float32"),
-            np.zeros((self.rank, view.outputs), "float32"),
-        )
 
     def get_config(self):
         return {

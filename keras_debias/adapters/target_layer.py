@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from keras_debias import _keras_internals
-from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
@@ -19,6 +18,7 @@ from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.constrain import kernel_change
 from keras_debias.adapters.constrain import matrix_of
 from keras_debias.adapters.constrain import require_clean
+from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
@@ -35,7 +35,7 @@ _NORMALIZED_EITHER = ("TransformerDecoder", "TransformerEncoder")
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class TargetLayer(Adapter):
+class TargetLayer(KernelAdapter):
     """Trains some kernels of one transformer block, and refines its input.
 
     The kernels train in place, with their biases frozen; `refine` adds a
@@ -72,8 +72,6 @@ class TargetLayer(Adapter):
         Bias-aware PEFT, section 4.2. The paper does not say where the vector
         starts; at zero, applying it changes nothing.
     """
-
-    trains_kernel = True
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 import keras
 from keras import ops
 
-from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.layers.low_rank import BuiltLowRank
 from keras_debias.layers.low_rank import validate_low_rank
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class LoRADense(LowRankUpdate, keras.layers.Dense):
+class LoRADense(BuiltLowRank, keras.layers.Dense):
     """A `Dense` layer with a frozen kernel and a low-rank update.
 
     Computes `activation(x W + s (x A) B + bias)` with `s = alpha / rank`. The
@@ -57,15 +57,15 @@ class LoRADense(LowRankUpdate, keras.layers.Dense):
     ):
         validate_low_rank(rank, alpha, dropout)
         super().__init__(units, **kwargs)
-        self._low_rank_arguments = (rank, alpha, dropout, rank_stabilized)
-        self._low_rank_arguments += (*(train_bias, has_start, has_magnitude),)
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self._build_low_rank()
+        self.keep_settings(
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            rank_stabilized=rank_stabilized,
+            train_bias=train_bias,
+            has_start=has_start,
+            has_magnitude=has_magnitude,
+        )
 
     def _product(self, inputs):
         return ops.matmul(inputs, self.kernel)
-
-    def get_config(self):
-        return {**super().get_config(), **self.low_rank_config()}

@@ -9,7 +9,10 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
-from keras_debias.layers.magnitude import Magnitude
+from keras_debias.layers.kernel_forms import DoRAKernel
+from keras_debias.layers.kernel_forms import LoRAKernel
+from keras_debias.layers.kernel_forms import StartedKernel
+from keras_debias.layers.kernel_forms import Weight
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import is_number
 
@@ -48,13 +51,13 @@ def without_low_rank(layers):
             layer.__dict__.pop("low_rank_is_off")
 
 
-class LowRankUpdate(Magnitude, AdaptedLayer):
+class LowRankUpdate(AdaptedLayer):
     """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
 
-    Mixed into `Dense` and `EinsumDense`. With starting factors the update
-    is `s ((x A) B - (x A0) B0)`: the layer starts as it was and the kernel
-    is never written to, so that disabling is exact to the bit. With a
-    magnitude the outputs are scaled as well, see `Magnitude`.
+    Mixed into `Dense` and `EinsumDense`. Which weights make `A` and `B` is
+    the business of a `KernelForm`; this class holds the weights, adds the
+    update to the outputs and merges it. With starting factors the update is
+    `s ((x A) B - (x A0) B0)`: the layer starts as it was.
     """
 
     # See `without_low_rank`.
@@ -71,121 +74,97 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
         x = product
         if not self.low_rank_is_off:
             x = ops.add(x, self._update(inputs, training))
-            if self.has_magnitude:
-                x = ops.add(x, self._lengthening(x, inputs))
+            x = self.form.outputs(self, x, inputs)
         if self.bias is not None:
             x = ops.add(x, self.bias)
         if self.activation is not None:
             x = self.activation(x)
         return x
 
-    def _product(self, inputs):
-        """The inputs times the frozen kernel."""
-        raise NotImplementedError
-
-    def _build_low_rank(self):
-        """The end of `build` of a layer that was made with a rank."""
-        *settings, train_bias, has_start, magnitude = self._low_rank_arguments
-        start = None
-        if has_start:
-            # Placeholders: the real ones come with the weights.
-            view = kernel_view(self)
-            start = (
-                np.zeros((view.inputs, settings[0])),
-                np.zeros((settings[0], view.outputs)),
-            )
-        if self.base_bias is not None:
-            self.base_bias.trainable = False
-        self.add_low_rank(
-            *settings,
-            start=start,
-            train_bias=train_bias,
-            has_magnitude=magnitude,
-        )
-
     def add_low_rank(
         self,
-        rank,
+        form,
         alpha=None,
         dropout=0.0,
         rank_stabilized=False,
         start=None,
         train_bias=False,
-        has_magnitude=False,
     ):
-        """Adds the factors to the built layer and freezes its kernel.
+        """Adds the weights of the update and freezes the kernel.
 
-        `start` is a pair of arrays `(A0, B0)` of shapes `(inputs, rank)` and
-        `(rank, outputs)`, or `None` for random `A` and zero `B`.
+        Args:
+            form: `KernelForm`.
+            alpha: float. Numerator of the scale, `None` for the rank.
+            dropout: float in [0, 1). Dropout on the inputs of the update.
+            rank_stabilized: bool. Whether the scale is `alpha / sqrt(rank)`.
+            start: a pair of arrays `(A0, B0)` of shapes `(inputs, rank)` and
+                `(rank, outputs)`, or `None`.
+            train_bias: bool. Whether the bias trains.
         """
         view = kernel_view(self)
-        self.rank = rank
-        self.alpha = rank if alpha is None else alpha
+        self.form = form
+        self.rank = form.rank
+        self.alpha = form.rank if alpha is None else alpha
         self.dropout = dropout
         self.rank_stabilized = rank_stabilized
         self.train_bias = train_bias
-        self.has_start = start is not None
-        self.has_magnitude = has_magnitude
-
-        # float32 whatever the base is kept in: small updates would be lost.
-        def add(name, shape, value, trainable):
-            if value is None:
-                # The usual start of LoRA: uniform in +-1/sqrt(inputs).
-                value = keras.initializers.VarianceScaling(
-                    1 / 3, mode="fan_in", distribution="uniform"
-                )
-            elif not isinstance(value, keras.initializers.Initializer):
-                value = initial(value)
-            return self.add_weight(
-                name=name,
-                shape=shape,
-                initializer=value,
-                dtype="float32",
-                trainable=trainable,
-            )
-
-        a0, b0 = (None, keras.initializers.Zeros()) if start is None else start
-        a_shape, b_shape = (view.inputs, rank), (rank, view.outputs)
-        self.lora_a = add("lora_a", a_shape, a0, True)
-        self.lora_b = add("lora_b", b_shape, b0, True)
-        if start is not None:
-            self.lora_a_start = add("lora_a_start", a_shape, a0, False)
-            self.lora_b_start = add("lora_b_start", b_shape, b0, False)
+        weights = form.weights(view.inputs, view.outputs)
+        values = form.initial(self, start)
+        for name, weight in weights.items():
+            setattr(self, name, self._add_part(name, weight, values[name]))
+        # Not as attributes: they are no part of the layer's state.
+        self.__dict__["low_rank_constants"] = form.constants(
+            view.inputs, view.outputs
+        )
         # A variable and not a Python flag: compiled functions see it change.
-        self.lora_gate = add("lora_gate", (), keras.initializers.Ones(), False)
+        self.lora_gate = self._add_part(
+            "lora_gate", Weight((), False), keras.initializers.Ones()
+        )
         if dropout:
             self.lora_seed = keras.random.SeedGenerator()
-        self.lora_a.trainable = True
-        self.lora_b.trainable = True
-        if has_magnitude:
-            self._add_magnitude()
+        for name, weight in weights.items():
+            getattr(self, name).trainable = weight.trainable
         _keras_internals.base_variables(self)["kernel"].trainable = False
         if self.base_bias is not None and train_bias:
             self.base_bias.trainable = True
 
+    def _add_part(self, name, weight, value):
+        if not isinstance(value, keras.initializers.Initializer):
+            value = initial(value)
+        return self.add_weight(
+            name=name,
+            shape=weight.shape,
+            initializer=value,
+            # Whatever the base is kept in: small updates would be lost.
+            dtype="float32",
+            trainable=weight.trainable,
+        )
+
     def remove_low_rank(self):
-        """Takes the factors away again."""
-        for variable in (*self.low_rank_state.values(), self.lora_gate):
+        """Takes the weights of the update away again."""
+        state = self.low_rank_state
+        for variable in (*state.values(), self.lora_gate):
             _keras_internals.remove_weight(self, variable)
         if self.dropout:
             _keras_internals.remove_seed_generator(self, self.lora_seed)
         for name in (
-            *("lora_a", "lora_b", "lora_gate", "rank", "alpha", "dropout"),
-            *("rank_stabilized", "train_bias", "has_start", "has_magnitude"),
-            *("lora_a_start", "lora_b_start", "lora_magnitude", "lora_seed"),
-            "_low_rank_arguments",
+            *("form", "rank", "alpha", "dropout", "rank_stabilized"),
+            *("train_bias", "lora_gate", "lora_seed", "low_rank_constants"),
+            *state,
         ):
             self.__dict__.pop(name, None)
 
     @property
     def low_rank_state(self) -> dict[str, keras.Variable]:
-        """The factors by name."""
-        names = ["lora_a", "lora_b"]
-        if self.has_start:
-            names += ["lora_a_start", "lora_b_start"]
-        if self.has_magnitude:
-            names.append("lora_magnitude")
+        """The weights of the update by name."""
+        view = kernel_view(self)
+        names = self.form.weights(view.inputs, view.outputs)
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def low_rank_values(self) -> dict:
+        """What the form makes the factors of: weights and constants."""
+        return {**self.low_rank_state, **self.low_rank_constants}
 
     def adapter_state(self):
         return {**super().adapter_state(), **self.low_rank_state}
@@ -209,75 +188,46 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
             return view.up(view.down(x, a) * scale, b)
 
         if not (self.dropout and training):
-            return path(x, *self._factors())
+            return path(x, *self.update_factors())
+        values = self.low_rank_values
         dropped = keras.random.dropout(x, self.dropout, seed=self.lora_seed)
-        update = path(dropped, self.lora_a, self.lora_b)
-        if self.has_start:
-            start = self.lora_a_start, self.lora_b_start
-            update = update - path(x, *start)
-        return update
+        update = path(dropped, *self.form.factors(values))
+        start = self.form.start_factors(values)
+        return update if start is None else update - path(x, *start)
 
-    def _factors(self):
-        """`A` and `B`, or factors of `A B - A0 B0`."""
-        return (
-            self._difference()
-            if self.has_start
-            else (
-                ops.convert_to_tensor(self.lora_a),
-                ops.convert_to_tensor(self.lora_b),
-            )
-        )
-
-    def _difference(self):
-        """Factors of `A B - A0 B0` of twice the rank.
-
-        As `(A - A0) B + A0 (B - B0)`: zero to the bit at the start, and no
-        difference of two large products later. In float32 whatever the
-        layer computes in: the changes are small beside the factors.
-        """
-        with _keras_internals.without_autocast():
-            a_change = ops.subtract(self.lora_a, self.lora_a_start)
-            b_change = ops.subtract(self.lora_b, self.lora_b_start)
-            return (
-                ops.concatenate([a_change, self.lora_a_start], axis=1),
-                ops.concatenate([self.lora_b, b_change], axis=0),
-            )
+    def update_factors(self) -> tuple:
+        """Tensors `(P, Q)` whose product, times the scale, is the update."""
+        return self.form.update_factors(self.low_rank_values)
 
     def factors(self) -> tuple:
         """`(P, Q)` with `P Q` the update, inputs x outputs, float64.
 
-        Of the rank of the update, twice that with starting factors. With a
-        magnitude, which has no such factors, `(update, None)`.
+        Of the rank of the update, twice that with starting factors. Where
+        the update is more than a product, `(update, None)`.
         """
-        if self.has_magnitude:
+        if not self.form.is_product:
             matrix = kernel_view(self).to_matrix(self.delta())
             return ops.convert_to_numpy(matrix).astype("float64"), None
         a, b = (
-            ops.convert_to_numpy(x).astype("float64") for x in self._factors()
+            ops.convert_to_numpy(x).astype("float64")
+            for x in self.update_factors()
         )
         return a * self.scaling, b
 
     def factors_of(self, side) -> list:
-        """The factors on the side of the inputs, or of the outputs."""
-        name = "lora_a" if side == "read" else "lora_b"
-        names = [name, f"{name}_start"] if self.has_start else [name]
-        return [getattr(self, name) for name in names]
+        """The weights that are factors on the side of inputs or outputs."""
+        return [getattr(self, name) for name in self.form.names_of(side)]
 
     def restart(self, start) -> None:
         """Gives the layer other starting factors, and no update."""
-        for name, value in zip(("lora_a", "lora_b"), start):
-            for each in (name, f"{name}_start"):
-                getattr(self, each).assign(np.array(value, "float32"))
+        for name, value in self.form.initial(self, start).items():
+            getattr(self, name).assign(np.array(value, "float32"))
 
     def delta(self):
-        """The update as a full kernel, float32: `s (A B - A0 B0)`.
-
-        With a magnitude, all that it makes of the kernel.
-        """
-        matrix = ops.matmul(*self._factors())
+        """The change of the kernel as a full kernel, float32."""
+        matrix = ops.matmul(*self.update_factors())
         matrix = matrix * self.lora_gate * self.scaling
-        if self.has_magnitude:
-            matrix = self._lengthened(matrix)
+        matrix = self.form.change(self, matrix)
         return kernel_view(self).from_matrix(matrix)
 
     def check_merge(self):
@@ -299,23 +249,39 @@ class LowRankUpdate(Magnitude, AdaptedLayer):
 
     def reset_updates(self):
         super().reset_updates()
-        # Copies: two variables must not share a buffer on jax.
-        if self.has_start:
-            for name in ("lora_a", "lora_b"):
-                start = ops.convert_to_numpy(getattr(self, f"{name}_start"))
-                getattr(self, name).assign(np.array(start))
-        else:
-            self.lora_b.assign(np.zeros(self.lora_b.shape, "float32"))
-        if self.has_magnitude:
-            self._reset_magnitude()
+        for name, value in self.form.reset(self).items():
+            getattr(self, name).assign(value)
 
-    def low_rank_config(self) -> dict:
-        return {
-            "rank": self.rank,
-            "alpha": self.alpha,
-            "dropout": self.dropout,
-            "rank_stabilized": self.rank_stabilized,
-            "has_start": self.has_start,
-            "has_magnitude": self.has_magnitude,
-            "train_bias": self.train_bias,
-        }
+
+class BuiltLowRank(LowRankUpdate):
+    """A `LowRankUpdate` that is made with its rank, before it is built.
+
+    The layers that `adapters.apply` adapts are built already.
+    """
+
+    def keep_settings(self, **settings):
+        """Keeps what the constructor was given, for `build` and the config."""
+        # Not as an attribute, which Keras would keep track of.
+        self.__dict__["low_rank_settings"] = settings
+
+    def get_config(self):
+        return {**super().get_config(), **self.low_rank_settings}
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        settings = dict(self.low_rank_settings)
+        rank = settings.pop("rank")
+        start = None
+        form = LoRAKernel(rank)
+        if settings.pop("has_start"):
+            # Placeholders: the real ones come with the weights.
+            form, view = StartedKernel(rank), kernel_view(self)
+            start = (
+                np.zeros((view.inputs, rank)),
+                np.zeros((rank, view.outputs)),
+            )
+        if settings.pop("has_magnitude"):
+            form = DoRAKernel(form)
+        if self.base_bias is not None:
+            self.base_bias.trainable = False
+        self.add_low_rank(form, start=start, **settings)

@@ -14,6 +14,7 @@ from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.linalg import kernel_view
 from keras_debias.projections import EDGE
 from keras_debias.projections import Projection
 from keras_debias.testing.gradients import value_and_gradient
@@ -134,10 +135,11 @@ class TestCase(unittest.TestCase):
         adapters.apply(model, adapter, also_train=also_train)
         generator = np.random.default_rng(0)
         for layer in adapted_layers(model).values():
-            if isinstance(layer, LowRankUpdate) and not layer.has_start:
+            if isinstance(layer, LowRankUpdate) and not layer.form.has_start:
                 # The same start on every backend.
-                noise = generator.standard_normal(layer.lora_a.shape)
-                layer.lora_a.assign((0.3 * noise).astype("float32"))
+                for factor in layer.factors_of("read"):
+                    noise = generator.standard_normal(factor.shape)
+                    factor.assign((0.3 * noise).astype("float32"))
         self.assert_close(call(model, x), start, message="apply")
         held.append(1)
 
@@ -220,13 +222,10 @@ class TestCase(unittest.TestCase):
                     self.assertLessEqual(len(variable.shape), 2, path)
                 continue
             update = np.asarray(ops.convert_to_numpy(layer.delta()))
-            size = sum(
-                int(np.prod(v.shape)) for v in (layer.lora_a, layer.lora_b)
-            )
-            rank = int(layer.lora_a.shape[1])
-            self.assertEqual(
-                size, rank * sum((layer.lora_a.shape[0], layer.lora_b.shape[1]))
-            )
+            view = kernel_view(layer)
+            a, b = layer.form.factors(layer.low_rank_values)
+            self.assertEqual(tuple(a.shape), (view.inputs, layer.rank))
+            self.assertEqual(tuple(b.shape), (layer.rank, view.outputs))
             self.assertEqual(update.shape, tuple(layer.kernel.shape), path)
             self.assertFalse(layer.kernel.trainable, path)
 

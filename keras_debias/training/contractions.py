@@ -105,14 +105,14 @@ class DenseContraction(Contraction):
         low_rank = isinstance(layer, LowRankUpdate)
         if not view.rows_come_first or not view.keeps_order:
             return False
-        if low_rank and (layer.dropout or layer.has_magnitude):
+        if low_rank and (layer.dropout or not layer.form.is_product):
             return False
         if not low_rank and layer.quantization_mode is not None:
             return False
         known = _bias_variables(layer)
         kernel = _keras_internals.base_variables(layer)["kernel"]
         if low_rank:
-            known += [layer.lora_a, layer.lora_b]
+            known += layer.low_rank_state.values()
         bias = _keras_internals.base_variables(layer).get("bias")
         if bias is not None:
             shape = [size for size in bias.shape if size != 1]
@@ -155,8 +155,7 @@ class DenseContraction(Contraction):
                 for w in ops.unstack(weights, axis=0)
             ]
         if isinstance(layer, LowRankUpdate):
-            a, b = self._low_rank(x, g, weights)
-            found[id(layer.lora_a)], found[id(layer.lora_b)] = a, b
+            found.update(self._low_rank(x, g, weights, pull_back))
         bias, updates = base.get("bias"), _bias_variables(layer)
         if (bias is not None and id(bias) in own) or updates:
             sums = ops.cast(ops.sum(g, axis=1), "float32")
@@ -167,21 +166,69 @@ class DenseContraction(Contraction):
                 found.update(self._updates(sums, pull_back))
         return [found[id(v)] for v in self.variables]
 
-    def _low_rank(self, x, g, weights):
+    def _low_rank(self, x, g, weights, pull_back) -> dict:
         """`s x' (w g B')` and `(w s x A)' g`, all objectives at once."""
         layer, count = self.layer, weights.shape[0]
-        a = ops.cast(ops.convert_to_tensor(layer.lora_a), g.dtype)
-        b = ops.cast(ops.convert_to_tensor(layer.lora_b), g.dtype)
+        a, b = layer.form.factors(layer.low_rank_values)
+        a, b = ops.cast(a, g.dtype), ops.cast(b, g.dtype)
         scale = ops.cast(layer.lora_gate.value * layer.scaling, g.dtype)
         weights = ops.unstack(weights, axis=0)
-        up = ops.matmul(g, ops.transpose(b)) * scale
-        down = ops.matmul(x, a) * scale
-        up = ops.concatenate([up * _rows(w, g) for w in weights], axis=-1)
-        down = ops.concatenate([down * _rows(w, g) for w in weights], axis=-1)
-        return (
-            ops.split(_product(x, up), count, axis=1),
-            ops.split(_product(down, g), count, axis=0),
-        )
+        # The factors that are weights themselves, and what is made of others.
+        direct = {s: layer.factors_of(s)[:1] for s in ("read", "write")}
+        found, made = {}, {}
+
+        def keep(side, gradients):
+            for variable in direct[side]:
+                found[id(variable)] = gradients
+            if not direct[side]:
+                made[side] = gradients
+
+        if all(v.trainable for v in direct["read"]):
+            up = ops.matmul(g, ops.transpose(b)) * scale
+            up = ops.concatenate([up * _rows(w, g) for w in weights], axis=-1)
+            keep("read", ops.split(_product(x, up), count, axis=1))
+        if all(v.trainable for v in direct["write"]):
+            down = ops.matmul(x, a) * scale
+            down = [down * _rows(w, g) for w in weights]
+            product = _product(ops.concatenate(down, axis=-1), g)
+            keep("write", ops.split(product, count, axis=0))
+        if made:
+            found.update(self._through_factors(made, count, pull_back))
+        return found
+
+    def _through_factors(self, made, count, pull_back) -> dict:
+        """From the gradients of factors to those of what they are made of."""
+        layer = self.layer
+        values = {
+            name: v.value if isinstance(v, keras.Variable) else v
+            for name, v in layer.low_rank_values.items()
+        }
+        trained = [n for n, v in layer.low_rank_state.items() if v.trainable]
+
+        def factors(given, cotangents):
+            now = layer.form.factors({**values, **dict(zip(trained, given))})
+            pairs = zip(("read", "write"), now)
+            return sum(
+                ops.sum(factor * ops.cast(cotangents[side], "float32"))
+                for side, factor in pairs
+                if side in cotangents
+            )
+
+        each = [
+            pull_back(
+                functools.partial(
+                    factors, cotangents={s: g[k] for s, g in made.items()}
+                ),
+                [values[name] for name in trained],
+                ops.ones((), "float32"),
+            )
+            for k in range(count)
+        ]
+        state = layer.low_rank_state
+        return {
+            id(state[name]): list(gradients)
+            for name, gradients in zip(trained, zip(*each))
+        }
 
     def _updates(self, sums, pull_back):
         """From the gradients of a whole bias to those of its updates."""

@@ -457,6 +457,11 @@ def gradients(layer, x, weight):
     return [ops.convert_to_numpy(t) for t in (y, *found)]
 
 
+def trainable_count(layer):
+    state = layer.low_rank_state.values()
+    return sum(int(np.prod(v.shape)) for v in state if v.trainable)
+
+
 def peft_gradients(model, x, weight):
     y = model(torch.tensor(x))
     (y * torch.tensor(weight).reshape(y.shape)).sum().backward()
@@ -495,6 +500,7 @@ SETTINGS = {
     "alpha": {"lora_alpha": 3},
     "rslora": {"lora_alpha": 3, "use_rslora": True},
     "pissa": {"lora_alpha": 3, "init_lora_weights": "pissa"},
+    "olora": {"lora_alpha": 3, "init_lora_weights": "olora"},
     "dora": {"lora_alpha": 3, "use_dora": True},
 }
 
@@ -512,8 +518,8 @@ def test_same_outputs_and_gradients_as_a_layer_of_peft(create, settings):
         OneLayer(matrix, bias),
         peft.LoraConfig(r=4, target_modules=["dense"], **settings),
     )
-    pissa = "init_lora_weights" in settings
-    if not pissa:
+    started = settings.get("init_lora_weights")
+    if not started:
         randomize(theirs)
     named = dict(theirs.named_parameters())
     a, b = (
@@ -531,13 +537,14 @@ def test_same_outputs_and_gradients_as_a_layer_of_peft(create, settings):
     layer.bias.assign(bias.reshape(layer.bias.shape))
     dora = settings.get("use_dora", False)
     kind = adapters.DoRA if dora else adapters.LoRA
-    adapter = (adapters.PiSSA if pissa else kind)(
+    starts = {"pissa": adapters.PiSSA, "olora": adapters.OLoRA}
+    adapter = starts.get(started, kind)(
         rank=4,
         alpha=settings["lora_alpha"],
         rank_stabilized=settings.get("use_rslora", False),
     )
     adapter.attach(layer, adapter.prepare("layer", layer))
-    if pissa:
+    if started:
         # The start: the same product; singular vectors may change sign.
         a0 = ops.convert_to_numpy(layer.lora_a)
         b0 = ops.convert_to_numpy(layer.lora_b)
@@ -573,6 +580,98 @@ def test_same_outputs_and_gradients_as_a_layer_of_peft(create, settings):
             expected,
             atol=1e-5 * max(1, np.abs(expected).max()),
             rtol=0,
+        )
+
+
+@pytest.mark.parametrize("create", LAYERS.values(), ids=LAYERS)
+def test_lora_fa_is_a_layer_of_peft_with_a_frozen(create):
+    generator = np.random.default_rng(0)
+    x, matrix = (
+        generator.normal(size=shape).astype("float32")
+        for shape in ((2, 5, 8), (8, 12))
+    )
+    theirs = peft.get_peft_model(
+        OneLayer(matrix, np.zeros(12)),
+        peft.LoraConfig(r=4, lora_alpha=3, target_modules=["dense"]),
+    )
+    randomize(theirs)
+    named = dict(theirs.named_parameters())
+    layer = create()
+    layer.build(x.shape)
+    layer.kernel.assign(kernel_view(layer).from_matrix(matrix))
+    adapter = adapters.LoRAFA(rank=4, alpha=3)
+    adapter.attach(layer, adapter.prepare("layer", layer))
+    for name, weight in named.items():
+        for letter in "AB":
+            if f"lora_{letter}" in name:
+                variable = getattr(layer, f"lora_{letter.lower()}")
+                variable.assign(weight.detach().numpy().T)
+        weight.requires_grad = "lora_B" in name
+    weight = generator.normal(size=layer(x).shape).astype("float32")
+    y, gradient = gradients(layer, x, weight)
+    expected = theirs(torch.tensor(x))
+    (expected * torch.tensor(weight).reshape(expected.shape)).sum().backward()
+    (b,) = [p.grad for p in named.values() if p.grad is not None]
+    np.testing.assert_allclose(
+        y.reshape(expected.shape), expected.detach().numpy(), atol=1e-4
+    )
+    np.testing.assert_allclose(gradient, b.numpy().T, rtol=1e-4, atol=1e-4)
+    assert trainable_count(layer) == theirs.get_nb_trainable_parameters()[0]
+
+
+@pytest.mark.parametrize("create", LAYERS.values(), ids=LAYERS)
+def test_vera_is_a_layer_of_peft(create):
+    generator = np.random.default_rng(0)
+    x, matrix = (
+        generator.normal(size=shape).astype("float32")
+        for shape in ((2, 5, 8), (8, 12))
+    )
+    theirs = peft.get_peft_model(
+        OneLayer(matrix, np.zeros(12)),
+        peft.VeraConfig(r=16, target_modules=["dense"]),
+    )
+    layer = create()
+    layer.build(x.shape)
+    layer.kernel.assign(kernel_view(layer).from_matrix(matrix))
+    adapter = adapters.VeRA(rank=16)
+    adapter.attach(layer, adapter.prepare("layer", layer))
+    # The same kind of random numbers, and ours from here on.
+    for name, buffer in theirs.named_buffers():
+        if "vera_" not in name:
+            continue
+        ours = layer.low_rank_constants["vera_" + "ab"["vera_B" in name]]
+        ours = ops.convert_to_numpy(ours).T
+        assert ours.shape == tuple(buffer.shape)
+        limit = (6 / buffer.shape[1]) ** 0.5
+        for found in (ours, buffer.numpy()):
+            assert 0.95 * limit < np.abs(found).max() <= limit
+        buffer.copy_(torch.tensor(ours))
+    parameters = {
+        name.split(".")[-2]: weight
+        for name, weight in theirs.named_parameters()
+        if weight.requires_grad
+    }
+    # The same start, and the same values on the way.
+    for name, weight in parameters.items():
+        found = ops.convert_to_numpy(getattr(layer, name))
+        np.testing.assert_array_equal(found, weight.detach().numpy())
+        value = generator.normal(size=found.shape).astype("float32")
+        getattr(layer, name).assign(value)
+        with torch.no_grad():
+            weight.copy_(torch.tensor(value))
+    assert trainable_count(layer) == theirs.get_nb_trainable_parameters()[0]
+    weight = generator.normal(size=layer(x).shape).astype("float32")
+    y, *found = gradients(layer, x, weight)
+    expected = theirs(torch.tensor(x))
+    (expected * torch.tensor(weight).reshape(expected.shape)).sum().backward()
+    np.testing.assert_allclose(
+        y.reshape(expected.shape), expected.detach().numpy(), atol=1e-4
+    )
+    for name, gradient in zip(
+        ("vera_lambda_d", "vera_lambda_b"), found, strict=True
+    ):
+        np.testing.assert_allclose(
+            gradient, parameters[name].grad.numpy(), rtol=1e-4, atol=1e-3
         )
 
 

@@ -19,7 +19,9 @@ from tests.training.step_test import rows
 TABLE = {a.name: a for a in ARCHITECTURES}
 ADAPTERS = {
     "LoRA": lambda: kd.adapters.LoRA(rank=2),
+    "LoRAFA": lambda: kd.adapters.LoRAFA(rank=2),
     "PiSSA": lambda: kd.adapters.PiSSA(rank=2),
+    "VeRA": lambda: kd.adapters.VeRA(rank=5),
     "ValueBias": lambda: kd.adapters.ValueBias(),
     "low-rank biases": lambda: kd.adapters.ValueBias(
         form=kd.adapters.LoRABias(rank=1)

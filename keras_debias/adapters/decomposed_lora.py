@@ -1,0 +1,49 @@
+import abc
+
+import numpy as np
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.adapters.lora import LoRA
+from keras_debias.layers.kernel_forms import StartedKernel
+from keras_debias.linalg import kernel_view
+
+
+class DecomposedLoRA(LoRA):
+    """Base class of LoRA that starts from a part of each kernel.
+
+    The methods write the residual `W - s A0 B0` into the base. Here `W`
+    stays as it is and `s (x A0) B0` is subtracted in the low-rank path.
+    Outputs and gradients are the same, the start is exact to the bit, and
+    the base is never changed.
+    """
+
+    @property
+    def form(self):
+        return StartedKernel(self.rank)
+
+    @property
+    def scaling(self) -> float:
+        """The factor `s` before the product."""
+        alpha = self.rank if self.alpha is None else self.alpha
+        return alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+
+    @abc.abstractmethod
+    def decompose(
+        self, path: str, matrix: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`(A0, B0)` of a kernel as a float32 matrix, inputs x outputs."""
+
+    def start(self, path, layer, constraint=None):
+        kernel = _keras_internals.dequantized_kernel(layer)
+        matrix = ops.cast(kernel_view(layer).to_matrix(kernel), "float32")
+        if constraint is not None:
+            matrix = constraint.project_gradient(matrix)
+        matrix = ops.convert_to_numpy(matrix)
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                "Expected a kernel of finite values. Received: '"
+                f"{path}', with {np.sum(~np.isfinite(matrix))} that are not. "
+                "Load sound weights first."
+            )
+        return self.decompose(path, matrix)

@@ -1,0 +1,44 @@
+import abc
+
+from keras_debias.adapters.adapter import Adapter
+
+
+class KernelAdapter(Adapter):
+    """Base class of adapters by which a kernel, or an update of it, trains."""
+
+    trains_kernel = True
+
+    @abc.abstractmethod
+    def kernel_update(self, layer) -> tuple:
+        """The update of the kernel as factors `(P, Q)` of NumPy, float64.
+
+        `P Q`, inputs x outputs, or `(update, None)`.
+        """
+
+    @abc.abstractmethod
+    def constrain(self, path, layer, vectors, side):
+        """Keeps the update of the kernel orthogonal to some directions.
+
+        Checks, and changes nothing.
+
+        Args:
+            path: string.
+            layer: the layer.
+            vectors: float array `(width, k)`, orthonormal.
+            side: `"read"` (the update's inputs) or `"write"`.
+
+        Returns:
+            A function that changes the layer, cannot fail, and returns the
+            constrained variables.
+
+        Raises:
+            ValueError: If the update has entered the directions already, or
+                cannot be kept from them.
+        """
+
+    def ablated_values(self, layer, constraint) -> list[tuple]:
+        """`(variable, value)` that project the update, as well as the base.
+
+        The kernel itself is the caller's business.
+        """
+        return []

@@ -1,0 +1,79 @@
+import keras
+import numpy as np
+
+from keras_debias.adapters.decomposed_lora import DecomposedLoRA
+
+# Singular values below this share of the largest are rounding.
+_ROUNDING = 1e-6
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class MiLoRA(DecomposedLoRA):
+    """LoRA that starts from the minor singular vectors of each kernel.
+
+    `A` and `B` start as the last part of the kernel's singular value
+    decomposition, `A0 = U S^(1/2)` and `B0 = S^(1/2) V'` (absorbing the
+    scale), and train instead of it. The principal part, where most of what
+    was pretrained lies, stays frozen. `PiSSA` does the opposite.
+
+    Directions in which a kernel is zero have no gradient, and are left out.
+    The kernels are decomposed exactly.
+
+    A learning rate to start from is that of `LoRA`: `2e-4` on language models,
+    `1e-3` on small encoders.
+
+    Args:
+        rank: int. Rank of each update. Defaults to `32`.
+        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
+            to `None`.
+        dropout: float in [0, 1). Dropout on the inputs of the trained
+            factors. Defaults to `0.0`.
+        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
+            `False`.
+        targets: name, glob, several of them, or a function of a layer that
+            returns a bool. Defaults to `("query", "value")`.
+        train_bias: bool. Whether the biases of the adapted layers train.
+            Defaults to `False`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a kernel is not
+            finite or has fewer than `rank` directions.
+
+    Example:
+
+    ```python
+    kd.adapters.apply(classifier, kd.adapters.MiLoRA(rank=32))
+    ```
+
+    Reference:
+        [Wang et al., 2024](https://arxiv.org/abs/2406.09044). The paper
+        writes the principal part into the base; here `W` stays as it is and
+        `s (x A0) B0` is subtracted in the low-rank path. Outputs and
+        gradients are the same.
+    """
+
+    def __init__(
+        self,
+        rank=32,
+        alpha=None,
+        dropout=0.0,
+        rank_stabilized=False,
+        targets=("query", "value"),
+        train_bias=False,
+    ):
+        super().__init__(
+            rank, alpha, dropout, rank_stabilized, targets, train_bias
+        )
+
+    def decompose(self, path, matrix):
+        u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+        count = int(np.sum(s > _ROUNDING * s[0]))
+        if count < self.rank:
+            raise ValueError(
+                f"Expected a kernel of at least rank {self.rank}. Received: "
+                f"'{path}' of rank {count}: a start of zeros has no gradient. "
+                "Choose a smaller `rank`, or use `LoRA`."
+            )
+        minor = slice(count - self.rank, count)
+        root = np.sqrt(s[minor] / self.scaling)
+        return u[:, minor] * root, root[:, None] * vt[minor]

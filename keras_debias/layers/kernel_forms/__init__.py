@@ -1,0 +1,17 @@
+"""The forms in which the update of a kernel trains."""
+
+from keras_debias.layers.kernel_forms.dora_kernel import DoRAKernel
+from keras_debias.layers.kernel_forms.kernel_form import KernelForm
+from keras_debias.layers.kernel_forms.kernel_form import Weight
+from keras_debias.layers.kernel_forms.lora_kernel import LoRAKernel
+from keras_debias.layers.kernel_forms.started_kernel import StartedKernel
+from keras_debias.layers.kernel_forms.vera_kernel import VeRAKernel
+
+__all__ = [
+    "DoRAKernel",
+    "KernelForm",
+    "LoRAKernel",
+    "StartedKernel",
+    "VeRAKernel",
+    "Weight",
+]
