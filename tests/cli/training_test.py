@@ -55,6 +55,8 @@ def test_train_writes_what_can_be_served_and_exported(inputs, tmp_path, capsys):
     assert names == expected | {"predictions.csv", "labels.json"}
     labels = json.loads((output / "labels.json").read_text())
     assert labels == ["no", "yes"]
+    page = (output / "report.html").read_text()
+    assert "3 updates are few" in page and "BalancedSampling" in page
 
     # The preset answers as the file of predictions says, on the test rows.
     served = keras_hub.models.TextClassifier.from_preset(str(output / "model"))
