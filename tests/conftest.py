@@ -30,6 +30,7 @@ if keras.config.backend() != "torch":
         "backend_test.py",
         "bad_calls_data_test.py",
         "cli/commands_test.py",
+        "cli/comparing_test.py",
         "data",
         "dependencies_test.py",
         "docs_test.py",

@@ -20,6 +20,9 @@ from keras_debias.utils import html_page
 from keras_debias.utils.files import written_folder
 from keras_debias.utils.spreadsheets import write_csv
 
+# With fewer, a model has hardly left its start.
+FEW_UPDATES = 150
+
 
 def train(options) -> None:
     """Trains a classifier, measures it and saves both.
@@ -118,7 +121,12 @@ def _page(options, data, trainer, scores, found) -> str:
         f"{trainer.updates:,} updates of {options.batch_size} rows, "
         f"{trainer.seconds:.0f} seconds. {method}",
     ]
-    parts = evaluation_page.parts(scores, done)
+    steps = []
+    if trainer.updates < FEW_UPDATES:
+        steps.append(
+            f"Train longer with `--epochs`: {trainer.updates} updates are few."
+        )
+    parts = evaluation_page.parts(scores, done, steps)
     if found is not None:
         parts += [
             html_page.heading("Why this method"),

@@ -21,13 +21,17 @@ def body(scores) -> str:
     return html_page.fragment([_headline(scores), *_results(scores)])
 
 
-def parts(scores, done: Sequence[str] = ()) -> list[str]:
+def parts(
+    scores, done: Sequence[str] = (), steps: Sequence[str] = ()
+) -> list[str]:
     """The sections of the page.
 
     Args:
         scores: `Scores`.
         done: sequence of strings, paragraphs on what was done before the
             scores were computed.
+        steps: sequence of strings, what to do next, before what follows from
+            the scores.
     """
     rows = ", ".join(f"{split.name} ({split.n:,} rows)" for split in scores)
     return [
@@ -54,7 +58,7 @@ def parts(scores, done: Sequence[str] = ()) -> list[str]:
             f"{split.name}: {note}" for split in scores for note in split.notes
         ),
         html_page.heading("What to do next"),
-        html_page.bullets(_next_steps(scores)),
+        html_page.bullets([*steps, *_next_steps(scores)]),
     ]
 
 

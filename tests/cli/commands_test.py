@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +14,8 @@ from sklearn.metrics import accuracy_score
 from keras_debias.cli.main import COMMANDS
 from keras_debias.cli.main import main
 from keras_debias.cli.main import parse
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def comments(n=400, planted=True):
@@ -226,6 +229,18 @@ def test_help_needs_no_keras(tmp_path):
     done = _process(["--help"], {"PYTHONPATH": os.fspath(tmp_path)})
     assert done.returncode == 0 and done.stderr == ""
     assert "audit" in done.stdout
+    # As the script that pip installs does.
+    installed = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys; sys.argv = ['bin/keras-debias', '--help']\n"
+            "from keras_debias.cli.main import main; sys.exit(main())",
+        ],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (installed.returncode, installed.stdout) == (0, done.stdout)
     wrong = _process(["audit"], {"PYTHONPATH": os.fspath(tmp_path)})
     assert wrong.returncode == 2 and "imported" not in wrong.stderr
 
@@ -241,6 +256,7 @@ def test_a_process_prints_its_result_and_nothing_else(tmp_path):
 def _process(arguments, environment):
     return subprocess.run(
         [sys.executable, "-m", "keras_debias", *arguments],
+        cwd=ROOT,
         env={
             **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             **environment,

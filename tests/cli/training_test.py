@@ -2,7 +2,6 @@
 
 import json
 
-import keras
 import keras_hub
 import numpy as np
 import pandas as pd
@@ -12,38 +11,14 @@ import safetensors.numpy
 import keras_debias as kd
 from keras_debias.cli.main import main
 from tests import architectures
+from tests.cli.tiny import inputs  # noqa: F401
+from tests.cli.tiny import training
 
 # The groups of the test rows are small.
 pytestmark = pytest.mark.filterwarnings("ignore:No group of the split")
-COLUMNS = ["--text", "text", "--label", "label", "--groups", "place"]
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """A file of comments, and the folder of a tiny pretrained network."""
-    folder = tmp_path_factory.mktemp("inputs")
-    generator = np.random.default_rng(0)
-    labels = np.array(["no", "yes"])[np.arange(60) % 2]
-    texts = [
-        " ".join([*generator.choice(architectures.WORDS[:8], 3), word])
-        for word in np.where(labels == "yes", "slept", "stopped")
-    ]
-    place = generator.choice(["=here", "there"], 60)
-    frame = pd.DataFrame({"text": texts, "label": labels, "place": place})
-    frame.to_csv(folder / "data.csv", index=False)
-    keras.utils.set_random_seed(0)
-    classifier = architectures._bert_text(0.0)
-    classifier.save_to_preset(str(folder / "preset"))
-    return folder
-
-
-def training(inputs, *more):
-    tiny = ["--epochs", "1", "--batch-size", "16", "--sequence-length", "10"]
-    data = [str(inputs / "data.csv"), *COLUMNS]
-    return [*data, "--model", str(inputs / "preset"), *tiny, *more]
-
-
-def test_train_writes_what_can_be_served_and_exported(inputs, tmp_path, capsys):
+def test_a_file_becomes_a_served_model(inputs, tmp_path, capsys):  # noqa: F811
     output = tmp_path / "served"
     arguments = training(inputs, "--output", str(output))
     arguments += ["--adapter", "value-bias", "--method", "balanced"]
@@ -55,6 +30,8 @@ def test_train_writes_what_can_be_served_and_exported(inputs, tmp_path, capsys):
     assert names == expected | {"predictions.csv", "labels.json"}
     labels = json.loads((output / "labels.json").read_text())
     assert labels == ["no", "yes"]
+    page = (output / "report.html").read_text()
+    assert "3 updates are few" in page and "BalancedSampling" in page
 
     # The preset answers as the file of predictions says, on the test rows.
     served = keras_hub.models.TextClassifier.from_preset(str(output / "model"))
@@ -103,16 +80,3 @@ def test_train_writes_what_can_be_served_and_exported(inputs, tmp_path, capsys):
             and np.allclose(value, bias.reshape(-1), atol=1e-6)
             for value in flat
         )
-
-
-def test_compare_writes_a_report_and_goes_on(inputs, tmp_path, capsys):
-    arguments = training(inputs, "--output", str(tmp_path / "c"))
-    arguments += ["--methods", "plain", "balanced", "--seeds", "0"]
-    assert main(["compare", *arguments]) == 0
-    assert "balanced" in capsys.readouterr().out
-    page = (tmp_path / "c" / "report.html").read_text()
-    assert "balanced" in page and "place==here" in page
-    summary = pd.read_csv(tmp_path / "c" / "summary.csv")
-    assert set(summary["method"]) == {"plain", "balanced"}
-    assert main(["compare", *arguments]) == 0
-    assert capsys.readouterr().out.count("kept") == 2
