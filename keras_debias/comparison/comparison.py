@@ -209,11 +209,14 @@ class Comparison:
         }
         if not learnt:
             best = max(means, key=means.get)
+            constant = diagnoses.constant(self, best, criterion)
+            unit = " %" if criterion[:1].isupper() else ""
             raise ValueError(
                 "Expected a method that is better than one answer for all "
                 f"validation rows. Received: {criterion} of at most "
-                f"{means[best]:.3f} ({best}), and "
-                f"{diagnoses.constant(self, best, criterion):.3f} for "
+                f"{tables.criterion_text(criterion, means[best])}{unit} "
+                f"({best}), and "
+                f"{tables.criterion_text(criterion, constant)}{unit} for "
                 "the best constant answer. Train longer, with another "
                 "learning rate, or on more rows."
             )

@@ -156,6 +156,11 @@ def _trainable(run) -> str:
     return f"{run.trainable_parameters:,} ({share:.3g} %)"
 
 
+def criterion_text(name: str, value: float) -> str:
+    """A criterion in percent; a metric, named in small letters, as it is."""
+    return f"{100 * value:.1f}" if name[:1].isupper() else f"{value:.3f}"
+
+
 def criteria(comparison) -> tuple[list, list]:
     """Header and rows of the criteria on validation data; may be empty."""
     names = list(
@@ -169,18 +174,8 @@ def criteria(comparison) -> tuple[list, list]:
                 np.mean([r.validation[n] for r in runs if n in r.validation])
                 for n in names
             ]
-            rows.append(
-                [
-                    method,
-                    # Metrics have names as Python's, criteria those of classes.
-                    *(
-                        f"{100 * mean:.1f}"
-                        if name[:1].isupper()
-                        else f"{mean:.3f}"
-                        for name, mean in zip(names, means, strict=True)
-                    ),
-                ]
-            )
+            texts = map(criterion_text, names, means)
+            rows.append([method, *texts])
     return ["method", *names], rows
 
 
