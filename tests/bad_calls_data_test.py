@@ -60,6 +60,10 @@ def _evaluate(**changes):
     return kd.evaluate(**{"model": Model(), "splits": plain, **changes})
 
 
+def _metric(**changes):
+    return kd.metrics.Metric(lambda y_true, y_pred: 0.0, **changes)
+
+
 def _compare(**changes):
     return kd.compare(
         **{
@@ -482,26 +486,9 @@ def calls():
         ),
         "Metric": [
             *_each(metrics.Metric, "function", (None, 3, "f1", lambda a: 0)),
-            *_each(
-                metrics.Metric,
-                "higher_is_better",
-                (None, "yes", 1),
-                function=lambda a, b: 0.0,
-            ),
-            *_each(
-                metrics.Metric,
-                "on",
-                ("logits", 3),
-                function=lambda a, b: 0.0,
-                higher_is_better=True,
-            ),
-            *_each(
-                metrics.Metric,
-                "name",
-                ("", 3),
-                function=lambda a, b: 0.0,
-                higher_is_better=True,
-            ),
+            *_each(_metric, "higher_is_better", (None, "yes", 1)),
+            *_each(_metric, "on", ("logits", 3), higher_is_better=True),
+            *_each(_metric, "name", ("", 3), higher_is_better=True),
         ],
         "get": [
             *_each(metrics.get, "metric", (None, 3, "auc", ["ece"])),

@@ -214,13 +214,15 @@ class Comparison:
         if not learnt:
             best = max(means, key=means.get)
             constant = diagnoses.constant(self, best, criterion)
+            unit = " %" if criterion[:1].isupper() else ""
             raise ValueError(
                 "Expected a method that is better than one answer for all "
                 f"validation rows. Received: {criterion} of at most "
-                f"{tables.criterion_text(criterion, means[best])} ({best}), "
-                f"and {tables.criterion_text(criterion, constant)} for the "
-                "best constant answer. Train longer, with another learning "
-                "rate, or on more rows."
+                f"{tables.criterion_text(criterion, means[best])}{unit} "
+                f"({best}), and "
+                f"{tables.criterion_text(criterion, constant)}{unit} for "
+                "the best constant answer. Train longer, with another "
+                "learning rate, or on more rows."
             )
         return max(learnt, key=learnt.get)
 

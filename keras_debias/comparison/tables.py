@@ -156,9 +156,8 @@ def _trainable(run) -> str:
     return f"{run.trainable_parameters:,} ({share:.3g} %)"
 
 
-def criterion_text(name, value) -> str:
-    """A value of a criterion: percent of an accuracy, else as it is."""
-    # Metrics have names as Python's, criteria those of classes.
+def criterion_text(name: str, value: float) -> str:
+    """A criterion in percent; a metric, named in small letters, as it is."""
     return f"{100 * value:.1f}" if name[:1].isupper() else f"{value:.3f}"
 
 
@@ -175,12 +174,8 @@ def criteria(comparison) -> tuple[list, list]:
                 np.mean([r.validation[n] for r in runs if n in r.validation])
                 for n in names
             ]
-            rows.append(
-                [
-                    method,
-                    *map(criterion_text, names, means),
-                ]
-            )
+            texts = map(criterion_text, names, means)
+            rows.append([method, *texts])
     return ["method", *names], rows
 
 

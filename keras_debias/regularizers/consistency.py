@@ -38,9 +38,8 @@ class Consistency(Regularizer):
         name: string. Name in the logs. Defaults to `"consistency"`.
 
     Raises:
-        ValueError: If an argument is out of range, the teacher's outputs
-            have another shape than the student's, or there is one output
-            only, as of a regression.
+        ValueError: If an argument is out of range, or the teacher's outputs
+            have another shape than the student's.
 
     Example:
 
@@ -96,15 +95,7 @@ class Consistency(Regularizer):
                 "Expected `teacher_pred`, the logits of the teacher. "
                 "Received: teacher_pred=None"
             )
-        shape = check_outputs(y_pred, mask, teacher_pred)
-        if shape[-1] == 1:
-            raise ValueError(
-                "Expected logits of at least two classes: the softmax of one "
-                "output is 1, and the divergence always 0. Received: outputs "
-                f"of shape {shape}. Give a classifier of two classes two "
-                "outputs; for a regression leave the term out."
-            )
-        self.warn_if_idle(shape)
+        self.warn_if_idle(check_outputs(y_pred, mask, teacher_pred))
         weights = row_weights(y_pred, mask)
         count = ops.sum(weights)
         t = self.temperature

@@ -271,7 +271,7 @@ def test_the_function_and_the_package_are_both_reachable():
     [
         (Split(["a", "b"], [0, 0]), {}, "two classes.*'0'"),
         (Split(["a", "b"]), {}, "one integer label"),
-        (Split(["a", "b"], [0.5, 1.5]), {}, "one integer label"),
+        (Split(["a", "b"], [0.5, 1.5]), {}, "min_count=20"),
         (Split(["a", "b"], [0, 1]), {}, "min_count=20"),
         (Split(["a", "b"], [0, 1]), {"min_count": 0}, "min_count=0"),
         (Split(["a", "b"], [0, 1]), {"folds": 1}, "folds=1"),

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from keras_debias.comparison import Comparison
 from keras_debias.comparison import Run
@@ -102,10 +103,13 @@ def test_one_seed_has_no_spread(comparison):
 
 
 def test_text(comparison):
-    results, note, intervals, _, *tests, _, criteria, costs, said, broken = str(
-        comparison
-    ).split("\n\n")
-    assert "Wilcoxon" in tests[-1]
+    parts = str(comparison).split("\n\n")
+    results, note, intervals, _, tests, _, _, criteria, costs, said, broken = (
+        parts
+    )
+    values = ACCURACY["other_&_<b>"], ACCURACY["plain"]
+    expected = stats.ttest_rel(*values).pvalue
+    assert f"{expected:.2g} / " in tests
     assert "66.0 ± 5.7 (+4.0, 1/2)" in results
     assert "35.0 ± 7.1 (+20.0, 2/2)" in results
     # By the worst group where there are groups: (1 + 1.5) / 2.
@@ -262,5 +266,5 @@ def test_choose_refuses_what_has_not_learnt():
     both = Comparison(["bad", "good"], good + bad)
     assert both.choose("WorstClass") == both.choose("Average") == "good"
     assert any("bad has not learnt" in said for said in both.diagnoses())
-    with pytest.raises(ValueError, match="58.0 .bad., and 60.0 for"):
+    with pytest.raises(ValueError, match="58.0 % .bad., and 60.0 %"):
         Comparison(["bad"], bad).choose("Average")
