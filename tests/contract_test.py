@@ -190,13 +190,14 @@ def test_nine_invariants(architecture, adapter):
     check(architecture, adapter)
 
 
-# They differ from LoRA in their form or start alone, which know nothing but
-# the 2-D view of a kernel: an encoder, a decoder and plain `Dense` layers.
-@pytest.mark.parametrize("adapter", matrix.LOW_RANK_FORMS)
 @pytest.mark.parametrize(
-    "architecture",
-    [a for a in ARCHITECTURES if a.name in matrix.REPRESENTATIVES],
-    ids=str,
+    "architecture, adapter",
+    [
+        pytest.param(architecture, adapter, id=f"{architecture}-{adapter}")
+        for architecture in ARCHITECTURES
+        for name, adapter in matrix.more_cells(keras.config.backend())
+        if name == architecture.name
+    ],
 )
 def test_nine_invariants_of_other_forms(architecture, adapter):
     check(architecture, adapter)
@@ -206,7 +207,9 @@ if __name__ == "__main__":
     REFERENCES.mkdir(exist_ok=True)
     chosen = sys.argv[1:] or NAMES
     for each in ARCHITECTURES:
-        for name in matrix.adapters_of(each.name):
+        for name in (*matrix.ADAPTERS, *matrix.LOW_RANK_FORMS):
+            if not matrix.backends_of(each.name, name):
+                continue
             if each.name in chosen or name in chosen:
                 outputs = run(each, name, None)["outputs"]
                 np.save(REFERENCES / f"{each.name}-{name}.npy", outputs)
