@@ -682,8 +682,8 @@ ROWS = [
 def test_every_symbol_has_a_row():
     modules = {
         name: getattr(kd, name)
-        for name in ("adapters", "layers", "losses", "projections")
-        + ("regularizers", "callbacks", "recipes")
+        for name in ("adapters", "layers", "losses", "optimizers")
+        + ("projections", "regularizers", "callbacks", "recipes")
     }
     public = {
         f"{name}.{symbol}"

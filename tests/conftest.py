@@ -26,6 +26,7 @@ import pytest  # noqa: E402
 # What no backend takes part in is tested once, on torch.
 if keras.config.backend() != "torch":
     collect_ignore = [
+        "adapters/export_peft_test.py",
         "auditing",
         "backend_test.py",
         "bad_calls_data_test.py",

@@ -11,6 +11,7 @@ from keras_debias.adapters.bias_forms import VectorBias
 from keras_debias.adapters.bias_forms import VeRABias
 from keras_debias.adapters.bias_forms import VeRAScalarBias
 from keras_debias.adapters.dora import DoRA
+from keras_debias.adapters.export_peft import export_peft
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.lora_fa import LoRAFA
@@ -18,7 +19,6 @@ from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
 from keras_debias.adapters.milora import MiLoRA
 from keras_debias.adapters.olora import OLoRA
-from keras_debias.adapters.peft_beft import export_peft
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.selection import ALL_LINEAR

@@ -6,6 +6,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.lora import LoRA
 from keras_debias.layers.kernel_forms import StartedKernel
+from keras_debias.layers.low_rank import scaling
 from keras_debias.linalg import kernel_view
 
 
@@ -25,8 +26,7 @@ class DecomposedLoRA(LoRA):
     @property
     def scaling(self) -> float:
         """The factor `s` before the product."""
-        alpha = self.rank if self.alpha is None else self.alpha
-        return alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+        return scaling(self.rank, self.alpha, self.rank_stabilized)
 
     @abc.abstractmethod
     def decompose(

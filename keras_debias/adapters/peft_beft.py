@@ -1,6 +1,5 @@
 """Reads and writes BEFT folders of the PEFT library."""
 
-import os
 import pathlib
 
 import keras
@@ -9,16 +8,9 @@ from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter_folder import require_new
-from keras_debias.adapters.adapter_folder import write_folder
-from keras_debias.adapters.apply import head_variables
-from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.attention import attentions
-from keras_debias.adapters.checks import as_path
 from keras_debias.adapters.key_bias import KeyBias
-from keras_debias.adapters.peft_names import CONFIG_NAME
-from keras_debias.adapters.peft_names import HEADS
-from keras_debias.adapters.peft_names import WEIGHTS_NAME
+from keras_debias.adapters.peft_names import PREFIX
 from keras_debias.adapters.peft_names import find_module
 from keras_debias.adapters.peft_names import finish_load
 from keras_debias.adapters.peft_names import import_map
@@ -26,20 +18,18 @@ from keras_debias.adapters.peft_names import own_layer
 from keras_debias.adapters.peft_names import owners
 from keras_debias.adapters.peft_names import plan_head
 from keras_debias.adapters.peft_names import read_tensors
+from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.peft_names import rows_and_columns
+from keras_debias.adapters.peft_names import single_modules
 from keras_debias.adapters.peft_names import weights_by_module
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.query_bias import QueryBias
-from keras_debias.adapters.savable import require_savable
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.adapters.value_bias import ValueBias
 from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.in_place import plain_class
 from keras_debias.linalg import kernel_view
 
 _ADAPTERS = {"query": QueryBias, "key": KeyBias, "value": ValueBias}
-_PREFIX = "base_model.model."
 
 
 def load_beft(
@@ -64,7 +54,7 @@ def load_beft(
     tensors = read_tensors(folder, model)
     vectors, rest = {}, {}
     for name, tensor in tensors.items():
-        name = name.removeprefix(_PREFIX)
+        name = name.removeprefix(PREFIX)
         module, found, _ = name.partition(".beft_bias")
         (vectors if found else rest)[module if found else name] = tensor
     if not vectors:
@@ -123,100 +113,38 @@ def load_beft(
         finish_load(model, trained, head, trainable)
 
 
-def export_peft(
-    model: keras.Model,
-    folder: str | os.PathLike,
-    prefix: str = "",
-    overwrite: bool = False,
-) -> None:
-    """Writes value, query and key biases as a BEFT folder of PEFT.
+def beft_parts(model, layers: dict, prefix: str) -> tuple[dict, dict]:
+    """The tensors and settings of a BEFT folder, for `export_peft`.
 
     Any form of bias: what is written is its change, one vector for each
-    projection. The head goes along where Hugging Face has the same one.
+    projection.
 
     Args:
-        model: a KerasHub task or backbone with `ValueBias`, `QueryBias` or
-            `KeyBias`, or a `DebiasedModel` around one.
-        folder: path. The folder to make.
-        prefix: string. What the Hugging Face class puts before the names of
-            the backbone's modules, such as `"bert."`. Defaults to `""`.
-        overwrite: bool. Whether an existing folder may be replaced. Defaults
-            to `False`.
-
-    Raises:
-        ValueError: If the model has other adapters or none, KerasHub does
-            not know its Hugging Face names, a value is not finite, or the
-            folder exists and `overwrite` is `False`.
-
-    Example:
-
-    ```python
-    kd.adapters.export_peft(classifier, "adapter/", prefix="bert.")
-    peft.PeftModel.from_pretrained(bert, "adapter/")
-    ```
+        model: the model.
+        layers: its adapted layers by path.
+        prefix: string. Comes before the names of modules.
     """
-    layers = require_adapters(model, "Call `adapters.apply` first.")
-    model, folder = unwrap(model), as_path(folder)
-    require_new(folder, overwrite)
-    if not isinstance(prefix, str):
-        raise TypeError(
-            "Expected `prefix` to be a string such as 'bert.'. Received: "
-            f"prefix={prefix!r}"
-        )
-    require_savable(model)
-    for path, layer in layers.items():
-        if plain_class(layer) is None:
-            _refuse(path, layer)
-    modules = {
-        id(variable): (module, hook)
-        for module, parts in weights_by_module(import_map(model)).items()
-        for variable, hook in parts
-        if len(parts) == 1
-    }
+    modules = single_modules(model)
     tensors, targets = {}, []
     for path, layer in layers.items():
         module, hook = modules.get(id(layer.kernel), (None, None))
         adapter = adapters_of(layer)[0]
-        if (
-            module is None
-            or len(adapters_of(layer)) > 1
-            or getattr(adapter, "role", None) not in _ADAPTERS
-        ):
-            _refuse(path, layer)
+        if module is None or getattr(adapter, "role", None) not in _ADAPTERS:
+            refuse_export(path, layer)
         vector = _change(layer, adapter)
-        if not np.isfinite(vector).all():
-            raise ValueError(
-                "Expected finite values. Received: "
-                f"'{path}' holds some that are NaN or infinite."
-            )
         _, columns = rows_and_columns(
             path, layer, hook, kernel_view(layer).inputs, vector.size
         )
         there = np.empty_like(vector)
         there[columns] = vector
         module = prefix + module
-        tensors[f"{_PREFIX}{module}.beft_bias"] = there[None]
+        tensors[f"{module}.beft_bias"] = there[None]
         targets.append(module)
-    head = _head(model)
-    tensors.update({_PREFIX + name: value for name, value in head.items()})
-    config = {
+    return tensors, {
         "peft_type": "BEFT",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
         "init_weights": True,
-        "modules_to_save": sorted({n.rsplit(".", 1)[0] for n in head}) or None,
         "target_modules": targets,
-        "task_type": None,
     }
-    write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
-
-
-def _refuse(path, layer):
-    raise ValueError(
-        "Expected biases of query, key and value projections alone. "
-        f"Received: '{path}' with {adapters_of(layer)}. Merge the "
-        "others first, or save with `adapters.save`."
-    )
 
 
 def _change(layer, adapter) -> np.ndarray:
@@ -227,24 +155,3 @@ def _change(layer, adapter) -> np.ndarray:
     else:
         change = ops.convert_to_numpy(layer.bias_delta(adapter.role))
     return np.array(change, "float32").reshape(-1)
-
-
-def _head(model) -> dict[str, np.ndarray]:
-    """The weights of the head by their Hugging Face names."""
-    if not head_variables(model):
-        return {}
-    for name in [c.__name__ for c in type(model).__mro__]:
-        if name in HEADS:
-            head = {}
-            for attribute, key in HEADS[name].items():
-                layer = getattr(model, attribute)
-                kernel = as_array(layer.kernel).T
-                head[f"{key}.weight"] = np.ascontiguousarray(kernel)
-                if layer.bias is not None:
-                    head[f"{key}.bias"] = as_array(layer.bias)
-            return head
-    raise ValueError(
-        "Expected a task whose head Hugging Face has too, or none. Received: "
-        f"model={model.name!r}, a `{type(model).__name__}`. Export its "
-        "`backbone` alone."
-    )

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import keep_statistics
 from keras_debias.adapters.adapter_folder import read_arrays
 from keras_debias.adapters.apply import head_variables
@@ -20,6 +21,8 @@ from keras_debias.linalg import kernel_view
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+# What PEFT puts before the names of modules.
+PREFIX = "base_model.model."
 
 # Heads of text classifiers that compute the same as in Hugging Face's
 # `...ForSequenceClassification`. KerasHub imports heads of image models only.
@@ -105,6 +108,28 @@ def weights_by_module(notes: list) -> dict[str, list]:
             key = key.removesuffix(".weight")
             weights.setdefault(key, []).append((variable, hook))
     return weights
+
+
+def single_modules(model: keras.Model) -> dict[int, tuple]:
+    """`(module, hook)` by the id of each kernel that has one of its own."""
+    return {
+        id(variable): (module, hook)
+        for module, parts in weights_by_module(import_map(model)).items()
+        for variable, hook in parts
+        if len(parts) == 1
+    }
+
+
+def refuse_export(path: str, layer: keras.Layer) -> None:
+    """Raises for an adapted layer that PEFT has no form for."""
+    raise ValueError(
+        "Expected adapters that PEFT has too, one for each layer and of one "
+        "kind: low-rank ones without trained biases, or biases of query, key "
+        "and value projections. Received: "
+        f"'{path}' with {adapters_of(layer)}, or a projection that Hugging "
+        "Face keeps in one piece with others. Save with `adapters.save`, or "
+        "`adapters.merge` and convert the whole model."
+    )
 
 
 def own_layer(model, owned: dict, variable, module: str) -> tuple:

@@ -34,6 +34,12 @@ def validate_low_rank(rank, alpha, dropout) -> None:
         )
 
 
+def scaling(rank: int, alpha: float | None, rank_stabilized: bool) -> float:
+    """The factor `s` before a low-rank update."""
+    alpha = rank if alpha is None else alpha
+    return alpha / (rank**0.5 if rank_stabilized else rank)
+
+
 @contextlib.contextmanager
 def without_low_rank(layers):
     """Leaves low-rank updates out of the calls inside.
@@ -172,8 +178,7 @@ class LowRankUpdate(AdaptedLayer):
     @property
     def scaling(self) -> float:
         """The factor `s` before the update."""
-        divisor = self.rank**0.5 if self.rank_stabilized else self.rank
-        return self.alpha / divisor
+        return scaling(self.rank, self.alpha, self.rank_stabilized)
 
     def _update(self, x, training):
         """The low-rank path for the inputs `x` of the layer."""

@@ -117,10 +117,11 @@ def test_refused(base, tmp_path):  # noqa: F811
         adapters.load(backbone, tmp_path / "output")
     assert not adapted_layers(backbone)
 
-    adapters.apply(backbone, adapters.LoRA(rank=1), also_train=())
-    with pytest.raises(ValueError, match="biases of query, key and value"):
-        adapters.export_peft(backbone, tmp_path / "low_rank")
-    assert not (tmp_path / "low_rank").exists()
+    both = [adapters.LoRA(rank=1), adapters.ValueBias()]
+    adapters.apply(backbone, both, also_train=())
+    with pytest.raises(ValueError, match="PEFT has too.*adapters.merge"):
+        adapters.export_peft(backbone, tmp_path / "both")
+    assert not (tmp_path / "both").exists()
 
     config = json.loads((tmp_path / "output/adapter_config.json").read_text())
     assert config["peft_type"] == "BEFT"

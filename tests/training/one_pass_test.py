@@ -19,9 +19,7 @@ from tests.training.step_test import rows
 TABLE = {a.name: a for a in ARCHITECTURES}
 ADAPTERS = {
     "LoRA": lambda: kd.adapters.LoRA(rank=2),
-    "LoRAFA": lambda: kd.adapters.LoRAFA(rank=2),
     "PiSSA": lambda: kd.adapters.PiSSA(rank=2),
-    "VeRA": lambda: kd.adapters.VeRA(rank=5),
     "ValueBias": lambda: kd.adapters.ValueBias(),
     "low-rank biases": lambda: kd.adapters.ValueBias(
         form=kd.adapters.LoRABias(rank=1)
@@ -211,6 +209,19 @@ def test_where_it_does_not_hold_there_are_two(case, monkeypatch):
         y = np.eye(CLASSES, dtype="float32")[y]
     reason = check(create, x, y, monkeypatch, **kwargs)
     assert part_of_reason in reason
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        kd.adapters.LoRAFA(rank=2, targets="dense*"),
+        kd.adapters.VeRA(rank=5, targets="dense*"),
+    ],
+    ids=["frozen factors", "vectors that scale them"],
+)
+def test_what_makes_the_factors(adapter, monkeypatch):
+    create, _ = _adapted(adapter)
+    assert check(create, *rows(), monkeypatch) is None
 
 
 def test_tokens_take_two(monkeypatch):

@@ -1,9 +1,11 @@
+import abc
+
 import numpy as np
 
 from keras_debias.utils.numbers import require_seed
 
 
-class BiasForm:
+class BiasForm(abc.ABC):
     """Base class of the forms in which a bias trains.
 
     A value without weights. The bias in training is `b + delta`, where `b`
@@ -13,19 +15,19 @@ class BiasForm:
     # Whether there is nothing to train without a pretrained bias.
     needs_bias = False
 
-    def check(self, path: str, size: int) -> None:
+    def check(self, path: str, size: int) -> None:  # noqa: B027
         """Raises if a bias of so many entries cannot have this form."""
 
+    @abc.abstractmethod
     def start(self, size: int, base: np.ndarray | None) -> dict:
         """`(array, trainable)` of each weight, by name, as training starts.
 
         `base` is the pretrained bias as a float32 vector, or `None`.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def delta(self, variables: dict, base):
         """What is added to the bias: a float32 vector."""
-        raise NotImplementedError
 
     def get_config(self) -> dict:
         return {}
