@@ -91,12 +91,12 @@ class Step:
             "segment_ids": np.zeros_like(tokens, "int32"),
         }
         self.y = generator.integers(0, 3, ROWS).astype("int32")
-        share = torch_compiled_call.share_products
+        share = torch_compiled_call.fuse_matmuls
         if not joined:
-            torch_compiled_call.share_products = lambda *_: None
+            torch_compiled_call.fuse_matmuls = lambda *_: None
         # Compiles, if it does.
         self.step()
-        torch_compiled_call.share_products = share
+        torch_compiled_call.fuse_matmuls = share
 
     def step(self):
         self.model.train_on_batch(self.x, self.y)

@@ -213,13 +213,13 @@ With `k=1` it acts.
 ## Choose the weights
 
 The paper's recipe is to make the gradients of the terms as long as that of the
-task, keep the ratios, and tune one scale. `kd.calibrate()` does the first part
-on one batch. At the start the model equals its teacher, and that term has no
-gradient yet; so we ask after an epoch.
+task, keep the ratios, and tune one scale. `kd.balance_regularizers()` does the
+first part on one batch. At the start the model equals its teacher, and that
+term has no gradient yet; so we ask after an epoch.
 """
 
 started = fine_tune(kd.regularizers.ba_lora(k=1), epochs=1)
-weights = kd.calibrate(started, train.sample(64, seed=SEED))
+weights = kd.balance_regularizers(started, train.sample(64, seed=SEED))
 print({name: round(weight, 3) for name, weight in weights.items()})
 assert set(weights) == {r.name for r in started.regularizers}
 

@@ -32,7 +32,7 @@ from keras_debias.evaluation import evaluate
 from keras_debias.recipes import recommended
 from keras_debias.recipes.grasp import grasp
 from keras_debias.training import DebiasedModel
-from keras_debias.training import calibrate
+from keras_debias.training import balance_regularizers
 from keras_debias.version import __version__
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "analysis",
     "audit",
     "auditing",
-    "calibrate",
+    "balance_regularizers",
     "callbacks",
     "compare",
     "comparison",

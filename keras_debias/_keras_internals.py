@@ -32,7 +32,7 @@ def child_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._layers)
 
 
-def created_trainable(layer: keras.Layer) -> list[keras.Variable]:
+def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The layer's own variables that were created trainable.
 
     `_trainable_variables`: the public lists go by the present flag, which
@@ -49,10 +49,10 @@ def is_rematerialized(layer: keras.Layer) -> bool:
     return getattr(layer, "_remat_mode", None) is not None
 
 
-def created_state(layer: keras.Layer) -> list[keras.Variable]:
+def own_non_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The layer's own variables that were created as state.
 
-    `_non_trainable_variables`: see `created_trainable`.
+    `_non_trainable_variables`: see `own_trainable_variables`.
     """
     return list(layer._non_trainable_variables)
 
@@ -334,7 +334,7 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Mean | None:
     return model._loss_tracker
 
 
-def expand_loss(model: keras.Model, x, y, y_pred, sample_weight):
+def training_loss(model: keras.Model, x, y, y_pred, sample_weight):
     """The total loss of a training step, as `Model.train_step` computes it.
 
     `_compute_loss`: supports overrides of `compute_loss` with and without
@@ -353,7 +353,7 @@ def additional_loss(model: keras.Model, loss):
     return model._aggregate_additional_loss(loss)
 
 
-def carried_mask(tensor):
+def get_keras_mask(tensor):
     """The mask that a layer attached to its output, or `None`.
 
     `get_keras_mask`: embeddings with `mask_zero` hand their mask on as an
@@ -364,10 +364,10 @@ def carried_mask(tensor):
     return get_keras_mask(tensor)
 
 
-def carry_mask(tensor, mask) -> None:
+def set_keras_mask(tensor, mask) -> None:
     """Attaches a mask to a tensor, as a layer does to its output.
 
-    `set_keras_mask`: see `carried_mask`.
+    `set_keras_mask`: see `get_keras_mask`.
     """
     from keras.src.backend import set_keras_mask
 
@@ -408,7 +408,7 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
         if len(related) != 1:
             return None
         importer = related[0]
-    loader = _NoteTakingLoader()
+    loader = _RecordingLoader()
     # What importers read here: GPT-2's to cut its fused weight, Gemma 3's to
     # tell a model without an image encoder.
     config = _AnyConfig(n_embd=getattr(backbone, "hidden_dim", None))
@@ -425,7 +425,7 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
     except Exception:  # noqa: BLE001
         return None
     if model is not backbone and hasattr(importer, "convert_head"):
-        head = _NoteTakingLoader()
+        head = _RecordingLoader()
         # Written for one task of several.
         with contextlib.suppress(Exception), keras.StatelessScope():
             importer.convert_head(model, head, config)
@@ -433,7 +433,7 @@ def hub_import_map(model: keras.Model) -> list[tuple] | None:
     return loader.notes
 
 
-class _NoteTakingLoader:
+class _RecordingLoader:
     """Stands in for KerasHub's `SafetensorLoader`."""
 
     safetensor_config = None

@@ -195,8 +195,8 @@ def kernel_view(layer: keras.Layer) -> KernelView:
 _BLOCK_SIZE = 16
 # What is left of a block, as a share of it: nothing below the first, and
 # below the second so little that rounding points into what was taken out.
-_ROUNDING = 1e-5
-_LITTLE = 1e-2
+_RANK_TOLERANCE = 1e-5
+_REORTHOGONALIZE_BELOW = 1e-2
 
 
 def truncated_svd(
@@ -252,10 +252,13 @@ def _in_krylov_space(matrix, rank, size, num_blocks, seed):
             block, mode="economic", pivoting=True, check_finite=False
         )
         left = np.abs(np.diag(r)) / max(length, np.finfo("float32").tiny)
-        block, left = block[:, left > _ROUNDING], left[left > _ROUNDING]
+        block, left = (
+            block[:, left > _RANK_TOLERANCE],
+            left[left > _RANK_TOLERANCE],
+        )
         if not block.size:
             break
-        if left[-1] < _LITTLE:
+        if left[-1] < _REORTHOGONALIZE_BELOW:
             block, _ = np.linalg.qr(block - basis @ (basis.T @ block))
         product = matrix.T @ block
         basis = np.concatenate([basis, block], axis=1)

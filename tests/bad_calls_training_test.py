@@ -667,11 +667,19 @@ ROWS = [
         lambda tmp: kd.DebiasedModel(network()).fit(X, Y),
         ValueError,
     ),
-    ("calibrate", lambda tmp: kd.calibrate(None, (X, Y)), ValueError),
-    ("calibrate", lambda tmp: kd.calibrate(debiased(), (X, Y)), ValueError),
     (
-        "calibrate",
-        lambda tmp: kd.calibrate(
+        "balance_regularizers",
+        lambda tmp: kd.balance_regularizers(None, (X, Y)),
+        ValueError,
+    ),
+    (
+        "balance_regularizers",
+        lambda tmp: kd.balance_regularizers(debiased(), (X, Y)),
+        ValueError,
+    ),
+    (
+        "balance_regularizers",
+        lambda tmp: kd.balance_regularizers(
             debiased(regularizers=G.Diversity()), (X, Y), scale="1"
         ),
         ValueError,
@@ -690,7 +698,7 @@ def test_every_symbol_has_a_row():
         for name, module in modules.items()
         for symbol in module.__all__
     }
-    public |= {"DebiasedModel", "calibrate"}
+    public |= {"DebiasedModel", "balance_regularizers"}
     assert public - NO_CALLS - {symbol for symbol, _, _ in ROWS} == set()
 
 

@@ -7,7 +7,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -76,7 +76,7 @@ class Adapter(abc.ABC):
 
     def check_layer(self, path, layer) -> None:
         """Raises unless the layer is a built, plain `Dense` or its like."""
-        if plain_class(layer) is None:
+        if original_class(layer) is None:
             raise ValueError(
                 "Expected a `Dense` or `EinsumDense` layer. Received: "
                 f"'{path}' of the subclass `{type(layer).__name__}`, whose "
@@ -115,7 +115,7 @@ class Adapter(abc.ABC):
 
     def disabled_values(self, layer) -> list[tuple]:
         """`(variable, value)` pairs that switch the adapter off."""
-        return starting_pairs(layer)
+        return initial_assignments(layer)
 
     def check_merge(self, path, layer, layers) -> None:  # noqa: B027
         """Raises if merging would not be exact; `layers` has all paths."""
@@ -156,7 +156,7 @@ class Adapter(abc.ABC):
 
 
 def _trains_whole(layer, training) -> bool:
-    own = _keras_internals.created_trainable(layer)
+    own = _keras_internals.own_trainable_variables(layer)
     return (
         bool(own)
         and not adapters_of(layer)
@@ -165,7 +165,7 @@ def _trains_whole(layer, training) -> bool:
 
 
 # Base weights that train keep their starting values on the layer, so that
-# they can be switched off: `layer.starting_values`, by name.
+# they can be switched off: `layer.initial_values`, by name.
 
 
 def train_base(layer: keras.Layer, variables: list) -> None:
@@ -173,13 +173,13 @@ def train_base(layer: keras.Layer, variables: list) -> None:
 
     Those of its state too, such as moving means: training moves them.
     """
-    values = dict(getattr(layer, "starting_values", {}))
+    values = dict(getattr(layer, "initial_values", {}))
     for variable in moving_state(layer):
         values[variable.name] = as_array(variable)
     for variable in variables:
         values[variable.name] = as_array(variable)
         variable.trainable = True
-    layer.starting_values = values
+    layer.initial_values = values
 
 
 def keep_statistics(model: keras.Model, training: set[int]) -> None:
@@ -194,19 +194,19 @@ def keep_statistics(model: keras.Model, training: set[int]) -> None:
         training: ids of the variables that train beside the adapters.
     """
     for layer in _keras_internals.flatten_layers(model):
-        own = _keras_internals.created_trainable(layer)
+        own = _keras_internals.own_trainable_variables(layer)
         if any(id(v) in training for v in own):
             continue
         state = [v for v in moving_state(layer) if v.dtype != "string"]
-        values = dict(getattr(layer, "starting_values", {}))
+        values = dict(getattr(layer, "initial_values", {}))
         new = {v.name: as_array(v) for v in state if v.name not in values}
         if new:
-            layer.starting_values = {**values, **new}
+            layer.initial_values = {**values, **new}
 
 
 def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
     """The state of a layer that is no longer what it was at the start."""
-    values = getattr(layer, "starting_values", {})
+    values = getattr(layer, "initial_values", {})
     return [
         v
         for v in moving_state(layer)
@@ -236,36 +236,36 @@ def moving_state(layer: keras.Layer) -> list[keras.Variable]:
     quantized = getattr(layer, "quantization_mode", None) is not None
     if quantized or isinstance(layer, AdaptedLayer):
         return []
-    return _keras_internals.created_state(layer)
+    return _keras_internals.own_non_trainable_variables(layer)
 
 
 def frozen_kernel(layer: keras.Layer) -> dict[str, np.ndarray]:
     """The kernel by name, with the scales of a quantised one."""
     return {
-        name: starting_value(layer, variable)
+        name: initial_value(layer, variable)
         for name, variable in _keras_internals.base_variables(layer).items()
         if name != "bias"
     }
 
 
-def starting_pairs(layer: keras.Layer) -> list[tuple]:
+def initial_assignments(layer: keras.Layer) -> list[tuple]:
     """`(variable, starting value)` of the base weights that train."""
-    values = getattr(layer, "starting_values", {})
-    own = _keras_internals.created_trainable(layer)
-    own += _keras_internals.created_state(layer)
+    values = getattr(layer, "initial_values", {})
+    own = _keras_internals.own_trainable_variables(layer)
+    own += _keras_internals.own_non_trainable_variables(layer)
     return [(v, values[v.name]) for v in own if v.name in values]
 
 
-def starting_value(layer: keras.Layer, variable: keras.Variable):
+def initial_value(layer: keras.Layer, variable: keras.Variable):
     """What a base weight was before it trained, as an array."""
-    values = getattr(layer, "starting_values", {})
+    values = getattr(layer, "initial_values", {})
     return values.get(variable.name, as_array(variable))
 
 
 def drop_starting_values(layer: keras.Layer, names: list[str]) -> None:
     """Forgets the starting values of weights that an adapter leaves."""
-    values = getattr(layer, "starting_values", {})
-    layer.starting_values = {
+    values = getattr(layer, "initial_values", {})
+    layer.initial_values = {
         name: value for name, value in values.items() if name not in names
     }
 

@@ -33,7 +33,7 @@ KNOWN_FILES = frozenset(
 )
 
 
-def require_new(folder: pathlib.Path, overwrite: bool) -> None:
+def check_overwrite(folder: pathlib.Path, overwrite: bool) -> None:
     """Raises if something is there and must not be replaced.
 
     Only adapter folders are replaced: `overwrite=True` removes all inside.
@@ -117,7 +117,7 @@ def _decoded(data: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-def write_folder(
+def atomic_write_folder(
     folder: pathlib.Path,
     arrays: dict[str, np.ndarray],
     weights_name: str,

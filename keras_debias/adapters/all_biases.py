@@ -5,7 +5,7 @@ from keras_debias.adapters.adapter import BIAS_CLAIMS
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import frozen_kernel
-from keras_debias.adapters.adapter import starting_value
+from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.projection_bias import FREE
@@ -14,7 +14,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.utils.numbers import require_flags
 
 # The names Keras gives to additive terms: of kernels, of normalizations.
@@ -24,7 +24,9 @@ TERMS = ("bias", "beta")
 def bias_terms(layer: keras.Layer) -> list[keras.Variable]:
     """The bias terms of a layer's own weights."""
     return [
-        v for v in _keras_internals.created_trainable(layer) if v.name in TERMS
+        v
+        for v in _keras_internals.own_trainable_variables(layer)
+        if v.name in TERMS
     ]
 
 
@@ -72,7 +74,7 @@ class AllBiases(ProjectionBias):
             if self.accepts(layer)
             and not any(
                 id(v) in training
-                for v in _keras_internals.created_trainable(layer)
+                for v in _keras_internals.own_trainable_variables(layer)
             )
         }
         if not found:
@@ -86,7 +88,7 @@ class AllBiases(ProjectionBias):
     def accepts(self, layer):
         if bias_terms(layer):
             return True
-        return self.inject and plain_class(layer) is not None
+        return self.inject and original_class(layer) is not None
 
     def claims(self, layer):
         return set(BIAS_CLAIMS)
@@ -118,7 +120,7 @@ class AllBiases(ProjectionBias):
         return super().state_shapes(layer)
 
     def base(self, layer):
-        values = {v.name: starting_value(layer, v) for v in bias_terms(layer)}
+        values = {v.name: initial_value(layer, v) for v in bias_terms(layer)}
         if is_projection(layer):
             values.update(frozen_kernel(layer))
         return values

@@ -18,7 +18,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
 
 # Seconds of preparing from which on there is a progress bar.
-_PATIENCE = 5.0
+_PROGRESS_AFTER_SECONDS = 5.0
 
 
 def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
@@ -61,7 +61,7 @@ def set_trainable(model: keras.Model, chosen: list[keras.Variable]) -> None:
 def mark_trained(model: keras.Model) -> None:
     """Notes which weights train, for `save` and for `changed_trainable`."""
     for layer in (model, *_keras_internals.flatten_layers(model)):
-        own = _keras_internals.created_trainable(layer)
+        own = _keras_internals.own_trainable_variables(layer)
         trained = tuple(sorted(v.name for v in own if v.trainable))
         if trained or adapters_of(layer):
             layer.trained_weights = trained
@@ -71,7 +71,7 @@ def mark_trained(model: keras.Model) -> None:
 def note_training(model: keras.Model) -> None:
     """Notes that all that trains now is not the base's any more."""
     for layer in (model, *_keras_internals.flatten_layers(model)):
-        own = _keras_internals.created_trainable(layer)
+        own = _keras_internals.own_trainable_variables(layer)
         mark_moved(layer, [v.name for v in own if v.trainable])
 
 
@@ -86,7 +86,7 @@ def changed_trainable(model: keras.Model) -> list[str]:
         chosen = getattr(layer, "trained_weights", None)
         if chosen is None:
             continue
-        for variable in _keras_internals.created_trainable(layer):
+        for variable in _keras_internals.own_trainable_variables(layer):
             if variable.trainable and variable.name not in chosen:
                 changed.append(f"{path}/{variable.name} trains")
             elif not variable.trainable and variable.name in chosen:
@@ -207,7 +207,7 @@ def _with_bar(items, verbose):
     for done, item in enumerate(items, 1):
         yield item
         seconds = (time.monotonic() - began) / done * len(items)
-        if verbose and bar is None and seconds > _PATIENCE:
+        if verbose and bar is None and seconds > _PROGRESS_AFTER_SECONDS:
             bar = keras.utils.Progbar(len(items), unit_name="layer")
         if bar is not None:
             bar.update(done)
@@ -218,7 +218,7 @@ def _trainable_rest(model, also_train, needed):
     state = {
         id(v)
         for layer in _keras_internals.flatten_layers(model)
-        for v in _keras_internals.created_state(layer)
+        for v in _keras_internals.own_non_trainable_variables(layer)
     }
     variables = head_variables(model)
     if also_train is not None and also_train != ():
@@ -242,7 +242,10 @@ def _trainable_rest(model, also_train, needed):
         path
         for path, layer in layer_paths(model).items()
         if getattr(layer, "quantization_mode", None) is not None
-        and any(id(v) in ids for v in _keras_internals.created_state(layer))
+        and any(
+            id(v) in ids
+            for v in _keras_internals.own_non_trainable_variables(layer)
+        )
     ]
     if frozen:
         raise ValueError(

@@ -10,7 +10,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.linalg import kernel_view
 
 
@@ -45,7 +45,7 @@ def constrain(model: keras.Model, directions: Directions) -> list:
             )
     changes = []
     for path, layer in paths.items():
-        if plain_class(layer) is None or not layer.built:
+        if original_class(layer) is None or not layer.built:
             continue
         changes += _changes_of(path, layer, directions)
     if not changes:
@@ -53,7 +53,7 @@ def constrain(model: keras.Model, directions: Directions) -> list:
             f"  {path}"
             for path, layer in paths.items()
             if any(v.trainable for v in layer.variables)
-            and plain_class(layer) is not None
+            and original_class(layer) is not None
         )
         raise ValueError(
             "Expected at least one trained kernel that meets the directions. "

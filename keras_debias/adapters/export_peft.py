@@ -5,8 +5,8 @@ import numpy as np
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter_folder import require_new
-from keras_debias.adapters.adapter_folder import write_folder
+from keras_debias.adapters.adapter_folder import atomic_write_folder
+from keras_debias.adapters.adapter_folder import check_overwrite
 from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.checks import as_path
@@ -20,7 +20,7 @@ from keras_debias.adapters.peft_names import WEIGHTS_NAME
 from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 
 
 def export_peft(
@@ -60,7 +60,7 @@ def export_peft(
     """
     layers = require_adapters(model, "Call `adapters.apply` first.")
     model, folder = unwrap(model), as_path(folder)
-    require_new(folder, overwrite)
+    check_overwrite(folder, overwrite)
     if not isinstance(prefix, str):
         raise TypeError(
             "Expected `prefix` to be a string such as 'bert.'. Received: "
@@ -68,7 +68,7 @@ def export_peft(
         )
     require_savable(model)
     for path, layer in layers.items():
-        if plain_class(layer) is None or len(adapters_of(layer)) > 1:
+        if original_class(layer) is None or len(adapters_of(layer)) > 1:
             refuse_export(path, layer)
     low_rank = any(
         isinstance(adapters_of(layer)[0], LowRankAdapter)
@@ -95,7 +95,7 @@ def export_peft(
         "task_type": None,
         **config,
     }
-    write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
+    atomic_write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
 def _head(model) -> dict[str, np.ndarray]:

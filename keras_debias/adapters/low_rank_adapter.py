@@ -9,8 +9,8 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import frozen_kernel
+from keras_debias.adapters.adapter import initial_assignments
 from keras_debias.adapters.adapter import remove_adapter
-from keras_debias.adapters.adapter import starting_pairs
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
@@ -19,7 +19,7 @@ from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.in_place import in_place_class
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
@@ -132,7 +132,7 @@ class LowRankAdapter(KernelAdapter):
             add_adapter(layer, self)
 
         target = in_place_class(
-            plain_class(layer), True, isinstance(layer, BiasUpdate)
+            original_class(layer), True, isinstance(layer, BiasUpdate)
         )
         _keras_internals.become(layer, target, change)
 
@@ -173,7 +173,7 @@ class LowRankAdapter(KernelAdapter):
         return [(v, constraint(v)) for v in layer.factors_of(constraint.side)]
 
     def disabled_values(self, layer):
-        pairs = starting_pairs(layer) if self.train_bias else []
+        pairs = initial_assignments(layer) if self.train_bias else []
         return [(layer.lora_gate, 0.0), *pairs]
 
     def check_merge(self, path, layer, layers):
@@ -186,7 +186,7 @@ class LowRankAdapter(KernelAdapter):
         if self.train_bias:
             drop_starting_values(layer, ["bias"])
         layer.__class__ = in_place_class(
-            plain_class(layer), False, isinstance(layer, BiasUpdate)
+            original_class(layer), False, isinstance(layer, BiasUpdate)
         )
 
     def state(self, layer):

@@ -12,7 +12,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter import starting_pairs
+from keras_debias.adapters.adapter import initial_assignments
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
 from keras_debias.adapters.attention import output_of
@@ -22,11 +22,11 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 
 # What adapters leave on layers beside weights.
 _RECORDS = (
-    *("starting_values", "moved_weights", "trained_weights"),
+    *("initial_values", "moved_weights", "trained_weights"),
     "adapter_parts",
 )
 
@@ -76,7 +76,7 @@ def merge(model: keras.Model) -> keras.Model:
             adapter.merge(path, layer, paths)
         release(model)
         for layer in (model, *_keras_internals.flatten_layers(model)):
-            for variable in _keras_internals.created_trainable(layer):
+            for variable in _keras_internals.own_trainable_variables(layer):
                 variable.trainable = True
             for name in _RECORDS:
                 layer.__dict__.pop(name, None)
@@ -89,14 +89,14 @@ def _changed_by_merging(layers, paths) -> list[keras.Variable]:
     """The base weights that may get an update added."""
     changed = []
     for path, layer in layers.items():
-        if plain_class(layer) is None:
+        if original_class(layer) is None:
             # What takes a refine vector is a part of the block before.
             shift = shift_before(path, paths)
             changed += [] if shift is None else [shift]
             continue
         output = output_of(path, paths)
         found = [layer] if output is None else [layer, output[1]]
-        for each in [x for x in found if plain_class(x)]:
+        for each in [x for x in found if original_class(x)]:
             changed += _keras_internals.base_variables(each).values()
     return list({id(v): v for v in changed}.values())
 
@@ -217,7 +217,7 @@ def layers_to_disable(model: keras.Model) -> list[keras.Layer]:
     return [
         layer
         for layer in layer_paths(unwrap(model)).values()
-        if adapters_of(layer) or getattr(layer, "starting_values", {})
+        if adapters_of(layer) or getattr(layer, "initial_values", {})
     ]
 
 
@@ -251,6 +251,6 @@ def disabled_values(layers: Iterable[keras.Layer]) -> list[tuple]:
             for variable, value in adapter.disabled_values(layer):
                 pairs[id(variable)] = variable, value
         # Moving means of frozen layers.
-        for variable, value in starting_pairs(layer):
+        for variable, value in initial_assignments(layer):
             pairs.setdefault(id(variable), (variable, value))
     return list(pairs.values())

@@ -4,7 +4,7 @@ import numpy as np
 from keras_debias.adapters.decomposed_lora import DecomposedLoRA
 
 # Singular values below this share of the largest are rounding.
-_ROUNDING = 1e-6
+_RANK_TOLERANCE = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -67,7 +67,7 @@ class MiLoRA(DecomposedLoRA):
 
     def decompose(self, path, matrix):
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-        count = int(np.sum(s > _ROUNDING * s[0]))
+        count = int(np.sum(s > _RANK_TOLERANCE * s[0]))
         if count < self.rank:
             raise ValueError(
                 f"Expected a kernel of at least rank {self.rank}. Received: "

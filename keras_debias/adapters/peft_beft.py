@@ -151,7 +151,7 @@ def _change(layer, adapter) -> np.ndarray:
     """What an adapter adds to the bias of a layer, as a vector."""
     if adapter.in_place(layer):
         bias = own_bias(layer)
-        change = as_array(bias) - layer.starting_values[bias.name]
+        change = as_array(bias) - layer.initial_values[bias.name]
     else:
         change = ops.convert_to_numpy(layer.bias_delta(adapter.role))
     return np.array(change, "float32").reshape(-1)

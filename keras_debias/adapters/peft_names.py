@@ -95,7 +95,7 @@ def owners(model: keras.Model) -> dict:
     """`(path, layer)` by the id of each of a layer's own weights."""
     found = {}
     for path, layer in layer_paths(model).items():
-        for variable in _keras_internals.created_trainable(layer):
+        for variable in _keras_internals.own_trainable_variables(layer):
             found.setdefault(id(variable), (path, layer))
     return found
 
@@ -213,7 +213,7 @@ def head_weights(model) -> list[keras.Variable]:
     state = {
         id(variable)
         for layer in _keras_internals.flatten_layers(model)
-        for variable in _keras_internals.created_state(layer)
+        for variable in _keras_internals.own_non_trainable_variables(layer)
     }
     return [v for v in head_variables(model) if id(v) not in state]
 

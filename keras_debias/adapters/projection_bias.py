@@ -8,9 +8,9 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import frozen_kernel
+from keras_debias.adapters.adapter import initial_assignments
+from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import remove_adapter
-from keras_debias.adapters.adapter import starting_pairs
-from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_projection
@@ -23,7 +23,7 @@ from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_name
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.layers.in_place import in_place_class
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
@@ -120,13 +120,13 @@ class ProjectionBias(Adapter):
             add_adapter(layer, self)
 
         target = in_place_class(
-            plain_class(layer), isinstance(layer, LowRankUpdate), True
+            original_class(layer), isinstance(layer, LowRankUpdate), True
         )
         _keras_internals.become(layer, target, change)
 
     def disabled_values(self, layer):
         if self.in_place(layer):
-            return starting_pairs(layer)
+            return initial_assignments(layer)
         return [(layer.bias_gate, 0.0)]
 
     def state(self, layer):
@@ -145,7 +145,7 @@ class ProjectionBias(Adapter):
     def base(self, layer):
         values = frozen_kernel(layer)
         if own_bias(layer) is not None:
-            values["bias"] = starting_value(layer, own_bias(layer))
+            values["bias"] = initial_value(layer, own_bias(layer))
         return values
 
     def check_merge(self, path, layer, layers):
@@ -185,7 +185,7 @@ class ProjectionBias(Adapter):
         if not hasattr(layer, "bias_updates"):
             low_rank = isinstance(layer, LowRankUpdate)
             layer.__class__ = in_place_class(
-                plain_class(layer), low_rank, False
+                original_class(layer), low_rank, False
             )
 
     def _merge_into_output(self, path, layer, layers):

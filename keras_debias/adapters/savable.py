@@ -32,7 +32,7 @@ def require_savable(model: keras.Model) -> None:
             continue
         others = [
             v.name
-            for v in _keras_internals.created_trainable(layer)
+            for v in _keras_internals.own_trainable_variables(layer)
             if (v.trainable or v.name in names) and id(v) not in mine
         ]
         if others:

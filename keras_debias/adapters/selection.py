@@ -104,8 +104,8 @@ def variable_paths(model: keras.Model) -> dict[str, keras.Variable]:
     seen = set()
     layers = {**layer_paths(model), "": model}
     for path, layer in layers.items():
-        own = _keras_internals.created_trainable(layer)
-        own += _keras_internals.created_state(layer)
+        own = _keras_internals.own_trainable_variables(layer)
+        own += _keras_internals.own_non_trainable_variables(layer)
         for variable in own:
             if id(variable) in seen:
                 continue

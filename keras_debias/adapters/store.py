@@ -17,10 +17,10 @@ from keras_debias.adapters.adapter import keep_statistics
 from keras_debias.adapters.adapter import mark_moved
 from keras_debias.adapters.adapter import moved_statistics
 from keras_debias.adapters.adapter import moving_state
+from keras_debias.adapters.adapter_folder import atomic_write_folder
+from keras_debias.adapters.adapter_folder import check_overwrite
 from keras_debias.adapters.adapter_folder import read_arrays
 from keras_debias.adapters.adapter_folder import read_json
-from keras_debias.adapters.adapter_folder import require_new
-from keras_debias.adapters.adapter_folder import write_folder
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.apply import mark_trained
 from keras_debias.adapters.apply import require_adapters
@@ -131,20 +131,20 @@ def restore(model: keras.Model, description: dict) -> None:
 def starts(model: keras.Model) -> dict[str, list[str]]:
     """The names of the starting values that layers keep, by layer."""
     return {
-        path: list(layer.starting_values)
+        path: list(layer.initial_values)
         for path, layer in layer_paths(model).items()
-        if getattr(layer, "starting_values", {})
+        if getattr(layer, "initial_values", {})
     }
 
 
 def _make_starts(layer, names) -> None:
     """Places for the starting values that a file holds."""
-    values = dict(getattr(layer, "starting_values", {}))
-    own = _keras_internals.created_trainable(layer)
-    own += _keras_internals.created_state(layer)
+    values = dict(getattr(layer, "initial_values", {}))
+    own = _keras_internals.own_trainable_variables(layer)
+    own += _keras_internals.own_non_trainable_variables(layer)
     present = {v.name: v for v in own}
     # In the order of the file, which numbers them.
-    layer.starting_values = {
+    layer.initial_values = {
         name: values.get(name, as_array(present[name])) for name in names
     }
 
@@ -164,7 +164,7 @@ def _moved_ids(model) -> set[int]:
     return {
         id(v)
         for layer in (model, *_keras_internals.flatten_layers(model))
-        for v in _keras_internals.created_trainable(layer)
+        for v in _keras_internals.own_trainable_variables(layer)
         if is_moved(layer, v)
     }
 
@@ -199,7 +199,7 @@ def save(
     )
     model = unwrap(model)
     folder = as_path(folder)
-    require_new(folder, overwrite)
+    check_overwrite(folder, overwrite)
     require_savable(model)
     tensors = {}
     for path, layer in layers.items():
@@ -230,7 +230,7 @@ def save(
         },
     }
     config["checksum"] = checksum(config, arrays)
-    write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
+    atomic_write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
 def _plain(variable):
@@ -248,7 +248,7 @@ def _rest(model) -> dict[str, keras.Variable]:
     """
     chosen = set()
     for layer in (model, *_keras_internals.flatten_layers(model)):
-        weights = _keras_internals.created_trainable(layer)
+        weights = _keras_internals.own_trainable_variables(layer)
         found = [v for v in weights if v.trainable or is_moved(layer, v)]
         chosen |= {id(v) for v in found}
         state = moving_state(layer) if found else moved_statistics(layer)

@@ -8,8 +8,8 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.adapter import drop_starting_values
+from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import remove_adapter
-from keras_debias.adapters.adapter import starting_value
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_projection
 from keras_debias.adapters.blocks import MODULES
@@ -174,13 +174,13 @@ class TargetLayer(KernelAdapter):
             matrix_of(view, kernel).astype("float64")
             for kernel in (
                 as_array(layer.kernel),
-                starting_value(layer, layer.kernel),
+                initial_value(layer, layer.kernel),
             )
         )
         return after - before, None
 
     def constrain(self, path, layer, vectors, side):
-        start = starting_value(layer, layer.kernel)
+        start = initial_value(layer, layer.kernel)
         constraint = OrthogonalUpdate(vectors, side)
         scale = np.linalg.norm(start)
         require_clean(path, self.kernel_update(layer), constraint, scale)
@@ -188,7 +188,7 @@ class TargetLayer(KernelAdapter):
 
     def disabled_values(self, layer):
         if is_projection(layer):
-            return [(layer.kernel, starting_value(layer, layer.kernel))]
+            return [(layer.kernel, initial_value(layer, layer.kernel))]
         return [(layer.refine, np.zeros(layer.refine.shape, "float32"))]
 
     def state(self, layer):
@@ -203,7 +203,7 @@ class TargetLayer(KernelAdapter):
 
     def base(self, layer):
         if is_projection(layer):
-            return {"kernel": starting_value(layer, layer.kernel)}
+            return {"kernel": initial_value(layer, layer.kernel)}
         # The vector belongs to no weight of the block.
         return {}
 

@@ -12,7 +12,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
 from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.linalg import kernel_view
 
 
@@ -92,7 +92,7 @@ def _changes(model, directions) -> tuple[list, list]:
     """Paths, and `(variable, value)` of all that ablation changes."""
     paths, changes = [], []
     for path, layer in layer_paths(unwrap(model)).items():
-        if plain_class(layer) is None or not layer.built:
+        if original_class(layer) is None or not layer.built:
             continue
         kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]
         side = directions.role_of(path, adapted=bool(kernel_adapters))

@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 
 from keras_debias.analysis.heat_map import heat_map
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 
 class BiasTermRanking:
@@ -106,7 +106,7 @@ class BiasTermRanking:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes everything to a JSON file."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(
                 json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
                 encoding="utf-8",

@@ -85,7 +85,7 @@ class BiasTerm:
     @property
     def has_start(self) -> bool:
         """Whether an adapter trains it, and so knows where it began."""
-        starts = getattr(self.layer, "starting_values", {})
+        starts = getattr(self.layer, "initial_values", {})
         return bool(self.update_roles()) or any(
             v.name in starts for v in self.base_variables()
         )
@@ -109,7 +109,7 @@ class BiasTerm:
 
     def start(self) -> np.ndarray:
         """The value before training, as a vector: zeros if injected."""
-        return self._base(getattr(self.layer, "starting_values", {}))
+        return self._base(getattr(self.layer, "initial_values", {}))
 
     def value(self) -> np.ndarray:
         """The value now, updates included, as a vector."""

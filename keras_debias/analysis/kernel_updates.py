@@ -9,7 +9,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import AdaptedLayer
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.linalg import kernel_view
 
 
@@ -17,7 +17,7 @@ def adapter_updates(model: keras.Model) -> dict[str, tuple]:
     """Factors `(P, Q)` of the update of each adapted kernel, by path."""
     updates = {}
     for path, layer in adapted_layers(model).items():
-        if plain_class(layer) is None:
+        if original_class(layer) is None:
             continue
         found = [
             adapter.kernel_update(layer)
@@ -66,7 +66,7 @@ def kernels(model: keras.Model) -> dict[str, np.ndarray]:
     """All kernels of dense layers by path, inputs x outputs, merged."""
     found = {}
     for path, layer in layer_paths(unwrap(model)).items():
-        if plain_class(layer) is not None and layer.built:
+        if original_class(layer) is not None and layer.built:
             kernel = (
                 layer.merged_kernel()
                 if isinstance(layer, AdaptedLayer)

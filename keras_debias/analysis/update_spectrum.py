@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import safetensors.numpy
 
-from keras_debias.adapters.adapter_folder import require_new
-from keras_debias.adapters.adapter_folder import write_folder
+from keras_debias.adapters.adapter_folder import atomic_write_folder
+from keras_debias.adapters.adapter_folder import check_overwrite
 from keras_debias.analysis.spectrum_plot import spectrum_plot
 from keras_debias.directions import Directions
 
@@ -190,7 +190,7 @@ class UpdateSpectrum:
             ValueError: If the folder exists and `overwrite` is `False`.
         """
         folder = pathlib.Path(folder)
-        require_new(folder, overwrite)
+        check_overwrite(folder, overwrite)
         directions = self.directions
         vectors = directions.vectors
         arrays = {
@@ -210,7 +210,7 @@ class UpdateSpectrum:
             "layer_shares": self.layer_shares,
             "floor": self.floor,
         }
-        write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
+        atomic_write_folder(folder, arrays, WEIGHTS_NAME, config, CONFIG_NAME)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "UpdateSpectrum":

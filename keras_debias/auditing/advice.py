@@ -5,7 +5,7 @@ import dataclasses
 from keras_debias.utils.short_repr import ShortRepr
 
 SMALL_GROUP = 50
-FEW_OF_ALL = 0.01
+SMALL_GROUP_SHARE = 0.01
 IMBALANCE = 1.5
 
 
@@ -120,7 +120,7 @@ def _partial_input(probe) -> Advice:
 
 def _groups(report):
     name, count = report.smallest_group
-    if count < SMALL_GROUP or count < FEW_OF_ALL * report.n:
+    if count < SMALL_GROUP or count < SMALL_GROUP_SHARE * report.n:
         yield Advice(
             f"A small group: {name}, {count:,} rows.",
             ("evaluate",),

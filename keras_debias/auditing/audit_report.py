@@ -17,7 +17,7 @@ from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.auditing.feature import presence
 from keras_debias.auditing.finding import Finding
 from keras_debias.auditing.partial_input_probe import PartialInputProbe
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 # Candidates of `distinct` that are looked up in one pass over the texts.
 CANDIDATES = 32
@@ -200,7 +200,7 @@ class AuditReport:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the report to a JSON file."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(
                 json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
                 encoding="utf-8",
@@ -215,7 +215,7 @@ class AuditReport:
     def to_html(self, path: str | os.PathLike) -> None:
         """Writes the report to one HTML page that needs no other file."""
         content = page.report_page(self)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
 
     def plot(self, path: str | os.PathLike | None = None, top: int = 15):

@@ -6,8 +6,8 @@ import pathlib
 import keras
 
 from keras_debias import _keras_internals
+from keras_debias.utils.files import atomic_write
 from keras_debias.utils.files import read_regular
-from keras_debias.utils.files import written_whole
 
 _NAMES = ("first", "second")
 _RECORD_LIMIT = 64 * 2**20
@@ -104,7 +104,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         # The other of the two places: the last one stays until this is whole.
         name = _NAMES[self._last == _NAMES[0]]
         self.backup_dir.mkdir(parents=True, exist_ok=True)
-        with written_whole(self._weights(name)) as path:
+        with atomic_write(self._weights(name)) as path:
             self.model.save_weights(path)
             checksum = _digest(path)
         record = {
@@ -112,7 +112,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             "checksum": checksum,
             "variables": self._variables(),
         }
-        with written_whole(self._record(name)) as path:
+        with atomic_write(self._record(name)) as path:
             path.write_text(json.dumps(record), encoding="utf-8")
         self._last = name
 

@@ -35,7 +35,7 @@ def train(options) -> None:
             learned, or the test data has others.
     """
     folder = pathlib.Path(options.output)
-    require_new(folder, options.overwrite)
+    check_overwrite(folder, options.overwrite)
     data, test = train_and_test(options)
     verbose = verbosity(options)
     trainer = Trainer(
@@ -79,7 +79,7 @@ def train(options) -> None:
     written(folder)
 
 
-def require_new(folder: pathlib.Path, overwrite: bool) -> None:
+def check_overwrite(folder: pathlib.Path, overwrite: bool) -> None:
     """Raises where a folder exists and may not be replaced."""
     if folder.exists() and not (folder.is_dir() and overwrite):
         raise ValueError(

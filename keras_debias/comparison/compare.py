@@ -534,16 +534,18 @@ def _check_criterion(criterion, validation) -> None:
 
 def _check_train(train, seeds, methods) -> dict[int, Split]:
     trains = {s: train(s) if callable(train) else train for s in seeds}
-    needy = [name for name, method in methods.items() if method.needs_groups]
+    need_groups = [
+        name for name, method in methods.items() if method.needs_groups
+    ]
     for split in trains.values():
         if not isinstance(split, Split) or split.y is None:
             raise TypeError(
                 "`train` must be a `kd.data.Split` with labels, or a function "
                 f"of the seed to one. Received: {split!r}"
             )
-        if needy and split.groups is None:
+        if need_groups and split.groups is None:
             raise ValueError(
-                f"The methods {needy} need groups, and `train` has none. "
+                f"The methods {need_groups} need groups, and `train` has none. "
                 "Give it some with `train.with_groups(...)`, or let the "
                 "methods infer them with `groups=kd.recipes.CrossMistakes()`."
             )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_debias.comparison.statistics import SPELLED
+from keras_debias.comparison.statistics import DISPLAY_NAMES
 from keras_debias.comparison.statistics import WORST as WORST_PREFIX
 from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import is_percent
@@ -99,7 +99,7 @@ def plot_methods(comparison, path=None, metric=None):
 def _drawn(columns, split) -> tuple[str, str]:
     """What is drawn of a split: the accuracy, or its first metric."""
     first = next(measure for name, measure in columns if name == split)
-    if first in SPELLED:
-        return tuple(SPELLED)
+    if first in DISPLAY_NAMES:
+        return tuple(DISPLAY_NAMES)
     first = first.removeprefix(WORST_PREFIX)
     return first, f"{WORST_PREFIX}{first}"

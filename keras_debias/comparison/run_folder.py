@@ -18,7 +18,7 @@ from keras_debias.evaluation.scores import Scores
 from keras_debias.metrics.get import REGRESSION
 from keras_debias.metrics.get import get
 from keras_debias.metrics.metric_data import MetricData
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 CONFIGURATION = "comparison.json"
 SLUG = 40  # characters of a name in a file's name
@@ -212,7 +212,7 @@ class RunFolder:
         if self.path is None:
             return
         file = self.path / f"{self._stem(method, seed)}.error.txt"
-        with written_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
     def errors(self, methods) -> dict:
@@ -233,7 +233,7 @@ class RunFolder:
         return sorted({s for n, s, *_ in self._finished() if n in set(methods)})
 
     def _write(self, file, content):
-        with written_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(
                 json.dumps(content, indent=1) + "\n", encoding="utf-8"
             )

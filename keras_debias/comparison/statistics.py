@@ -8,13 +8,13 @@ from scipy import stats
 
 MEASURES = ("accuracy", "worst_group_accuracy", "gap", "weighted_f1")
 # For these, less is better.
-FALLING = {"gap"}
+LOWER_IS_BETTER = {"gap"}
 SUMMARY = (
     *("method", "split", "measure", "seeds", "mean", "std", "rows_low"),
     *("rows_high", "rank", "difference", "difference_std", "better", "pairs"),
     *("t_test", "wilcoxon"),
 )
-SPELLED = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
+DISPLAY_NAMES = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
 WORST = "worst_group_"
 # Beyond so many, a quantity is not told by its digits.
 DIGITS = 3
@@ -56,7 +56,7 @@ def _measures(split) -> list[tuple]:
             measure,
             getattr(split, measure),
             getattr(split, f"{measure}_interval", None),
-            measure not in FALLING,
+            measure not in LOWER_IS_BETTER,
         )
         for measure in MEASURES
     ]
@@ -155,7 +155,7 @@ def headline(summary) -> list[tuple[str, str]]:
 
 
 def is_headline(measure: str) -> bool:
-    return measure in SPELLED or not (
+    return measure in DISPLAY_NAMES or not (
         measure in MEASURES or measure.endswith("_gap")
     )
 
@@ -167,9 +167,9 @@ def is_percent(measure: str) -> bool:
 
 def spelled(measure: str) -> str:
     """What a measure is called in tables."""
-    if measure.startswith(WORST) and measure not in SPELLED:
+    if measure.startswith(WORST) and measure not in DISPLAY_NAMES:
         return f"{measure.removeprefix(WORST)} worst group"
-    return SPELLED.get(measure, measure)
+    return DISPLAY_NAMES.get(measure, measure)
 
 
 def shown(measure: str, value: float, sign: bool = False) -> str:

@@ -55,16 +55,16 @@ class QuotaSampler:
         self, generator: np.random.Generator, number: int = 0
     ) -> np.ndarray:
         batches = -(-self.rows // self.batch_size)
-        inside = _endless(self.inside, batches * self.quota, generator)
+        inside = _cycle(self.inside, batches * self.quota, generator)
         rest = self.batch_size - self.quota
-        outside = _endless(self.outside, batches * rest, generator)
+        outside = _cycle(self.outside, batches * rest, generator)
         order = np.concatenate(
             [inside.reshape(batches, -1), outside.reshape(batches, -1)], axis=1
         )
         return order.reshape(-1)[: self.rows]
 
 
-def _endless(rows, count, generator):
+def _cycle(rows, count, generator):
     passes = -(-count // len(rows))
     drawn = [generator.permutation(rows) for _ in range(passes)]
     return np.concatenate(drawn)[:count]

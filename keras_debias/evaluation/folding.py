@@ -24,7 +24,7 @@ class LabelSpace:
     from_split: np.ndarray
 
     @property
-    def folds_model(self) -> bool:
+    def merges_model_classes(self) -> bool:
         """Whether several model classes fall on one class compared."""
         return len(set(self.from_model.tolist())) < len(self.from_model)
 

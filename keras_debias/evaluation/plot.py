@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import split_names
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 # Okabe and Ito: told apart with any kind of colour vision
 COLORS = (
@@ -42,7 +42,7 @@ def new_figure(width: float, height: float):
 
 def save_figure(figure, path: str | os.PathLike | None) -> None:
     if path is not None:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(temporary, facecolor="white")
 
 

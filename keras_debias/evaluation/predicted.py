@@ -159,12 +159,12 @@ def _single_label(
         predictions = model_outputs.classes(outputs, logits)
         return MetricData("class", y, predictions, chances, names)
     space = label_space(names, split.label_names)
-    if with_probabilities or (sum_probabilities and space.folds_model):
+    if with_probabilities or (sum_probabilities and space.merges_model_classes):
         chances = np.zeros((len(y), len(space.names)))
         columns = model_outputs.probabilities(outputs, logits)
         for column, target in enumerate(space.from_model):
             chances[:, target] += columns[:, column]
-    if sum_probabilities and space.folds_model:
+    if sum_probabilities and space.merges_model_classes:
         predictions = chances.argmax(axis=1)
     else:
         predictions = space.from_model[model_outputs.classes(outputs, logits)]

@@ -13,7 +13,7 @@ from keras_debias.evaluation import plot
 from keras_debias.evaluation.metric_score import MetricScore
 from keras_debias.evaluation.score_lines import frame_of
 from keras_debias.evaluation.table import scores_table
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 from keras_debias.utils.short_repr import ShortRepr
 
 Interval = tuple[float, float]
@@ -189,7 +189,7 @@ class Scores:
                 f"path={name!r}"
             )
         predictions = self.predictions
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             if name.endswith(".parquet"):
                 predictions.to_parquet(temporary, index=False)
             else:
@@ -218,7 +218,7 @@ class Scores:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the scores, without predictions, to a JSON file."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(
                 json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
                 encoding="utf-8",
@@ -260,7 +260,7 @@ class Scores:
             title: String, the heading. Defaults to `"Evaluation"`.
         """
         content = page.page(self, title)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
 
     def _repr_html_(self) -> str:

@@ -18,7 +18,7 @@ from keras_debias.data.batches import to_arrays
 from keras_debias.data.checks import is_text
 from keras_debias.data.split import Split
 from keras_debias.features.encoders import pooled_encoder
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 # Shapes of text batches: few, so that compiled backends retrace rarely.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -216,7 +216,7 @@ class FrozenFeatures:
 
     def _write(self, key, found):
         if self.cache_dir is not None:
-            with written_whole(self._path(key)) as temporary:
+            with atomic_write(self._path(key)) as temporary:
                 safetensors.numpy.save_file({"features": found}, temporary)
 
 

@@ -137,25 +137,25 @@ class AdaptedLayer:
     def _way_back(self):
         """The present values, and a function that puts them back."""
         values = {name: as_copy(variable) for name, variable in self._whole()}
-        starts = dict(getattr(self, "starting_values", {}))
+        starts = dict(getattr(self, "initial_values", {}))
 
         # A function: Keras looks for layers in all attributes that are dicts.
         def undo():
             for name, variable in self._whole():
                 variable.assign(values[name])
             if starts:
-                self.starting_values = starts
+                self.initial_values = starts
 
         undo.kernel = values["base_kernel"]
         return undo
 
     def _start_anew(self) -> None:
         """Takes loaded base weights that train as the ones to start from."""
-        values = getattr(self, "starting_values", None)
+        values = getattr(self, "initial_values", None)
         if values:
             own = _keras_internals.base_variables(self).values()
             now = {v.name: as_copy(v).astype("float32") for v in own}
-            self.starting_values = {k: now.get(k, v) for k, v in values.items()}
+            self.initial_values = {k: now.get(k, v) for k, v in values.items()}
 
     def _save_parts(self, store):
         if not self.__dict__.pop("_has_parts", False):
@@ -166,7 +166,7 @@ class AdaptedLayer:
                 store["kernel_digest"] = _digest(variable)
             else:
                 store[name] = variable
-        values = getattr(self, "starting_values", {})
+        values = getattr(self, "initial_values", {})
         for name, value in values.items():
             store[f"start_{name}"] = value
 
@@ -199,8 +199,8 @@ class AdaptedLayer:
         for name, value in found.items():
             variables[name].assign(value)
         if starts:
-            present = getattr(self, "starting_values", {})
-            self.starting_values = {**present, **starts}
+            present = getattr(self, "initial_values", {})
+            self.initial_values = {**present, **starts}
 
 
 def as_copy(variable) -> np.ndarray:

@@ -14,7 +14,7 @@ _LOW_RANK = {
 }
 
 
-def plain_class(layer: keras.Layer) -> type | None:
+def original_class(layer: keras.Layer) -> type | None:
     """`Dense` or `EinsumDense`, whatever adapters a layer has.
 
     `None` for other layers, and for subclasses whose `call` is their own.

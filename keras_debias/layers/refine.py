@@ -33,9 +33,9 @@ class Refine(AdaptedLayer):
         refined = hidden_states + ops.cast(
             self.refine.value, hidden_states.dtype
         )
-        mask = _keras_internals.carried_mask(hidden_states)
+        mask = _keras_internals.get_keras_mask(hidden_states)
         if mask is not None:
-            _keras_internals.carry_mask(refined, mask)
+            _keras_internals.set_keras_mask(refined, mask)
         return refined
 
     def add_refine(self, width):
@@ -61,8 +61,8 @@ class Refine(AdaptedLayer):
         self.refine.assign(np.zeros(self.refine.shape, "float32"))
 
     def _own(self):
-        own = _keras_internals.created_trainable(self)
-        own += _keras_internals.created_state(self)
+        own = _keras_internals.own_trainable_variables(self)
+        own += _keras_internals.own_non_trainable_variables(self)
         own = [v for v in own if v is not self.refine]
         return {str(index): variable for index, variable in enumerate(own)}
 

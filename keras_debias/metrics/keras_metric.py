@@ -5,7 +5,7 @@ from keras import ops
 from keras_debias.metrics.metric import Metric
 
 # For these, less is better.
-FALLING = (
+LOWER_IS_BETTER = (
     *("MeanSquaredError", "RootMeanSquaredError", "MeanAbsoluteError"),
     *("MeanAbsolutePercentageError", "MeanSquaredLogarithmicError"),
     *("LogCoshError", "KLDivergence", "Poisson", "Hinge", "SquaredHinge"),
@@ -40,7 +40,7 @@ class KerasMetric(Metric):
 
     def __init__(self, metric, higher_is_better=None, name=None):
         kind = type(metric).__name__
-        if higher_is_better is None and kind in (*FALLING, *RISING):
+        if higher_is_better is None and kind in (*LOWER_IS_BETTER, *RISING):
             higher_is_better = kind in RISING
         if higher_is_better is None:
             raise ValueError(

@@ -9,8 +9,8 @@ from keras_debias.metrics.metric_data import KINDS
 from keras_debias.metrics.metric_data import MetricData
 
 INPUTS = ("predictions", "probabilities")
-RISING = ("_score", "_accuracy", "_coefficient", "_coef")
-FALLING = ("_loss", "_error", "_deviance", "_distance")
+HIGHER_IS_BETTER = ("_score", "_accuracy", "_coefficient", "_coef")
+LOWER_IS_BETTER = ("_loss", "_error", "_deviance", "_distance")
 # Names of scikit-learn's that mean probabilities or scores.
 SCORES = ("y_score", "y_scores", "y_proba", "y_prob")
 # Of probabilities, although the argument is called `y_pred`.
@@ -78,8 +78,8 @@ class Metric:
             raise ValueError(
                 "Expected a metric of which the direction is known. Received: "
                 f"{own_name!r}, whose name does not end in one of "
-                f"{(*RISING, *FALLING)}. Use `kd.metrics.Metric(function, "
-                "higher_is_better=...)`."
+                f"{(*HIGHER_IS_BETTER, *LOWER_IS_BETTER)}. Use "
+                "`kd.metrics.Metric(function, higher_is_better=...)`."
             )
         if not isinstance(higher_is_better, (bool, np.bool_)):
             raise TypeError(
@@ -205,9 +205,9 @@ def _parameters(function) -> list[str]:
 
 
 def _direction(name: str) -> bool | None:
-    if name.endswith(FALLING):
+    if name.endswith(LOWER_IS_BETTER):
         return False
-    return True if name.endswith(RISING) else None
+    return True if name.endswith(HIGHER_IS_BETTER) else None
 
 
 def _number(value, name) -> float:

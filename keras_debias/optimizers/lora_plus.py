@@ -26,7 +26,7 @@ class _LoRAPlus(_keras_internals.TwoRates):
         super().build(variables)
 
     def get_config(self):
-        plain = type(self).plain_class
+        plain = type(self).original_class
         inner = _from_config(plain, super().get_config())
         return {
             "optimizer": keras.optimizers.serialize(inner),
@@ -51,7 +51,7 @@ _register(_LoRAPlus)
 @functools.cache
 def _class_of(plain):
     return _register(
-        type("LoRAPlus", (_LoRAPlus, plain), {"plain_class": plain})
+        type("LoRAPlus", (_LoRAPlus, plain), {"original_class": plain})
     )
 
 

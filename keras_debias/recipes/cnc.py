@@ -10,7 +10,7 @@ from keras_debias.features.cut_at_head import as_compiled
 from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
-from keras_debias.recipes.first_guesses import first_guesses
+from keras_debias.recipes.first_stage_predictions import first_stage_predictions
 from keras_debias.recipes.recipe import Recipe
 
 
@@ -62,7 +62,9 @@ class CNC(Recipe):
 
     def fit(self, trainer, train):
         check_class_labels(train, self)
-        guesses, wrong = first_guesses(trainer, train, self.first_share)
+        guesses, wrong = first_stage_predictions(
+            trainer, train, self.first_share
+        )
         updates = trainer.take(None, train)
         network = trainer.network(updates)
         encoder, _ = cut_at_head(network)

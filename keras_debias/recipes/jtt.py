@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_debias.data.weighted_sampler import WeightedSampler
 from keras_debias.recipes.checks import check_share
-from keras_debias.recipes.first_guesses import first_guesses
+from keras_debias.recipes.first_stage_predictions import first_stage_predictions
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.numbers import is_number
 
@@ -57,7 +57,7 @@ class JTT(Recipe):
             )
 
     def fit(self, trainer, train):
-        _, wrong = first_guesses(trainer, train, self.first_share)
+        _, wrong = first_stage_predictions(trainer, train, self.first_share)
         return trainer.fit(
             train,
             sampler=WeightedSampler(np.where(wrong, self.upweight, 1.0)),

@@ -13,8 +13,8 @@ from keras_debias.evaluation.outputs import probabilities
 from keras_debias.evaluation.outputs import warn_of_loss
 from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.features.frozen_features import FrozenFeatures
+from keras_debias.recipes.best_weights import BestWeights
 from keras_debias.recipes.budget import Budget
-from keras_debias.recipes.keep_best import KeepBest
 from keras_debias.training import DebiasedModel
 from keras_debias.utils.numbers import require_seed
 
@@ -256,7 +256,7 @@ class Trainer:
         choose = last and self.selection is not None
         checks = min(self.budget.checks, updates) if choose else 1
         bounds = np.linspace(0, updates, checks + 1).round().astype(int)
-        best = KeepBest(self.validation, self.selection) if choose else None
+        best = BestWeights(self.validation, self.selection) if choose else None
         for number, steps in enumerate(np.diff(bounds), start=begin):
             began = time.perf_counter()
             model.fit(

@@ -3,7 +3,7 @@ import os
 import keras
 import numpy as np
 
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -68,7 +68,7 @@ class TeacherCache:
         """Keeps features of shape `(n, ...)` and the digest of their rows."""
         self.features, self.rows = features, rows
         if self.path:
-            with written_whole(self.path) as draft:
+            with atomic_write(self.path) as draft:
                 with open(draft, "wb") as file:
                     np.savez(file, features=features, rows=rows)
 

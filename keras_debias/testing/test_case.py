@@ -165,7 +165,7 @@ class TestCase(unittest.TestCase):
         state = {
             id(v)
             for layer in _keras_internals.flatten_layers(model)
-            for v in _keras_internals.created_state(layer)
+            for v in _keras_internals.own_non_trainable_variables(layer)
         }
         paths = variable_paths(model)
         changed -= {p for p in changed if id(paths[p]) in state}

@@ -25,14 +25,14 @@ from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
-from keras_debias.training.constraining import bind_subspace
-from keras_debias.training.constraining import constraints_of
-from keras_debias.training.constraining import kept_components
 from keras_debias.training.network_wrapper import NetworkWrapper
-from keras_debias.training.one_pass import OnePass
-from keras_debias.training.one_pass import plan
 from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
+from keras_debias.training.shared_backward import SharedBackward
+from keras_debias.training.shared_backward import plan
+from keras_debias.training.subspace_constraints import constrain_network
+from keras_debias.training.subspace_constraints import constraints_of
+from keras_debias.training.subspace_constraints import kept_components
 from keras_debias.utils.numbers import require_seed
 
 
@@ -87,7 +87,7 @@ class BaseDebiasedModel(NetworkWrapper):
         if seed is not None:
             require_seed(seed)
         regularization = Regularization(regularizers, model)
-        constrained_for = bind_subspace(model, projections)
+        constrained_for = constrain_network(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
         self.projections = projections
@@ -106,15 +106,15 @@ class BaseDebiasedModel(NetworkWrapper):
         self.__dict__["_constraints"] = constraints_of(model)
         self._warned_of = []
         self._planned = None, None
-        self.kept_measure = None
+        self.cached_norm_ratio = None
         if any(p.refresh > 1 for p in projections[1:]):
             raise ValueError(
                 "Expected a projection with `refresh` to be the first. "
                 f"Received: projection={projections}"
             )
         if projections and projections[0].refresh > 1:
-            self.kept_measure = self.add_weight(
-                name="kept_measure",
+            self.cached_norm_ratio = self.add_weight(
+                name="cached_norm_ratio",
                 shape=(),
                 dtype="float32",
                 initializer="zeros",
@@ -361,7 +361,7 @@ class BaseDebiasedModel(NetworkWrapper):
 
     # From gradients to the update.
 
-    def one_pass(self, variables) -> OnePass | None:
+    def shared_backward(self, variables) -> SharedBackward | None:
         """The backward pass that the objectives share, if they can."""
         key = [id(v) for v in variables], self.objectives()
         if self._planned[0] != key:
@@ -371,11 +371,11 @@ class BaseDebiasedModel(NetworkWrapper):
     @property
     def separate_passes(self) -> str | None:
         """Why each objective takes a backward pass of its own, or `None`."""
-        self.one_pass(self.trainable_variables)
+        self.shared_backward(self.trainable_variables)
         reason = self._planned[1]
         return reason if isinstance(reason, str) else None
 
-    def find_update(self, each, weighted, variables) -> list:
+    def compute_update(self, each, weighted, variables) -> list:
         """The update of a step.
 
         Args:
@@ -384,7 +384,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 `None`, to the gradients of the weighted sums.
             variables: list of the variables that train.
         """
-        if self.kept_measure is None or self.alignment is not None:
+        if self.cached_norm_ratio is None or self.alignment is not None:
             return self.combine(each(), variables)
         first, *others = self.projections
 
@@ -395,9 +395,9 @@ class BaseDebiasedModel(NetworkWrapper):
 
         def kept():
             # The regularizers join, unless a projection comes between.
-            weights = first.weights(self.kept_measure.value)
+            weights = first.weights(self.cached_norm_ratio.value)
             weights = {o: weights[n] for n, o in first.objectives.items()}
-            one = ops.ones_like(self.kept_measure.value)
+            one = ops.ones_like(self.cached_norm_ratio.value)
             rows = [weights]
             if REGULARIZERS in self.objectives():
                 if others:
@@ -410,11 +410,11 @@ class BaseDebiasedModel(NetworkWrapper):
                 update = projection.project({"task": update}, variables)
             for gradients in rest:
                 update = [u + g for u, g in zip(update, gradients)]
-            return update, self.kept_measure.value
+            return update, self.cached_norm_ratio.value
 
         is_due = self.optimizer.iterations % first.refresh == 0
         update, measured = self.choose(is_due, fresh, kept)
-        self.kept_measure.assign(measured)
+        self.cached_norm_ratio.assign(measured)
         return update
 
     def choose(self, condition, first, second):
@@ -487,7 +487,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 *([] if self.objective is None else [self.objective]),
             )
             if not isinstance(layer, AdaptedLayer)
-            for variable in _keras_internals.created_state(layer)
+            for variable in _keras_internals.own_non_trainable_variables(layer)
         ]
 
     def random_state(self) -> list[keras.Variable]:
@@ -575,7 +575,7 @@ class BaseDebiasedModel(NetworkWrapper):
         for name, variable in self._own_state().items():
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():
-            store[name] = layer.starting_values[key]
+            store[name] = layer.initial_values[key]
         for name, constraint in kept_components(self.model).items():
             store[name] = constraint.component
 
@@ -595,7 +595,7 @@ class BaseDebiasedModel(NetworkWrapper):
             variable.assign(np.asarray(store[name]))
         for name, (layer, key) in starts.items():
             value = np.array(store[name])
-            layer.starting_values = {**layer.starting_values, key: value}
+            layer.initial_values = {**layer.initial_values, key: value}
         for name, constraint in constraints.items():
             constraint.component = np.array(store[name])
 
@@ -604,6 +604,6 @@ class BaseDebiasedModel(NetworkWrapper):
         found = [
             (layer, key)
             for layer in layers_to_disable(self.model)
-            for key in getattr(layer, "starting_values", {})
+            for key in getattr(layer, "initial_values", {})
         ]
         return {f"start_{i}": pair for i, pair in enumerate(found)}

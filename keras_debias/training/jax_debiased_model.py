@@ -7,7 +7,7 @@ import keras
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
-from keras_debias.training.one_pass import Pull
+from keras_debias.training.shared_backward import GradientComputer
 
 
 class JaxDebiasedModel(BaseDebiasedModel):
@@ -28,11 +28,15 @@ class JaxDebiasedModel(BaseDebiasedModel):
         present += list(zip(self.non_trainable_variables, rest))
         teachers = self.regularization.teacher_outputs(x, present)
 
-        shared = self.one_pass(self.trainable_variables)
+        shared = self.shared_backward(self.trainable_variables)
         calls = []
 
-        def forward(trainable, taps=None):
-            watch = nullcontext() if shared is None else shared.recording(taps)
+        def forward(trainable, perturbations=None):
+            watch = (
+                nullcontext()
+                if shared is None
+                else shared.recording(perturbations)
+            )
             with watch as found:
                 _, aux = self.compute_loss_and_updates(
                     trainable,
@@ -47,8 +51,8 @@ class JaxDebiasedModel(BaseDebiasedModel):
             calls[:] = found or ()
             return aux, [call.inputs for call in calls]
 
-        def values_of(trainable, taps):
-            aux, inputs = forward(trainable, taps)
+        def values_of(trainable, perturbations):
+            aux, inputs = forward(trainable, perturbations)
             loss, y_pred = aux[:2]
             mask = self.regularization.mask(x, y_pred, sample_weight)
             terms = self.regularization.values(y, y_pred, mask, teachers)
@@ -61,22 +65,22 @@ class JaxDebiasedModel(BaseDebiasedModel):
             total = self.total(loss, penalty)
             return jnp.stack(scaled), (*aux, terms, total, inputs)
 
-        taps = self._taps(forward, trainable, shared, calls)
-        if taps is None:
+        perturbations = self._taps(forward, trainable, shared, calls)
+        if perturbations is None:
             shared = None
-        values, pull_back, aux = jax.vjp(
-            values_of, trainable, taps, has_aux=True
+        values, vjp, aux = jax.vjp(
+            values_of, trainable, perturbations, has_aux=True
         )
         loss, y_pred, new_rest, metrics_state, terms, total, inputs = aux
-        pull = _Pull(
-            self, values, pull_back, shared, shared and list(zip(calls, inputs))
+        pull = _GradientComputer(
+            self, values, vjp, shared, shared and list(zip(calls, inputs))
         )
         mapping = list(zip(self.trainable_variables, trainable))
         mapping += list(zip(self.non_trainable_variables, rest))
         mapping += list(zip(self.metrics_variables, metrics_state))
         mapping += scaling
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            update = self.find_update(
+            update = self.compute_update(
                 pull.each, pull.weighted, self.trainable_variables
             )
             self.regularization.track(terms, len(keras.tree.flatten(x)[0]))
@@ -96,7 +100,7 @@ class JaxDebiasedModel(BaseDebiasedModel):
         )
         # Only what the step wrote: most of it is the frozen base.
         new_rest = [
-            scope.get_current_value(v) if v is self.kept_measure else new
+            scope.get_current_value(v) if v is self.cached_norm_ratio else new
             for v, new in zip(self.non_trainable_variables, new_rest)
         ]
         rest = [
@@ -131,31 +135,31 @@ class JaxDebiasedModel(BaseDebiasedModel):
         return jax.lax.cond(condition, first, second)
 
 
-class _Pull(Pull):
-    def __init__(self, model, values, pull_back, shared, calls):
+class _GradientComputer(GradientComputer):
+    def __init__(self, model, values, vjp, shared, calls):
         super().__init__(model, shared, calls)
         self.values = values
-        self.pull_back = pull_back
+        self.vjp = vjp
 
     def contracted(self, count):
         rows = jnp.eye(len(self.values), dtype=self.values.dtype)[:count]
-        taps = [self.pull_back(row)[1] for row in rows]
+        perturbations = [self.vjp(row)[1] for row in rows]
         return self.shared.contract(
             [
                 dataclasses.replace(call, inputs=inputs, outputs=None)
                 for call, inputs in self.calls
             ],
-            taps[0][:-1],
+            perturbations[0][:-1],
             # What the other passes do below the outputs is never used, and
             # the compiler leaves it out.
-            self.shared.weights([tap[-1] for tap in taps]),
+            self.shared.weights([tap[-1] for tap in perturbations]),
             self.model.trainable_variables,
-            _pull_back,
+            _vjp,
         )
 
     def weighted(self, rows):
         return [
-            self.pull_back(
+            self.vjp(
                 jnp.stack(
                     [
                         jnp.zeros((), self.values.dtype)
@@ -169,6 +173,6 @@ class _Pull(Pull):
         ]
 
 
-def _pull_back(function, values, cotangents):
+def _vjp(function, values, cotangents):
     values = [jnp.asarray(value) for value in values]
     return jax.vjp(function, values)[1](cotangents)[0]

@@ -13,9 +13,9 @@ from keras_debias.callbacks.ood_evaluation import check_callback_order
 from keras_debias.data.split import Split
 from keras_debias.training.inputs import Inputs
 from keras_debias.training.inputs import network_inputs
-from keras_debias.training.run_callbacks import EpochOrder
-from keras_debias.training.run_callbacks import StopAtNonFinite
-from keras_debias.utils.files import written_whole
+from keras_debias.training.run_callbacks import SetShuffleEpoch
+from keras_debias.training.run_callbacks import TerminateOnNonFinite
+from keras_debias.utils.files import atomic_write
 
 
 class NetworkWrapper(keras.Model):
@@ -127,7 +127,7 @@ class NetworkWrapper(keras.Model):
         elif not single:
             yield path
         else:
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 yield str(temporary)
 
     def fit(
@@ -207,8 +207,8 @@ class NetworkWrapper(keras.Model):
             validation_steps = validation.steps
         callbacks = self.local_callbacks(callbacks)
         if train.ordered is not None:
-            callbacks.insert(0, EpochOrder(train.ordered))
-        callbacks = [*self.own_callbacks(), *callbacks, StopAtNonFinite()]
+            callbacks.insert(0, SetShuffleEpoch(train.ordered))
+        callbacks = [*self.own_callbacks(), *callbacks, TerminateOnNonFinite()]
         callbacks += self.last_callbacks()
         self.fitting = True
         try:

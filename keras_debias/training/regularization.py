@@ -236,7 +236,7 @@ def row_mask(inputs, y_pred, sample_weight):
             if found is not None and found.shape[1] == y_pred.shape[1]:
                 padding = ops.cast(found, "bool")
     if padding is None:
-        padding = _keras_internals.carried_mask(y_pred)
+        padding = _keras_internals.get_keras_mask(y_pred)
     if mask is None:
         return padding
     of_samples = ops.reshape(mask, (-1, 1))

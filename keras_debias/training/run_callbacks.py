@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 
-class EpochOrder(keras.callbacks.Callback):
+class SetShuffleEpoch(keras.callbacks.Callback):
     """Tells the batches which epoch it is, also after a resumed start."""
 
     def __init__(self, batches):
@@ -17,7 +17,7 @@ class EpochOrder(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
-class SameReplicas(keras.callbacks.Callback):
+class SyncReplicas(keras.callbacks.Callback):
     """Gives all processes the state of the first.
 
     All of it before training; after each epoch what a forward pass writes,
@@ -49,7 +49,7 @@ class WaitForFiles(keras.callbacks.Callback):
         self.replicas.wait()
 
 
-class StopAtNonFinite(keras.callbacks.Callback):
+class TerminateOnNonFinite(keras.callbacks.Callback):
     """Raises when the step has refused a batch.
 
     The step skips the update of a batch whose loss or logits are not finite

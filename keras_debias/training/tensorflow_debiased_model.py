@@ -6,7 +6,7 @@ from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
-from keras_debias.training.one_pass import Pull
+from keras_debias.training.shared_backward import GradientComputer
 
 
 class TensorFlowDebiasedModel(BaseDebiasedModel):
@@ -39,12 +39,12 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
         teachers = self.regularization.teacher_outputs(x)
         variables = self.trainable_variables
-        shared = self.one_pass(variables)
+        shared = self.shared_backward(variables)
         with tf.GradientTape(persistent=True) as tape:
             watch = nullcontext() if shared is None else shared.recording()
             with watch as calls:
                 y_pred = self(x, training=True)
-            loss = _keras_internals.expand_loss(
+            loss = _keras_internals.training_loss(
                 self, x, y, y_pred, sample_weight
             )
             mask = self.regularization.mask(x, y_pred, sample_weight)
@@ -60,8 +60,8 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
             tf.where(finite, loss, float("nan")), sample_weight=rows
         )
         self.regularization.track(terms, rows)
-        pull = _Pull(self, tape, scaled, variables, shared, calls)
-        update = self.find_update(pull.each, pull.weighted, variables)
+        pull = _GradientComputer(self, tape, scaled, variables, shared, calls)
+        update = self.compute_update(pull.each, pull.weighted, variables)
         del tape, pull
 
         def update_weights(strategy=None):
@@ -90,7 +90,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         return tf.cond(condition, first, second)
 
 
-class _Pull(Pull):
+class _GradientComputer(GradientComputer):
     def __init__(self, model, tape, values, variables, shared, calls):
         fits = shared is not None and shared.fits(calls)
         super().__init__(model, shared if fits else None, calls)
@@ -116,7 +116,7 @@ class _Pull(Pull):
             gradients,
             self.shared.weights(cotangents),
             self.variables,
-            _pull_back,
+            _vjp,
         )
 
     def weighted(self, rows):
@@ -139,7 +139,7 @@ class _Pull(Pull):
         ]
 
 
-def _pull_back(function, values, cotangents):
+def _vjp(function, values, cotangents):
     values = [tf.convert_to_tensor(value) for value in values]
     with tf.GradientTape() as tape:
         tape.watch(values)

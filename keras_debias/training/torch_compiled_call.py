@@ -13,7 +13,7 @@ import torch._functorch.config as functorch_config
 from keras import ops
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from keras_debias.training.torch_shared_products import share_products
+from keras_debias.training.torch_fused_matmuls import fuse_matmuls
 
 # How far the graph may be from the function, as a share of the largest.
 _TOLERANCE = 1e-4
@@ -94,7 +94,7 @@ class CompiledCall:
                 f"does ({error}). Leave `jit_compile` out."
             ) from error
         graph.graph.eliminate_dead_code()
-        share_products(graph.graph, len(values))
+        fuse_matmuls(graph.graph, len(values))
         graph.recompile()
         _check(flat, graph, values, leaves)
         return torch.compile(graph, backend=self.compiler, dynamic=False)

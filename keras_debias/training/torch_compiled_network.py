@@ -3,7 +3,7 @@ import torch
 from keras import ops
 
 from keras_debias import _keras_internals
-from keras_debias.training.one_pass import Call
+from keras_debias.training.shared_backward import Call
 from keras_debias.training.torch_compiled_call import CompiledCall
 
 
@@ -15,7 +15,7 @@ class CompiledNetwork:
 
     Args:
         model: the `DebiasedModel`.
-        shared: its `OnePass`, or `None`.
+        shared: its `SharedBackward`, or `None`.
         differentiated: whether gradients of weights are asked for, rather
             than those at the outputs of layers alone.
     """
@@ -30,8 +30,8 @@ class CompiledNetwork:
         self._shapes = None
         self._forward = None
         self._teachers = {}
-        self._taps = []
-        self._contractions = []
+        self._perturbations = []
+        self._rules = []
 
     def takes(self, x) -> bool:
         """Whether a batch has the shapes of the first."""
@@ -47,32 +47,32 @@ class CompiledNetwork:
             self._forward = CompiledCall(
                 self._watched,
                 self.model.model.variables,
-                self.differentiated or not self._taps,
+                self.differentiated or not self._perturbations,
                 self.compiler,
             )
-        y_pred, mask, inputs = self._forward(x, self._taps)
+        y_pred, mask, inputs = self._forward(x, self._perturbations)
         if mask is not None:
-            _keras_internals.carry_mask(y_pred, mask)
+            _keras_internals.set_keras_mask(y_pred, mask)
         calls = [
             Call(*parts)
-            for parts in zip(self._contractions, inputs, self._taps)
+            for parts in zip(self._rules, inputs, self._perturbations)
         ]
         return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
 
-    def _watched(self, x, taps):
+    def _watched(self, x, perturbations):
         """The forward pass, zeros added to the outputs of some layers.
 
         What a compiled graph returns has no way back into it: gradients at
         the outputs of layers are those of the zeros.
         """
-        if not taps:
+        if not perturbations:
             y_pred, inputs = self._plain(x), []
         else:
-            zeros = [*taps, ops.zeros((), self.model.compute_dtype)]
+            zeros = [*perturbations, ops.zeros((), self.model.compute_dtype)]
             with self.shared.recording(zeros) as calls:
                 y_pred = self._plain(x)
             inputs = [call.inputs for call in calls[:-1]]
-        return y_pred, _keras_internals.carried_mask(y_pred), inputs
+        return y_pred, _keras_internals.get_keras_mask(y_pred), inputs
 
     def _plain(self, x):
         return self.model.model(x, training=True)
@@ -89,8 +89,8 @@ class CompiledNetwork:
         for call in calls[:-1]:
             zero = torch.zeros_like(call.outputs[:1].flatten()[:1])
             tap = zero.expand(call.outputs.shape).detach()
-            self._taps.append(tap.requires_grad_())
-            self._contractions.append(call.contraction)
+            self._perturbations.append(tap.requires_grad_())
+            self._rules.append(call.rule)
 
     def teacher(self, network, function, x):
         """What `Regularization.teacher_outputs` asks for."""

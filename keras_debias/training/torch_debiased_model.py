@@ -10,10 +10,10 @@ from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.inputs import network_inputs
 from keras_debias.training.inputs import without_inputs
-from keras_debias.training.one_pass import Pull
-from keras_debias.training.one_pass import per_sample
-from keras_debias.training.run_callbacks import SameReplicas
+from keras_debias.training.run_callbacks import SyncReplicas
 from keras_debias.training.run_callbacks import WaitForFiles
+from keras_debias.training.shared_backward import GradientComputer
+from keras_debias.training.shared_backward import per_sample
 from keras_debias.training.torch_compiled_call import kept_for_several_passes
 from keras_debias.training.torch_compiled_call import seeded
 from keras_debias.training.torch_compiled_network import CompiledNetwork
@@ -66,7 +66,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             self._check_compilable()
             objectives = per_sample(self.objectives())
             apart = len(objectives) < len(self.objectives())
-            differentiated = apart or self.kept_measure is not None
+            differentiated = apart or self.cached_norm_ratio is not None
             self._compiled = (
                 key,
                 CompiledNetwork(self, shared, differentiated),
@@ -111,7 +111,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         return [each for each in callbacks if type(each) is not checkpoint]
 
     def own_callbacks(self):
-        return [SameReplicas(self.replicas)] if self.replicas.size > 1 else []
+        return [SyncReplicas(self.replicas)] if self.replicas.size > 1 else []
 
     def last_callbacks(self):
         return [WaitForFiles(self.replicas)] if self.replicas.size > 1 else []
@@ -151,7 +151,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         before = [v.value.clone() for v in state]
 
         variables = self.trainable_variables
-        shared = self.one_pass(variables)
+        shared = self.shared_backward(variables)
         compiled = self._compiled_network(network_inputs(x), variables, shared)
         with torch.no_grad():
             teachers = self.regularization.teacher_outputs(
@@ -170,7 +170,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             inputs=x,
         )
         teachers = dict(zip(teachers, outputs))
-        loss = _keras_internals.expand_loss(self, x, y, y_pred, sample_weight)
+        loss = _keras_internals.training_loss(self, x, y, y_pred, sample_weight)
         terms = self.regularization.values(y, y_pred, mask, teachers)
         penalty = self.regularization.penalty(terms, self.optimizer.iterations)
         values = self.values(loss, penalty, x, y, y_pred, sample_weight)
@@ -186,8 +186,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
                     variable.assign(value)
         if finite:
             scaled = [self.optimizer.scale_loss(value) for value in values]
-            pull = _Pull(self, scaled, variables, shared, calls)
-            update = self.find_update(pull.each, pull.weighted, variables)
+            pull = _GradientComputer(self, scaled, variables, shared, calls)
+            update = self.compute_update(pull.each, pull.weighted, variables)
             with torch.no_grad():
                 self.optimizer.apply(update, variables)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
@@ -200,7 +200,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             return super().combine(gradients, variables)
 
 
-class _Pull(Pull):
+class _GradientComputer(GradientComputer):
     def __init__(self, model, values, variables, shared, calls):
         fits = shared is not None and shared.fits(calls)
         super().__init__(model, shared if fits else None, calls)
@@ -227,7 +227,7 @@ class _Pull(Pull):
                 gradients,
                 self.shared.weights(cotangents),
                 self.variables,
-                _pull_back,
+                _vjp,
             )
         return self._mean(found)
 
@@ -255,7 +255,7 @@ class _Pull(Pull):
         return list(found.values())
 
 
-def _pull_back(function, values, cotangents):
+def _vjp(function, values, cotangents):
     with torch.enable_grad():
         values = [value.detach().requires_grad_() for value in values]
         return torch.autograd.grad(function(values), values, cotangents)

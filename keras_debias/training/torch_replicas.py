@@ -50,10 +50,10 @@ class Replicas:
             if leaf is None:
                 return None
             result = self._gather(leaf, counts)
-            mask = _keras_internals.carried_mask(leaf)
+            mask = _keras_internals.get_keras_mask(leaf)
             if mask is not None:
                 mask = self._gather(mask, counts)
-                _keras_internals.carry_mask(result, mask)
+                _keras_internals.set_keras_mask(result, mask)
             return result
 
         return keras.tree.map_structure(whole, structures)

@@ -18,7 +18,7 @@ _RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike):
+def atomic_write(path: str | os.PathLike):
     """Gives a temporary path beside `path`, moved to it if all went well.
 
     A process that is killed in between leaves the old file; the temporary

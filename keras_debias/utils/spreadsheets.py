@@ -2,7 +2,7 @@
 
 import os
 
-from keras_debias.utils.files import written_whole
+from keras_debias.utils.files import atomic_write
 
 # What a cell begins with that Excel or LibreOffice computes.
 FORMULA = tuple("=+-@\t\r")
@@ -30,5 +30,5 @@ def write_csv(frame, path: str | os.PathLike) -> None:
         return safe_text(value) if isinstance(value, str) else value
 
     frame = frame.map(safe).rename(columns=safe)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         frame.to_csv(temporary, index=False)

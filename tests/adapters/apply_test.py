@@ -281,7 +281,7 @@ class TestProgress:
         self, patience, verbose, shown, monkeypatch, capsys
     ):
         module = sys.modules["keras_debias.adapters.apply"]
-        monkeypatch.setattr(module, "_PATIENCE", patience)
+        monkeypatch.setattr(module, "_PROGRESS_AFTER_SECONDS", patience)
         model = TABLE["bert"].build()
         capsys.readouterr()
         kd.adapters.apply(model, kd.adapters.PiSSA(rank=2), verbose=verbose)

@@ -76,7 +76,7 @@ while True:
     with files.written_folder(folder / "a") as path:
         for name in ("one", "two"):
             (path / name).write_text(str(number) * 20000)
-    with files.written_whole(folder / "m.keras") as path:
+    with files.atomic_write(folder / "m.keras") as path:
         path.write_text(str(number) * 20000)
     if number == 1:
         print("ready", flush=True)
@@ -104,7 +104,7 @@ def test_a_killed_writer_leaves_old_or_new(tmp_path):
     # What was left is gone with the next write.
     with files.written_folder(tmp_path / "a") as path:
         (path / "one").write_text("1")
-    with files.written_whole(tmp_path / "m.keras") as path:
+    with files.atomic_write(tmp_path / "m.keras") as path:
         path.write_text("1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.keras"]
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["one"]

@@ -723,7 +723,7 @@ def tensors_of_a_folder(size=8, layers=2, rank=2):
     return tensors
 
 
-def write_folder(folder, config=None, tensors=None):
+def atomic_write_folder(folder, config=None, tensors=None):
     folder.mkdir()
     config = config_of_a_folder() if config is None else config
     tensors = tensors_of_a_folder() if tensors is None else tensors
@@ -767,7 +767,9 @@ def test_a_folder_written_by_hand_is_read(tmp_path):
     model = tiny_classifier()
     before = keras_outputs(model)
     values = model.get_weights()
-    adapters.load(model, write_folder(tmp_path / "adapter", tensors=tensors))
+    adapters.load(
+        model, atomic_write_folder(tmp_path / "adapter", tensors=tensors)
+    )
     assert np.abs(keras_outputs(model) - before).max() > 1e-4
     assert not model.trainable_variables
 
@@ -781,7 +783,9 @@ def test_a_folder_written_by_hand_is_read(tmp_path):
     }
     other = tiny_classifier()
     other.set_weights(values)
-    adapters.load(other, write_folder(tmp_path / "other", tensors=tensors))
+    adapters.load(
+        other, atomic_write_folder(tmp_path / "other", tensors=tensors)
+    )
     np.testing.assert_allclose(
         keras_outputs(other), keras_outputs(model), atol=1e-6
     )
@@ -790,7 +794,7 @@ def test_a_folder_written_by_hand_is_read(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_reads_other_dtypes(tmp_path, dtype):
     tensors = {k: v.round(1) for k, v in tensors_of_a_folder().items()}
-    folder = write_folder(tmp_path / "adapter", tensors=tensors)
+    folder = atomic_write_folder(tmp_path / "adapter", tensors=tensors)
     safetensors.torch.save_file(
         {
             name: torch.tensor(value).to(getattr(torch, dtype))
@@ -843,7 +847,7 @@ CONFIGS = {
 def test_refuses_another_configuration(tmp_path, name):
     settings, message = CONFIGS[name]
     config = config_of_a_folder(**settings)
-    folder = write_folder(tmp_path / "adapter", config)
+    folder = atomic_write_folder(tmp_path / "adapter", config)
     check_refused(tiny_classifier(), folder, message)
 
 
@@ -930,13 +934,13 @@ TENSORS = {
 def test_refuses_other_tensors(tmp_path, name):
     change, message = TENSORS[name]
     tensors = change(tensors_of_a_folder())
-    folder = write_folder(tmp_path / "adapter", tensors=tensors)
+    folder = atomic_write_folder(tmp_path / "adapter", tensors=tensors)
     check_refused(tiny_classifier(), folder, message)
 
 
 def test_refuses_a_head_for_a_backbone(tmp_path):
     tensors = with_tensor("classifier.weight", (3, 8))(tensors_of_a_folder())
-    folder = write_folder(tmp_path / "adapter", tensors=tensors)
+    folder = atomic_write_folder(tmp_path / "adapter", tensors=tensors)
     check_refused(tiny_bert(), folder, "classifier.weight.*Load onto the task")
 
 
@@ -982,7 +986,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_refuses_a_broken_folder(tmp_path, name):
     file, damage, message = FILES[name]
-    folder = write_folder(tmp_path / "adapter")
+    folder = atomic_write_folder(tmp_path / "adapter")
     damage(folder / file)
     check_refused(tiny_classifier(), folder, message)
 
@@ -1029,26 +1033,26 @@ def own_model():
 
 @pytest.mark.parametrize("create", [deberta, t5, opt, swin, own_model])
 def test_refuses_an_architecture_without_an_import_map(tmp_path, create):
-    folder = write_folder(tmp_path / "adapter")
+    folder = atomic_write_folder(tmp_path / "adapter")
     check_refused(create(), folder, "has no import map.*merge_and_unload")
 
 
 def test_refuses_adapters_on_adapters(tmp_path):
-    folder = write_folder(tmp_path / "adapter")
+    folder = atomic_write_folder(tmp_path / "adapter")
     model = tiny_classifier()
     adapters.apply(model, adapters.LoRA(rank=2))
     check_refused(model, folder, "Expected a model without adapters")
 
 
 def test_refuses_a_layer_changed_by_keras(tmp_path):
-    folder = write_folder(tmp_path / "adapter")
+    folder = atomic_write_folder(tmp_path / "adapter")
     model = tiny_bert()
     model.enable_lora(2)
     check_refused(model, folder, "query' is quantized or changed by `enable")
 
 
 def test_refuses_a_rank_above_the_smaller_side(tmp_path):
-    folder = write_folder(
+    folder = atomic_write_folder(
         tmp_path / "adapter",
         config_of_a_folder(r=9),
         tensors_of_a_folder(rank=9),

@@ -82,7 +82,7 @@ def test_edge_with_a_bias_only_model(alpha, q, scope):
 def test_one_pass_is_two(monkeypatch):
     projection = kd.projections.EDGE(8.0, bias_probabilities=BIAS)
     found = fit(debiased(projection))
-    monkeypatch.setattr(BaseDebiasedModel, "one_pass", lambda *_: None)
+    monkeypatch.setattr(BaseDebiasedModel, "shared_backward", lambda *_: None)
     np.testing.assert_allclose(found, fit(debiased(projection)), atol=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_a_kept_ratio_changes_nothing_where_it_is_measured_each_time():
     task = gradient(kernel(), x, y, np.ones(ROWS))
     bias = gradient(kernel(), x, y, BIAS**0.7)
     np.testing.assert_allclose(
-        ops.convert_to_numpy(model.kept_measure),
+        ops.convert_to_numpy(model.cached_norm_ratio),
         np.linalg.norm(bias) / np.linalg.norm(task),
         rtol=1e-5,
     )

@@ -309,7 +309,7 @@ def test_a_carried_mask_reaches_the_loss(graphs):
     x = generator.integers(1, 9, (8, 6)).astype("int32")
     x[:, 4:] = 0
     y = generator.integers(0, 3, (8, 6)).astype("int32")
-    assert _keras_internals.carried_mask(build()(x)) is not None
+    assert _keras_internals.get_keras_mask(build()(x)) is not None
     check(build, lambda: {}, x, y)
 
 

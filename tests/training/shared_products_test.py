@@ -27,7 +27,7 @@ def counts(monkeypatch, graphs):  # noqa: F811
     from keras_debias.training import torch_compiled_call
 
     found = []
-    share = torch_compiled_call.share_products
+    share = torch_compiled_call.fuse_matmuls
 
     def counted(graph, *args):
         before = count(graph, "matmul")
@@ -40,7 +40,7 @@ def counts(monkeypatch, graphs):  # noqa: F811
             )
         )
 
-    monkeypatch.setattr(torch_compiled_call, "share_products", counted)
+    monkeypatch.setattr(torch_compiled_call, "fuse_matmuls", counted)
     return found
 
 
@@ -73,10 +73,10 @@ def test_query_key_and_value_share_one(name, adapter, dropout, counts):
 def traced(function, weights, x):
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    from keras_debias.training.torch_shared_products import share_products
+    from keras_debias.training.torch_fused_matmuls import fuse_matmuls
 
     graph = make_fx(function, pre_dispatch=True)(weights, x)
-    share_products(graph.graph, len(weights))
+    fuse_matmuls(graph.graph, len(weights))
     graph.recompile()
     return graph
 

@@ -49,7 +49,7 @@ def updates(create, x, y, together, monkeypatch, projection=None, **kwargs):
     before = [np.array(v) for v in before]
     with monkeypatch.context() as patch:
         if not together:
-            patch.setattr(BaseDebiasedModel, "one_pass", lambda *_: None)
+            patch.setattr(BaseDebiasedModel, "shared_backward", lambda *_: None)
         debiased.train_on_batch(x, y, **kwargs)
     after = [ops.convert_to_numpy(v) for v in debiased.trainable_variables]
     return [b - a for b, a in zip(before, after)], reason
@@ -340,7 +340,7 @@ class TestRefresh:
         model = compiled(kd.projections.EDGE(scope="global", refresh=5))
         x, y = rows()
         model.train_on_batch(x, y)
-        assert float(model.kept_measure.value) > 0
+        assert float(model.cached_norm_ratio.value) > 0
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         for each in (model, loaded):

@@ -23,7 +23,7 @@ def length(update):
 def test_all_gradients_get_the_length_of_the_tasks():
     model = compiled(some(), projection=kd.projections.EDGE())
     before = [np.array(w) for w in model.get_weights()]
-    weights = kd.calibrate(model, rows(), scale=0.5)
+    weights = kd.balance_regularizers(model, rows(), scale=0.5)
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
     assert [r.weight for r in model.regularizers] == [0.7, 0.5, 0.9]
@@ -42,7 +42,7 @@ def test_a_split_and_what_the_forward_pass_writes():
     debiased = compiled([Diversity()], model)
     x, y = rows()
     before = [np.array(w) for w in model.get_weights()]
-    weights = kd.calibrate(debiased, kd.data.Split(x, y))
+    weights = kd.balance_regularizers(debiased, kd.data.Split(x, y))
     assert weights["diversity"] > 0
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -58,16 +58,16 @@ def test_a_term_without_a_gradient_keeps_its_weight(rounding):
         value = ops.convert_to_numpy(variable)
         variable.assign(value * np.float32(1 + rounding))
     with pytest.warns(UserWarning, match="'consistency' keeps its weight, 0.3"):
-        weights = kd.calibrate(model, rows())
+        weights = kd.balance_regularizers(model, rows())
     assert weights["consistency"] == pytest.approx(0.3)
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match="with regularizers"):
-        kd.calibrate(compiled(None), rows())
+        kd.balance_regularizers(compiled(None), rows())
     with pytest.raises(ValueError, match="scale=0"):
-        kd.calibrate(compiled(some()), rows(), scale=0)
+        kd.balance_regularizers(compiled(some()), rows(), scale=0)
     with pytest.raises(ValueError, match="not compiled"):
-        kd.calibrate(
+        kd.balance_regularizers(
             kd.DebiasedModel(adapted(), regularizers=Diversity()), rows()
         )

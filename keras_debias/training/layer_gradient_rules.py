@@ -1,6 +1,6 @@
 """Gradients of a layer's own weights from its inputs and output gradients.
 
-Each contraction belongs to one layer that has weights to train. `watch` puts
+Each rule belongs to one layer that has weights to train. `watch` puts
 a `mark` where the layer's weights have done all they do to a row: what `mark`
 sees there, and the gradient that reaches it, give the gradients of those
 weights for any weights of the rows.
@@ -16,14 +16,14 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import plain_class
+from keras_debias.layers.in_place import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.refine import Refine
 from keras_debias.linalg import kernel_view
 
 
-def contraction_of(layer: keras.Layer):
-    """The contraction of a layer with own trainable weights, or `None`."""
+def layer_gradient_rule(layer: keras.Layer):
+    """The rule of a layer with own trainable weights, or `None`."""
     for kind in (DenseContraction, RefineContraction, NormContraction):
         if kind.fits(layer):
             return kind(layer)
@@ -32,7 +32,7 @@ def contraction_of(layer: keras.Layer):
 
 def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
     """The weights of the layer itself that train."""
-    own = _keras_internals.created_trainable(layer)
+    own = _keras_internals.own_trainable_variables(layer)
     return [variable for variable in own if variable.trainable]
 
 
@@ -52,7 +52,7 @@ def replaced(layer, **functions):
         layer.__dict__.update(before)
 
 
-class Contraction:
+class LayerGradientRule:
     """Base class: one layer.
 
     Attributes:
@@ -76,13 +76,13 @@ class Contraction:
         """
         raise NotImplementedError
 
-    def gradients(self, inputs, gradient, weights, pull_back) -> list:
+    def gradients(self, inputs, gradient, weights, vjp) -> list:
         """The gradients of the own weights.
 
         Args:
             inputs, gradient: what `mark` saw, and the gradient of its outputs.
             weights: float32 tensor of shape `(objectives, batch)`.
-            pull_back: function of `(function, values, cotangents)`: the
+            vjp: function of `(function, values, cotangents)`: the
                 gradients of a function of a list of tensors.
 
         Returns:
@@ -91,12 +91,12 @@ class Contraction:
         raise NotImplementedError
 
 
-class DenseContraction(Contraction):
+class DenseContraction(LayerGradientRule):
     """`Dense` and `EinsumDense`: kernel, bias, low-rank factors, biases."""
 
     @classmethod
     def fits(cls, layer):
-        if plain_class(layer) is None:
+        if original_class(layer) is None:
             return False
         try:
             view = kernel_view(layer)
@@ -143,7 +143,7 @@ class DenseContraction(Contraction):
         ):
             yield
 
-    def gradients(self, inputs, gradient, weights, pull_back):
+    def gradients(self, inputs, gradient, weights, vjp):
         layer, view = self.layer, kernel_view(self.layer)
         x, g = view.input_rows(inputs), view.output_rows(gradient)
         found = {}
@@ -155,7 +155,7 @@ class DenseContraction(Contraction):
                 for w in ops.unstack(weights, axis=0)
             ]
         if isinstance(layer, LowRankUpdate):
-            found.update(self._low_rank(x, g, weights, pull_back))
+            found.update(self._low_rank(x, g, weights, vjp))
         bias, updates = base.get("bias"), _bias_variables(layer)
         if (bias is not None and id(bias) in own) or updates:
             sums = ops.cast(ops.sum(g, axis=1), "float32")
@@ -163,10 +163,10 @@ class DenseContraction(Contraction):
             if bias is not None and id(bias) in own:
                 found[id(bias)] = [ops.reshape(s, bias.shape) for s in sums]
             if updates:
-                found.update(self._updates(sums, pull_back))
+                found.update(self._updates(sums, vjp))
         return [found[id(v)] for v in self.variables]
 
-    def _low_rank(self, x, g, weights, pull_back) -> dict:
+    def _low_rank(self, x, g, weights, vjp) -> dict:
         """`s x' (w g B')` and `(w s x A)' g`, all objectives at once."""
         layer, count = self.layer, weights.shape[0]
         a, b = layer.form.factors(layer.low_rank_values)
@@ -193,10 +193,10 @@ class DenseContraction(Contraction):
             product = _product(ops.concatenate(down, axis=-1), g)
             keep("write", ops.split(product, count, axis=0))
         if made:
-            found.update(self._through_factors(made, count, pull_back))
+            found.update(self._through_factors(made, count, vjp))
         return found
 
-    def _through_factors(self, made, count, pull_back) -> dict:
+    def _through_factors(self, made, count, vjp) -> dict:
         """From the gradients of factors to those of what they are made of."""
         layer = self.layer
         values = {
@@ -215,7 +215,7 @@ class DenseContraction(Contraction):
             )
 
         each = [
-            pull_back(
+            vjp(
                 functools.partial(
                     factors, cotangents={s: g[k] for s, g in made.items()}
                 ),
@@ -230,7 +230,7 @@ class DenseContraction(Contraction):
             for name, gradients in zip(trained, zip(*each))
         }
 
-    def _updates(self, sums, pull_back):
+    def _updates(self, sums, vjp):
         """From the gradients of a whole bias to those of its updates."""
         layer, found = self.layer, {}
         shape = bias_shape(layer)
@@ -246,7 +246,7 @@ class DenseContraction(Contraction):
                 _delta, form, slot, start, values, trained, layer.bias_gate
             )
             each = [
-                pull_back(
+                vjp(
                     delta,
                     [values[name] for name in trained],
                     ops.reshape(total, shape),
@@ -258,7 +258,7 @@ class DenseContraction(Contraction):
         return found
 
 
-class RefineContraction(Contraction):
+class RefineContraction(LayerGradientRule):
     """The vector that is added to the input of a block."""
 
     @classmethod
@@ -276,14 +276,14 @@ class RefineContraction(Contraction):
         with replaced(self.layer, refined=watched):
             yield
 
-    def gradients(self, inputs, gradient, weights, pull_back):
+    def gradients(self, inputs, gradient, weights, vjp):
         width = gradient.shape[-1]
         g = ops.reshape(gradient, (ops.shape(gradient)[0], -1, width))
         sums = ops.matmul(weights, ops.cast(ops.sum(g, axis=1), "float32"))
         return [ops.unstack(sums, axis=0)]
 
 
-class NormContraction(Contraction):
+class NormContraction(LayerGradientRule):
     """Scales and offsets of normalizations within a row."""
 
     @classmethod
@@ -301,7 +301,7 @@ class NormContraction(Contraction):
         with replaced(self.layer, call=watched):
             yield
 
-    def gradients(self, inputs, gradient, weights, pull_back):
+    def gradients(self, inputs, gradient, weights, vjp):
         layer = self.layer
         others = layer.non_trainable_variables
 
@@ -310,7 +310,7 @@ class NormContraction(Contraction):
             return layer.stateless_call(values, state, inputs)[0]
 
         found = [
-            pull_back(
+            vjp(
                 outputs,
                 [v.value for v in layer.trainable_variables],
                 gradient * _rows(w, gradient),

@@ -13,7 +13,7 @@ _MATMUL = torch.ops.aten.matmul.default
 _WIDEST = 128
 
 
-def share_products(graph, num_weights) -> None:
+def fuse_matmuls(graph, num_weights) -> None:
     """Joins what the first `num_weights` inputs of a graph make of a tensor.
 
     Args:

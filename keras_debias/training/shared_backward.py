@@ -14,11 +14,11 @@ import keras
 from keras import ops
 
 from keras_debias import _keras_internals
-from keras_debias.training.contractions import Contraction
-from keras_debias.training.contractions import contraction_of
-from keras_debias.training.contractions import is_known
-from keras_debias.training.contractions import own_trainable
-from keras_debias.training.contractions import replaced
+from keras_debias.training.layer_gradient_rules import LayerGradientRule
+from keras_debias.training.layer_gradient_rules import is_known
+from keras_debias.training.layer_gradient_rules import layer_gradient_rule
+from keras_debias.training.layer_gradient_rules import own_trainable
+from keras_debias.training.layer_gradient_rules import replaced
 from keras_debias.training.regularization import REGULARIZERS
 
 # Of Keras, and one row of theirs depends on others, or nobody knows.
@@ -36,45 +36,45 @@ class Call:
     """What one call of a layer has to say.
 
     Attributes:
-        contraction: of the layer; `None` for the network as a whole.
+        rule: of the layer; `None` for the network as a whole.
         inputs, outputs: tensors.
     """
 
-    contraction: Contraction | None
+    rule: LayerGradientRule | None
     inputs: object
     outputs: object
 
 
-class OnePass:
+class SharedBackward:
     """Shares one backward pass among the objectives of a step.
 
     Args:
-        contractions: the contraction of every layer that trains.
+        layer_gradient_rules: the rule of every layer that trains.
         network: the network.
     """
 
-    def __init__(self, contractions, network):
-        self.contractions = contractions
+    def __init__(self, layer_gradient_rules, network):
+        self.layer_gradient_rules = layer_gradient_rules
         self.network = network
 
     @contextlib.contextmanager
-    def recording(self, taps=None):
+    def recording(self, perturbations=None):
         """Takes down the calls of all layers that train, in their order.
 
-        `taps`, for a backend without gradients of tensors within a
+        `perturbations`, for a backend without gradients of tensors within a
         function, are added to the outputs; the last one to those of the
         network.
         """
         calls = []
 
-        def mark(contraction, inputs, outputs):
-            if taps is not None:
-                tapped = outputs + taps[len(calls)]
-                mask = _keras_internals.carried_mask(outputs)
+        def mark(rule, inputs, outputs):
+            if perturbations is not None:
+                tapped = outputs + perturbations[len(calls)]
+                mask = _keras_internals.get_keras_mask(outputs)
                 if mask is not None:
-                    _keras_internals.carry_mask(tapped, mask)
+                    _keras_internals.set_keras_mask(tapped, mask)
                 outputs = tapped
-            calls.append(Call(contraction, inputs, outputs))
+            calls.append(Call(rule, inputs, outputs))
             return outputs
 
         network_call = self.network.call
@@ -83,14 +83,14 @@ class OnePass:
             return mark(None, None, network_call(*args, **kwargs))
 
         with contextlib.ExitStack() as stack:
-            for contraction in self.contractions:
-                stack.enter_context(contraction.watch(mark))
+            for rule in self.layer_gradient_rules:
+                stack.enter_context(rule.watch(mark))
             stack.enter_context(replaced(self.network, call=watched))
             yield calls
 
     def fits(self, calls) -> bool:
         """Whether each row of what was taken down is a row of the batch."""
-        if not calls or calls[-1].contraction is not None:
+        if not calls or calls[-1].rule is not None:
             return False
         rows = calls[-1].outputs.shape[0]
         return len(calls[-1].outputs.shape) == 2 and all(
@@ -122,7 +122,7 @@ class OnePass:
             rows.append(ops.sum(other / largest * first, axis=-1) / squares)
         return ops.stack(rows)
 
-    def contract(self, calls, gradients, weights, variables, pull_back):
+    def contract(self, calls, gradients, weights, variables, vjp):
         """The gradients of all weights that train.
 
         Args:
@@ -130,7 +130,7 @@ class OnePass:
             gradients: of the first objective, for the outputs of each call.
             weights: see `weights`.
             variables: list of the weights that train.
-            pull_back: see `Contraction.gradients`.
+            vjp: see `LayerGradientRule.gradients`.
 
         Returns:
             For each objective a list of one gradient for each variable.
@@ -139,11 +139,9 @@ class OnePass:
         for call, gradient in zip(calls, gradients):
             if gradient is None:
                 continue
-            contraction = call.contraction
-            new = contraction.gradients(
-                call.inputs, gradient, weights, pull_back
-            )
-            for variable, each in zip(contraction.variables, new):
+            rule = call.rule
+            new = rule.gradients(call.inputs, gradient, weights, vjp)
+            for variable, each in zip(rule.variables, new):
                 before = found.get(id(variable))
                 if before is not None:
                     each = [ops.add(a, b) for a, b in zip(before, each)]
@@ -161,12 +159,12 @@ class OnePass:
         return result
 
 
-class Pull:
+class GradientComputer:
     """The gradients of one step; each backend pulls back in its own way.
 
     Args:
         model: the `DebiasedModel`.
-        shared: a `OnePass` that fits the batch, or `None`.
+        shared: a `SharedBackward` that fits the batch, or `None`.
         calls: what it took down.
     """
 
@@ -209,7 +207,7 @@ def per_sample(objectives) -> list:
     return [o for o in objectives if o is not REGULARIZERS]
 
 
-def plan(model) -> OnePass | str:
+def plan(model) -> SharedBackward | str:
     """How a `DebiasedModel` can share a backward pass, or why it cannot."""
     network = model.model
     if len(per_sample(model.objectives())) < 2:
@@ -226,14 +224,14 @@ def plan(model) -> OnePass | str:
             return reason
     if network.losses:
         return "The network adds losses of its own."
-    contractions = []
+    layer_gradient_rules = []
     for layer in layers:
         if own_trainable(layer):
-            contraction = contraction_of(layer)
-            if contraction is None:
+            rule = layer_gradient_rule(layer)
+            if rule is None:
                 return f"What trains in '{layer.path}' has no short form."
-            contractions.append(contraction)
-    return OnePass(contractions, network)
+            layer_gradient_rules.append(rule)
+    return SharedBackward(layer_gradient_rules, network)
 
 
 def _loss_reason(model) -> str | None:

@@ -9,7 +9,7 @@ from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.projections.subspace import Subspace
 
 
-def bind_subspace(network, projections) -> list[int] | None:
+def constrain_network(network, projections) -> list[int] | None:
     """Constrains a network; returns the ids of what trains, if it does.
 
     Without a `Subspace` among the projections, takes away the constraints

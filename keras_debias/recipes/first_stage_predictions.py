@@ -1,7 +1,9 @@
 import numpy as np
 
 
-def first_guesses(trainer, train, share) -> tuple[np.ndarray, np.ndarray]:
+def first_stage_predictions(
+    trainer, train, share
+) -> tuple[np.ndarray, np.ndarray]:
     """The classes that a plainly trained first model gives the rows.
 
     The number of its mistakes goes to the trainer's notes.

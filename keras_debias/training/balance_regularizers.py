@@ -11,8 +11,8 @@ from keras_debias import _keras_internals
 from keras_debias.data.split import Split
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
-from keras_debias.training.constraining import unconstrained
 from keras_debias.training.debiased_model import DebiasedModel
+from keras_debias.training.subspace_constraints import unconstrained
 from keras_debias.utils.numbers import is_number
 
 # Shorter gradients, as shares of the task's, are rounding: a compiled
@@ -48,7 +48,7 @@ class _Recorder(keras.optimizers.Optimizer):
         return float(np.sqrt(sum(squares)))
 
 
-def calibrate(
+def balance_regularizers(
     model: DebiasedModel, batch, scale: float = 1.0
 ) -> dict[str, float]:
     """Weights that give all regularizers gradients of the task's length.
@@ -81,7 +81,7 @@ def calibrate(
 
     ```python
     model.fit(train, steps_per_epoch=50)
-    weights = kd.calibrate(model, train.sample(64))
+    weights = kd.balance_regularizers(model, train.sample(64))
     regularizers = [
         kd.regularizers.Consistency(weights["consistency"]),
         kd.regularizers.Diversity(weights["diversity"]),

@@ -3,7 +3,7 @@ from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.score_frame import Settings
 
 
-class KeepBest:
+class BestWeights:
     """Keeps the weights that a criterion likes best on validation data."""
 
     def __init__(self, validation, selection):
