@@ -176,7 +176,7 @@ CASES = {
     "another loss": (
         lambda: _with(
             keras.layers.Identity,
-            loss=keras.losses.CategoricalHinge(),
+            loss=keras.losses.CategoricalFocalCrossentropy(from_logits=True),
         ),
         "not",
     ),
