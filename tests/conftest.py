@@ -45,6 +45,35 @@ if keras.config.backend() != "torch":
     ]
 
 
+# What takes most of the time; `make test-fast` leaves it out.
+SLOW = {
+    "adapters/generate_test.py",
+    "analysis/latent_factors_test.py",
+    "analysis/smollm2_test.py",
+    "auditing/audit_test.py",
+    "callbacks/backup_and_restore_test.py",
+    "comparison/compare_test.py",
+    "contract_test.py",
+    "efficientnet_lite0_test.py",
+    "guides_test.py",
+    "quickstart_test.py",
+    "recipes/grasp_recipe_test.py",
+    "training/compiled_step_test.py",
+    "training/data_kinds_test.py",
+    "training/distributed_test.py",
+    "training/regularizers_models_test.py",
+    "training/saving_test.py",
+    "training/shared_products_test.py",
+}
+
+
+def pytest_collection_modifyitems(items):
+    folder = pathlib.Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(folder).as_posix() in SLOW:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def imports_stay():
     """Takes all that is imported out of what garbage collection looks at.

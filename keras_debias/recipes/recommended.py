@@ -72,10 +72,11 @@ def recommended(
        probe is wrong more often than by chance on rows that have the cue and
        another label: the groups of that cue are balanced.
     3. The clusters have half of the probe's gain, and the weights of
-       `InversePropensitySampling` raise the held-out accuracy, counted so
-       that label and inferred attribute are balanced, at the 1 % level: the
-       label goes with a kind of input. That method. Where the clusters *are*
-       the task, as topics are, the weights do not raise it.
+       `InversePropensitySampling` raise the held-out accuracy twice: counted
+       with these weights, at the 1 % level, and counted so that label and
+       hinted class are balanced, by one standard error. The label goes with
+       a kind of input: that method. Where the clusters *are* the task, as
+       topics are, the weights do not raise it.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
