@@ -35,7 +35,10 @@ def runs(architectures, architecture, adapter, backend):
             backend,
         )
     return adapter in ALWAYS or combinations.runs(
-        architectures.index(architecture), ADAPTERS.index(adapter), backend
+        architectures.index(architecture),
+        ADAPTERS.index(adapter),
+        backend,
+        period=6,
     )
 
 
