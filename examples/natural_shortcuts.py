@@ -178,15 +178,41 @@ def run(name, draw, methods, folder):
     )
 
 
-def group_accuracies(frame, generator=None):
+def correct(frame):
+    """Which predictions are correct, one array for each group."""
+    return [
+        (rows["label"] == rows["prediction"]).to_numpy()
+        for _, rows in frame.groupby("group")
+    ]
+
+
+def group_accuracies(groups, generator=None):
     """Accuracy of each group; of resampled rows with a generator."""
-    found = []
-    for _, rows in frame.groupby("group"):
-        right = (rows["label"] == rows["prediction"]).to_numpy()
-        if generator is not None:
-            right = generator.choice(right, len(right))
-        found.append(right.mean())
-    return np.array(found)
+    return np.array(
+        [
+            each.mean()
+            if generator is None
+            else generator.choice(each, len(each)).mean()
+            for each in groups
+        ]
+    )
+
+
+def kept_runs(folder):
+    """From method to `(predictions on the test, notes)`.
+
+    Read from the predictions alone: other versions of the library may have
+    counted small groups in the scores in another way.
+    """
+    found = {}
+    for path in folder.glob("*-seed*.json"):
+        record = json.loads(path.read_text())
+        frame = pd.read_csv(path.with_suffix(".csv.gz"))
+        found[record["method"]] = (
+            frame[frame["split"] == "test"],
+            record["notes"],
+        )
+    return found
 
 
 def summary(folder):
@@ -195,8 +221,7 @@ def summary(folder):
     for name in SETS:
         draws = {}
         for path in sorted((folder / name).glob("*")):
-            comparison = kd.comparison.Comparison.load(path, list(METHODS))
-            draws[int(path.name)] = {run.method: run for run in comparison.runs}
+            draws[int(path.name)] = kept_runs(path)
         draws = {
             draw: runs
             for draw, runs in draws.items()
@@ -216,12 +241,9 @@ def _of_set(name, draws):
     ]
     result = {"draws": sorted(draws), "methods": {}}
     for method in methods:
-        runs = [runs[method] for runs in draws.values()]
-        tests = [
-            each.scores.predictions.query("split == 'test'") for each in runs
-        ]
-        worst = [group_accuracies(test).min() for test in tests]
-        mean = [group_accuracies(test).mean() for test in tests]
+        tests = [runs[method][0] for runs in draws.values()]
+        worst = [group_accuracies(correct(test)).min() for test in tests]
+        mean = [group_accuracies(correct(test)).mean() for test in tests]
         same = [in_distribution(test, shares) for test in tests]
         result["methods"][method] = {
             "worst_group": _percent(worst),
@@ -231,7 +253,7 @@ def _of_set(name, draws):
     for other in ("plain", "true groups"):
         result[f"recommended - {other}"] = difference(draws, other)
     result["reason"] = {
-        str(draw): runs["recommended"].notes["reason"]
+        str(draw): runs["recommended"][1]["reason"]
         for draw, runs in draws.items()
     }
     labels = {}
@@ -274,11 +296,8 @@ def difference(draws, other):
     """
     frames = []
     for runs in draws.values():
-        first, second = (
-            runs[method].scores.predictions.query("split == 'test'")
-            for method in ("recommended", other)
-        )
-        frames.append((first.reset_index(), second.reset_index()))
+        first, second = (runs[method][0] for method in ("recommended", other))
+        frames.append((correct(first), correct(second)))
     estimate = np.mean(
         [
             group_accuracies(a).min() - group_accuracies(b).min()
