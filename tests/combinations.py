@@ -24,17 +24,16 @@ def runs(i: int, j: int, backend: str, period: int = 3) -> bool:
     return (i + j + OFFSETS[backend]) % period == 0
 
 
-def spread(first, second, always=()) -> list[tuple]:
+def spread(first, second) -> list[tuple]:
     """The pairs to run on this backend.
 
     Args:
         first: the values of one parameter.
         second: the values of the other, three or more of one of the two.
-        always: values of `second` that run with every value of `first`.
     """
     return [
         (a, b)
         for i, a in enumerate(first)
         for j, b in enumerate(second)
-        if b in always or runs(i, j, keras.config.backend())
+        if runs(i, j, keras.config.backend())
     ]

@@ -17,8 +17,6 @@ ADAPTERS = (
     *("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases"),
     *("TargetLayer", "full"),
 )
-# With every architecture on every backend.
-ALWAYS = ("LoRA",)
 # Low-rank adapters that differ from the ones above in their form or start
 # alone run on an encoder, a decoder and a plain functional model.
 LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
@@ -34,7 +32,7 @@ def runs(architectures, architecture, adapter, backend):
             LOW_RANK_FORMS.index(adapter),
             backend,
         )
-    return adapter in ALWAYS or combinations.runs(
+    return combinations.runs(
         architectures.index(architecture),
         ADAPTERS.index(adapter),
         backend,
