@@ -3,6 +3,7 @@
 import pathlib
 import random
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -143,6 +144,10 @@ def test_frozen_features_are_the_pooled_backbone(folder, photographs):
     )
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="The outputs are those of torch; the images take long.",
+)
 def test_features_separate_classes_that_pixels_do_not(folder, data_folder):
     """A linear classifier on features, and one on pixels."""
     if data_folder is None:
