@@ -159,7 +159,8 @@ class Evidence:
         )
         by_class = inverse_propensity(self.y, np.zeros(len(self.y), int))
         plain, weighted = (self.C, by_class), (self._small_C(weights), weights)
-        before, after, error = self._accuracies(plain, weighted, weights)
+        correct = self._held_out(plain, weighted)
+        before, after, error = _accuracies(correct, weights)
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
         if after - before < STANDARD_ERRORS * error:
@@ -167,8 +168,8 @@ class Evidence:
         # The same weights are on both sides of that test. So there must be a
         # gain, of one standard error, where each hinted class counts alike.
         hints = np.array([cell.rsplit(" ", 1)[0] for cell in cells])
-        first, second, spread = self._accuracies(
-            plain, weighted, inverse_propensity(self.y, hints)
+        first, second, spread = _accuracies(
+            correct, inverse_propensity(self.y, hints)
         )
         self.figures["accuracy_over_balanced_hints"] = first
         self.figures["the_same_over_hints_with_weights"] = second
@@ -226,8 +227,8 @@ class Evidence:
             return None
         weights = inverse_propensity(self.y, np.zeros(len(self.y), int))
         C = min(self.C, LARGEST_C)
-        before, after, error = self._accuracies(
-            (C, None), (C, weights), weights
+        before, after, error = _accuracies(
+            self._held_out((C, None), (C, weights)), weights
         )
         self.figures["mean_accuracy_of_classes"] = before
         self.figures["the_same_with_balanced_classes"] = after
@@ -286,21 +287,19 @@ class Evidence:
             losses[C] = -(weights * np.log(chosen)).sum()
         return min(losses, key=losses.get)
 
-    def _accuracies(self, before, after, importance):
-        """Held-out accuracies of two heads, and the error of the difference.
+    def _held_out(self, *heads) -> list[np.ndarray]:
+        """How often each head classifies each row correctly, held out.
 
-        The means over several partitions into folds: each row counts once,
-        by how often it is classified correctly.
+        The means over several partitions into folds.
 
         Args:
-            before, after: `(C, sample weights or None)` of each head.
-            importance: weights of the rows in both accuracies.
+            heads: `(C, sample weights or None)` of each head.
         """
         partitions = [
             cross_fitting.folds_of(self.y, FOLDS, seed)
             for seed in range(REPEATS)
         ]
-        right = [
+        return [
             np.mean(
                 [
                     cross_fitting.out_of_fold(
@@ -311,13 +310,8 @@ class Evidence:
                 ],
                 axis=0,
             )
-            for C, weights in (before, after)
+            for C, weights in heads
         ]
-        share = importance / importance.sum()
-        first, second = (float((share * each).sum()) for each in right)
-        difference = right[1] - right[0]
-        error = np.sqrt((share**2 * (difference - (second - first)) ** 2).sum())
-        return first, second, float(error)
 
     # With validation data.
 
@@ -375,6 +369,20 @@ class Evidence:
         if isinstance(recipe, BalancedSampling):
             view = recipe.groups
         return view.cells(self, self.train, validation)
+
+
+def _accuracies(correct, importance) -> tuple[float, float, float]:
+    """Weighted accuracies of two heads, and the error of the difference.
+
+    Args:
+        correct: two arrays, see `Evidence._held_out`.
+        importance: weights of the rows in both accuracies.
+    """
+    share = importance / importance.sum()
+    first, second = (float((share * each).sum()) for each in correct)
+    difference = correct[1] - correct[0]
+    error = np.sqrt((share**2 * (difference - (second - first)) ** 2).sum())
+    return first, second, float(error)
 
 
 def _percent(share) -> str:
