@@ -2,6 +2,8 @@
 
 import argparse
 
+from keras_debias.cli.condition import condition_of
+
 GROUPINGS = {
     "by_label": "divide the groups by label as well",
     "overlapping": "columns of 0 and 1: a row may be in several groups",
@@ -101,6 +103,20 @@ def add_output(parser: argparse.ArgumentParser, what: str) -> None:
         "--overwrite",
         action="store_true",
         help="replace the folder if it exists",
+    )
+
+
+def add_fail_on(
+    parser: argparse.ArgumentParser, measures: tuple[str, ...], text: str
+) -> None:
+    """Adds `--fail-on`; `text` says when it ends with status 1."""
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        type=condition_of(measures),
+        metavar="CONDITION",
+        help=f"end with status 1 {text}; of {', '.join(measures)}",
     )
 
 

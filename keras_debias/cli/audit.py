@@ -4,11 +4,11 @@ import argparse
 import sys
 
 from keras_debias.cli.arguments import add_data
+from keras_debias.cli.arguments import add_fail_on
 from keras_debias.cli.arguments import add_groups
 from keras_debias.cli.arguments import add_quiet
 from keras_debias.cli.arguments import count
 from keras_debias.cli.arguments import fraction
-from keras_debias.cli.condition import condition_of
 from keras_debias.cli.progress import bars_on_terminals
 from keras_debias.cli.tables import read_split
 from keras_debias.cli.tables import written
@@ -31,15 +31,7 @@ def add(commands) -> argparse.ArgumentParser:
     parser.add_argument("--html", metavar="FILE", help="write a page")
     parser.add_argument("--json", metavar="FILE", help="write the report")
     parser.add_argument("--csv", metavar="FILE", help="write the findings")
-    parser.add_argument(
-        "--fail-on",
-        action="append",
-        default=[],
-        type=condition_of(MEASURES),
-        metavar="CONDITION",
-        help='end with status 1 if a finding fulfills it, such as "phi>0.3"; '
-        f"of {', '.join(MEASURES)}",
-    )
+    add_fail_on(parser, MEASURES, 'if a finding fulfills it, such as "phi>0.3"')
     parser.add_argument(
         "--min-count",
         type=count,

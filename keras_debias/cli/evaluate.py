@@ -3,11 +3,11 @@
 import argparse
 import sys
 
+from keras_debias.cli.arguments import add_fail_on
 from keras_debias.cli.arguments import add_groups
 from keras_debias.cli.arguments import add_quiet
 from keras_debias.cli.arguments import count
 from keras_debias.cli.arguments import fraction
-from keras_debias.cli.condition import condition_of
 from keras_debias.cli.tables import written
 
 MEASURES = ("gap", "accuracy", "worst_group_accuracy", "weighted_f1")
@@ -46,15 +46,7 @@ def add(commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--html", metavar="FILE", help="write a page")
     parser.add_argument("--json", metavar="FILE", help="write the scores")
-    parser.add_argument(
-        "--fail-on",
-        action="append",
-        default=[],
-        type=condition_of(MEASURES),
-        metavar="CONDITION",
-        help=f'end with status 1 if it holds, such as "gap>0.1"; of '
-        f"{', '.join(MEASURES)}",
-    )
+    add_fail_on(parser, MEASURES, 'if it holds, such as "gap>0.1"')
     add_quiet(parser)
     return parser
 
