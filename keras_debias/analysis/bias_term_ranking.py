@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 
 from keras_debias.analysis.heat_map import heat_map
-from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 
 
 class BiasTermRanking:
@@ -106,11 +106,9 @@ class BiasTermRanking:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes everything to a JSON file."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-                encoding="utf-8",
-            )
+        write_text(
+            path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        )
 
     @classmethod
     def from_dict(cls, values: dict) -> "BiasTermRanking":

@@ -17,7 +17,7 @@ from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.auditing.feature import presence
 from keras_debias.auditing.finding import Finding
 from keras_debias.auditing.partial_input_probe import PartialInputProbe
-from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 
 # Candidates of `distinct` that are looked up in one pass over the texts.
 CANDIDATES = 32
@@ -200,11 +200,9 @@ class AuditReport:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the report to a JSON file."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-                encoding="utf-8",
-            )
+        write_text(
+            path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        )
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "AuditReport":
@@ -215,8 +213,7 @@ class AuditReport:
     def to_html(self, path: str | os.PathLike) -> None:
         """Writes the report to one HTML page that needs no other file."""
         content = page.report_page(self)
-        with atomic_write(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
 
     def plot(self, path: str | os.PathLike | None = None, top: int = 15):
         """Draws the strongest findings, and the probes.

@@ -7,7 +7,7 @@ import pandas as pd
 from keras_debias.auditing.target_finding import COLUMNS
 from keras_debias.auditing.target_finding import TargetFinding
 from keras_debias.evaluation.table import text_table
-from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 
 TOP = 20
 
@@ -69,11 +69,9 @@ class TargetReport:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the report to a JSON file."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-                encoding="utf-8",
-            )
+        write_text(
+            path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        )
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "TargetReport":

@@ -16,7 +16,7 @@ from keras_debias.comparison import statistics
 from keras_debias.comparison import tables
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
-from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 from keras_debias.utils.spreadsheets import write_csv
 
 
@@ -310,5 +310,4 @@ class Comparison:
 
 def _write(path, text) -> None:
     if path is not None:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)

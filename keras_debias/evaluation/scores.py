@@ -14,6 +14,7 @@ from keras_debias.evaluation.metric_score import MetricScore
 from keras_debias.evaluation.score_lines import frame_of
 from keras_debias.evaluation.table import scores_table
 from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 from keras_debias.utils.short_repr import ShortRepr
 
 Interval = tuple[float, float]
@@ -218,11 +219,9 @@ class Scores:
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes the scores, without predictions, to a JSON file."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-                encoding="utf-8",
-            )
+        write_text(
+            path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        )
 
     @classmethod
     def from_dict(cls, values: dict) -> "Scores":
@@ -260,8 +259,7 @@ class Scores:
             title: String, the heading. Defaults to `"Evaluation"`.
         """
         content = page.page(self, title)
-        with atomic_write(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
 
     def _repr_html_(self) -> str:
         return page.body(self)

@@ -5,7 +5,7 @@ import keras
 
 from keras_debias.recipes import recommendation_page
 from keras_debias.recipes.recipe import Recipe
-from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import write_text
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -49,8 +49,7 @@ class Recommendation(Recipe):
             title: string, the heading. Defaults to `"Recommended method"`.
         """
         content = recommendation_page.page(self, title)
-        with atomic_write(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
 
     def _repr_html_(self) -> str:
         return recommendation_page.body(self)

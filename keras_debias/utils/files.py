@@ -49,6 +49,12 @@ def atomic_write(path: str | os.PathLike):
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file that is whole or absent, as UTF-8."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def written_folder(folder: str | os.PathLike):
     """Gives a temporary folder, which takes the place of `folder` at the end.
