@@ -19,13 +19,13 @@ def original_class(layer: keras.Layer) -> type | None:
 
     `None` for other layers, and for subclasses whose `call` is their own.
     """
-    if getattr(type(layer), "is_in_place", False) or type(layer) in _LOW_RANK:
+    if getattr(type(layer), "is_swapped", False) or type(layer) in _LOW_RANK:
         return next(c for c in type(layer).__mro__ if c in _LOW_RANK)
     return None
 
 
 @functools.cache
-def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
+def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
     It carries the name, the module and the config of the plain one: Keras
@@ -44,7 +44,7 @@ def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
             "__module__": "keras.layers",
             "get_config": plain.get_config,
             "from_config": classmethod(_refuse_copy),
-            "is_in_place": True,
+            "is_swapped": True,
         },
     )
 
