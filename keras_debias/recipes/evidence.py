@@ -13,6 +13,7 @@ from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.clusters import cell_probabilities
 from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
+from keras_debias.recipes.co_trained_clusters import hinted_classes
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import GRID
 from keras_debias.recipes.hints import hinted_cells
@@ -20,7 +21,7 @@ from keras_debias.recipes.inverse_propensity_sampling import (
     InversePropensitySampling,
 )
 from keras_debias.recipes.propensity import inverse_propensity
-from keras_debias.recipes.propensity import temper
+from keras_debias.recipes.propensity import propensity_weights
 from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
@@ -154,8 +155,9 @@ class Evidence:
             return None
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
-        weights, _ = temper(
-            inverse_propensity(self.y, cells), recipe.min_effective
+        hints = hinted_classes(cells, self.train)
+        weights, _ = propensity_weights(
+            self.y, [(cells, hints)], recipe.min_effective
         )
         by_class = inverse_propensity(self.y, np.zeros(len(self.y), int))
         plain, weighted = (self.C, by_class), (self._small_C(weights), weights)
@@ -167,7 +169,6 @@ class Evidence:
             return None
         # The same weights are on both sides of that test. So there must be a
         # gain, of one standard error, where each hinted class counts alike.
-        hints = np.array([cell.rsplit(" ", 1)[0] for cell in cells])
         first, second, spread = _accuracies(
             correct, inverse_propensity(self.y, hints)
         )

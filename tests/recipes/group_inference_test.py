@@ -147,6 +147,51 @@ def test_tempering_keeps_the_effective_number_above_its_bound(share):
     assert power == 1 and even.tolist() == [1] * 10
 
 
+def skewed_cells():
+    """Two hinted classes of four cells each, two of them almost pure."""
+    hints = np.repeat([0, 1], 1000)
+    parts = np.tile(np.repeat(np.arange(4), 250), 2)
+    minority = np.array([25, 10, 2, 1])[parts]
+    y = np.where(np.arange(2000) % 250 < minority, 1 - hints, hints)
+    return y, 4 * hints + parts, hints
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.13])
+def test_tempered_weights_balance_labels_within_hints(share):
+    y, cells, hints = skewed_cells()
+    weights, power = propensity.propensity_weights(y, [(cells, hints)], share)
+    exact = propensity.inverse_propensity(y, cells)
+    if propensity.effective_share(exact) < share:
+        assert power < 1
+    else:
+        np.testing.assert_allclose(weights, exact / exact.mean())
+    assert weights.sum() ** 2 / (weights**2).sum() / 2000 >= share - 1e-9
+    for hint in (0, 1):
+        masses = [weights[(hints == hint) & (y == k)].sum() for k in (0, 1)]
+        np.testing.assert_allclose(masses, 500, rtol=1e-6)
+    # Tempering alone gives back part of the shortcut.
+    alone, _ = propensity.temper(exact, share)
+    aligned = alone[y == hints].sum() / alone.sum()
+    assert aligned > 0.5 + 0.02 * (power < 1)
+
+
+def test_a_bound_that_balanced_labels_cannot_keep_tempers_them_too():
+    y, cells, hints = skewed_cells()
+    weights, power = propensity.propensity_weights(y, [(cells, hints)], 0.8)
+    assert power == 0
+    assert propensity.effective_share(weights) >= 0.8 - 1e-9
+    assert 0.5 < weights[y == hints].sum() / weights.sum() < 0.96
+
+
+def test_labels_are_balanced_within_each_hint():
+    y = np.array([0, 0, 0, 1, 1, 2])
+    hints = np.array(["a", "a", "a", "a", "b", "b"])
+    weights = np.array([1.0, 2.0, 3.0, 1.0, 5.0, 1.0])
+    found = propensity.balance_labels(weights, y, hints)
+    # "a": four rows, labels 0 and 1; "b": two rows, labels 1 and 2.
+    np.testing.assert_allclose(found, [1 / 3, 2 / 3, 1, 2, 1, 1])
+
+
 def test_sampling_by_inverse_propensity_reports_what_it_did():
     train = toy.numbers(400, strength=0.9)
     trainer = numbers_trainer()
