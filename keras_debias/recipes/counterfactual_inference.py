@@ -65,6 +65,11 @@ class CounterfactualInference(Recipe):
     taken off the first. It costs nothing in training and twice the time at
     inference.
 
+    When it helps: where the bias can answer without the evidence. SNLI with a
+    planted token, three seeds: MNLI-hard 39.6 % (plain 37.9), QNLI 57.3 %
+    (52.6), the shifted test's worst group 20.8 % (17.5); 2 points less in
+    distribution.
+
     Attributes:
         blind: registered function of inputs to inputs without the evidence.
             Defaults to `without_first_text`: the premise of a pair is

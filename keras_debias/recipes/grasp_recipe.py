@@ -41,6 +41,12 @@ class GRASP(Recipe):
     predicted probabilities of the factor's values lie apart. Without one, by
     whether a direction stands out from random adapters.
 
+    When it helps: where the factor has a direction that the task does not
+    need. In the sets measured here it has not: SNLI with a planted token, one
+    direction, three seeds: worst group 11.8 ± 5.7 % (plain 17.6 ± 4.4, random
+    directions 16.9 ± 7.8). Sentences whose domain goes with the label: 3 to 4
+    % (plain 3).
+
     `kd.grasp` does steps 1 and 3 on a model of one's own, without a budget.
 
     Attributes:

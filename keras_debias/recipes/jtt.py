@@ -19,6 +19,12 @@ class JTT(Recipe):
     from the same start, sees every row that the first gets wrong
     `upweight` times as often as the others, by drawing rows.
 
+    When it helps: where the first model is wrong mainly on rows against the
+    shortcut. Colored digits, 95 of 100 in the color of their class, five
+    seeds: 74.0 % correct where the color misleads (plain 65.9). Where the
+    first model is weak it harms: SNLI with a planted token, 4,000 rows, three
+    seeds: worst group 0.0 % (plain 17.5).
+
     Attributes:
         upweight: float, above 1. The paper tunes it between 4 and 100 (6 on
             MultiNLI and CivilComments, 100 on Waterbirds, 50 on CelebA).

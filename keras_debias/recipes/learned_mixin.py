@@ -19,6 +19,12 @@ class LearnedMixin(Recipe):
 
     See `losses.LearnedMixin`. The network's loss must take logits.
 
+    When it helps: with a bias-only model that sees nothing but the shortcut.
+    Colored digits at 0.95 with a model of the color alone, five seeds: 86.3 %
+    correct where the color misleads (plain 65.9), and 90.4 % in distribution
+    (96.2). SNLI with a planted token and a bag of words, three seeds: 60.1 %
+    on the shifted test (plain 56.7).
+
     Attributes:
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
             `ShallowModel()`.

@@ -17,6 +17,12 @@ class Reweighting(Recipe):
     The weight is `1 - b`, with `b` the bias-only model's probability of the
     right label, scaled to a mean of one.
 
+    When it helps: with a bias-only model that sees nothing but the shortcut.
+    Colored digits at 0.95 with a model of the color alone, five seeds: 77.2 %
+    correct where the color misleads (plain 65.9). SNLI with a planted token
+    and a bag of words, three seeds: 60.2 % on the shifted test (plain 56.7),
+    and 4 points less in distribution.
+
     Attributes:
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
             `ShallowModel()`.

@@ -15,6 +15,11 @@ class LabelBalance(Regularizer):
     name, before its factor. Both are statistics of a batch: with fewer rows
     than labels they are rough.
 
+    When it helps: where a model of label words prefers some labels. Emotions
+    of tweets, SmolLM2, layer 26 alone trained: the spread of the mean scores
+    of the labels falls from 0.85 to 0.55, at the same weighted F1 (59.8). In
+    other layers it does not fall.
+
     Args:
         beta: float or schedule. Factor of `bal1`. Defaults to `1.0`.
         gamma: float or schedule. Factor of `bal2`. Defaults to `1.0`.
