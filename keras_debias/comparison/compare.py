@@ -1,8 +1,10 @@
 """`compare`: methods x seeds under equal budgets, as one table."""
 
+import functools
 import gc
 import inspect
 import os
+import tempfile
 import time
 import traceback
 import warnings
@@ -28,6 +30,7 @@ from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.peak_memory import require_psutil
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
+from keras_debias.comparison.workers import run_side_by_side
 from keras_debias.comparison.worst_class import WorstClass
 from keras_debias.comparison.worst_group import WorstGroup
 from keras_debias.data.arguments import LARGEST_SEED
@@ -71,6 +74,7 @@ def compare(
     bootstrap: int = 1000,
     prepare_evaluation: Callable | None = None,
     features: Callable | None = None,
+    workers: int = 1,
     verbose: int = 1,
 ) -> Comparison:
     """Trains every method with every seed, and says what helps.
@@ -115,6 +119,11 @@ def compare(
         features: function of a `Split` to an array of shape `(n, width)`,
             for methods that look at features of the pretrained model.
             Defaults to `None`: see `kd.recipes.Trainer`.
+        workers: int. Processes that make runs side by side, each with its
+            share of the processor's threads. The results are those of one
+            process with as many threads. Functions must be importable: a
+            script calls `compare` under `if __name__ == "__main__":`.
+            Defaults to `1`: runs are made one by one in this process.
         verbose: int. `1` prints a line a run, `2` shows progress bars as
             well, `0` prints nothing.
 
@@ -157,6 +166,7 @@ def compare(
     check_batch_size(batch_size)
     check_int("bootstrap", bootstrap, 0)
     check_int("min_group_size", min_group_size, 1)
+    check_int("workers", workers, 1)
     for name, function in (
         ("model_fn", model_fn),
         ("prepare_evaluation", prepare_evaluation),
@@ -216,6 +226,46 @@ def compare(
     store = RunFolder(folder)
     store.claim(configuration, settings)
 
+    _say_if_busy(verbose)
+    failed = {}
+    if workers > 1:
+        arguments = {
+            "train": train,
+            "splits": splits,
+            "model_fn": model_fn,
+            "budget": budget,
+            "validation": validation,
+            "selection": selection,
+            "criteria": criteria,
+            "metrics": metrics or None,
+            "batch_size": batch_size,
+            "min_group_size": min_group_size,
+            "bootstrap": bootstrap,
+            "prepare_evaluation": prepare_evaluation,
+            "features": features,
+        }
+        if folder is None:
+            with tempfile.TemporaryDirectory() as folder:
+                return compare(
+                    methods,
+                    seeds=seeds,
+                    folder=folder,
+                    workers=workers,
+                    verbose=verbose,
+                    **arguments,
+                )
+        failed = run_side_by_side(
+            [
+                (name, methods[name], seed)
+                for seed in seeds
+                for name in methods
+                if store.read(name, seed, fingerprint.of_split(trains[seed]))
+                is None
+            ],
+            {**arguments, "folder": folder},
+            workers,
+            functools.partial(_say, verbose),
+        )
     runs, errors = [], {}
     total, began = len(methods) * len(seeds), time.perf_counter()
     for number, (seed, name) in enumerate(
@@ -228,6 +278,10 @@ def compare(
         if run is not None:
             _say(verbose, f"{say}kept")
             runs.append(run)
+            continue
+        if (name, seed) in failed:
+            errors[name, seed] = failed[name, seed]
+            _warn_of_failure(name, seed, failed[name, seed])
             continue
         trainer = Trainer(
             model_fn,
@@ -258,11 +312,7 @@ def compare(
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
             _say(verbose, f"{say}broken: {error}")
-            warnings.warn(
-                f"The run of {name!r} with seed {seed} is broken and left "
-                f"out: {type(error).__name__}: {error}",
-                stacklevel=2,
-            )
+            _warn_of_failure(name, seed, errors[name, seed])
             continue
         store.write(run, data)
         runs.append(run)
@@ -278,6 +328,27 @@ def compare(
         errors,
         configuration,
     )
+
+
+def _warn_of_failure(name, seed, text):
+    """Warns with the last line of a traceback."""
+    warnings.warn(
+        f"The run of {name!r} with seed {seed} is broken and left out: "
+        f"{text.strip().splitlines()[-1]}",
+        stacklevel=3,
+    )
+
+
+def _say_if_busy(verbose):
+    """Says that other programs take the processors."""
+    processors = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > processors + 0.5:
+        _say(
+            verbose,
+            f"Other programs are running: load {load:.1f} on {processors} "
+            "processors. Runs will take longer.",
+        )
 
 
 def _say(verbose, text):
