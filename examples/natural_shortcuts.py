@@ -12,7 +12,8 @@ equal over the groups, or have their natural shares where noted.
 The sentences come with a package; `mdsd`, `davidson_aae` and `qqp_paws` need
 the folder named by KERAS_DEBIAS_DATA. A draw is the sample of rows and the
 seed of the network. Runs, with their predictions, are kept in `--folder` and
-not repeated; `--table` writes `examples/natural_shortcuts.json` and `.md`.
+not repeated; `--table` writes `examples/natural_shortcuts.json` and `.md`, in
+which sets without kept runs keep their figures.
 
 The rule of `kd.recommended` was chosen on draws 0 and 1 of the sentences and
 draw 0 of `mdsd`, `davidson_aae` and `qqp_paws`; the test of its third step was
@@ -387,6 +388,14 @@ def main():
                 run(name, draw, options.methods, options.folder)
         return 0
     found = summary(options.folder)
+    if HERE.with_suffix(".json").exists():
+        # Sets without runs in the folder keep their figures.
+        known = json.loads(HERE.with_suffix(".json").read_text())["sets"]
+        found = {
+            name: found.get(name, known.get(name))
+            for name in SETS
+            if name in found or name in known
+        }
     text = table(found)
     print(text)
     content = {
