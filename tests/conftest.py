@@ -40,6 +40,8 @@ if keras.config.backend() != "torch":
         "fuzz",
         "layering_test.py",
         "pages_test.py",
+        # A `.keras` file holds the state of one backend.
+        "saved_files_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
     ]
