@@ -38,6 +38,7 @@ if keras.config.backend() != "torch":
         "docstrings_test.py",
         "evaluation/metrics_test.py",
         "fuzz",
+        "layer_roles_test.py",
         "layering_test.py",
         "pages_test.py",
         # A `.keras` file holds the state of one backend.
