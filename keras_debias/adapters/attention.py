@@ -100,8 +100,8 @@ def attentions(model: keras.Model) -> list[Attention]:
             )
         if roles == set(QUERY_KEY_VALUE):
             output = found.get("output")
-            triple = [found[role] for role in QUERY_KEY_VALUE]
-            result.append(Attention(path, *triple, output))
+            named = {role: found[role] for role in QUERY_KEY_VALUE}
+            result.append(Attention(path, **named, output=output))
         elif roles or (children and kind.endswith("Attention")):
             raise ValueError(
                 "Expected attention layers with a query, a key and a value "

@@ -33,6 +33,8 @@ def _automatic_name(layer: keras.Layer) -> tuple[str, int] | None:
     """`(stem, number)` of a name that Keras counted up, else `None`."""
     stems = {_snake_case(c.__name__) for c in type(layer).__mro__}
     match = re.fullmatch(r"(.+?)(?:_(\d+))?", layer.name)
+    if match is None:
+        return None
     stem, number = match.group(1), match.group(2)
     return (stem, int(number or 0)) if stem in stems else None
 

@@ -1,6 +1,7 @@
 import functools
 import random
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -236,14 +237,14 @@ class BaseDebiasedModel(NetworkWrapper):
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def objectives(self) -> list:
+    def objectives(self) -> list[Callable | GradientSource]:
         """All objectives of the step, the task's first, each once.
 
         The last is `GradientSource.REGULARIZERS` if projections must not see
         the gradient of the regularizers. Otherwise the regularizers join the
         task's loss.
         """
-        found = [identity]
+        found: list[Callable | GradientSource] = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
                 if name != "task" and objective not in found:
@@ -386,9 +387,8 @@ class BaseDebiasedModel(NetworkWrapper):
         rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         # A refused batch shows, and `fit` raises.
         loss = ops.where(values.is_finite, loss, float("nan"))
-        _keras_internals.loss_tracker(self).update_state(
-            loss, sample_weight=rows
-        )
+        tracker = _keras_internals.loss_tracker(self)
+        tracker.update_state(loss, sample_weight=rows)
         self.regularization.track(values.terms, rows)
 
     # From gradients to the update.
