@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 # Twice quiet: errors are shown, warnings about pip's own settings are not.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 BACKENDS := torch tensorflow jax
+# The packages of an extra, without this one.
+EXTRA = $$($(BIN)/python -c "import tomllib; print(*tomllib.load( \
+	open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$(1)'])")
 # Two workers on one thread each.
 WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
@@ -26,7 +29,7 @@ help:
 	@echo "make test-fast   run the quick tests, on one backend: BACKEND=torch"
 	@echo "make guides      run the guides on torch"
 	@echo "make docs        build the documentation into site/"
-	@echo "make lint        check style and formatting"
+	@echo "make lint        check style, formatting and types"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,9 +58,8 @@ $(VENV)/.stamp-efficientnet: requirements/efficientnet.txt | $(BIN)/python
 	$(PIP) install --quiet --no-deps --require-hashes -r $<
 	touch $@
 
-$(VENV)/.stamp-ruff: pyproject.toml | $(BIN)/python
-	$(PIP) install \
-		"$$(sed -n 's/^ *"\(ruff==[0-9.]*\)",*$$/\1/p' pyproject.toml)"
+$(VENV)/.stamp-lint: pyproject.toml | $(BIN)/python
+	$(PIP) install $(call EXTRA,lint)
 	touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-base
@@ -65,8 +67,7 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-base
 	touch $@
 
 $(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
-	$(PIP) install $$($(BIN)/python -c "import tomllib; print(*tomllib.load( \
-		open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	$(PIP) install $(call EXTRA,docs)
 	touch $@
 
 install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2 \
@@ -108,6 +109,7 @@ docs: $(VENV)/.stamp-docs
 guide-outputs: install
 	$(BIN)/python docs/generate.py --run
 
-lint: $(VENV)/.stamp-ruff
+lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -326,8 +326,8 @@ def loss_options(loss: keras.losses.Loss) -> dict:
     return loss._fn_kwargs
 
 
-def loss_tracker(model: keras.Model) -> keras.metrics.Mean | None:
-    """The metric behind the logged `loss`.
+def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
+    """The metric behind the logged `loss` of a compiled model.
 
     `_loss_tracker`: a custom step must update it, or the log says 0.
     """

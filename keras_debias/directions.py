@@ -7,22 +7,10 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-SIDES = ("read", "write", "both")
+from keras_debias.utils.layer_roles import READERS
+from keras_debias.utils.layer_roles import WRITERS
 
-# Layers of KerasHub and Keras whose inputs are the residual stream (after a
-# normalization), and those whose outputs are added to it.
-READERS = (
-    *("query", "query_dense", "query_projector"),
-    *("key", "key_dense", "key_projector"),
-    *("value", "value_dense", "value_projector"),
-    *("feedforward_intermediate_dense", "feedforward_gate_dense"),
-    *("ffw_gating", "ffw_gating_2", "gate_projector", "input_projector"),
-    "pooled_dense",
-)
-WRITERS = (
-    *("attention_output", "feedforward_output_dense"),
-    *("ffw_linear", "output_projector"),
-)
+SIDES = ("read", "write", "both")
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")

@@ -39,8 +39,11 @@ if keras.config.backend() != "torch":
         "docstrings_test.py",
         "evaluation/metrics_test.py",
         "fuzz",
+        "layer_roles_test.py",
         "layering_test.py",
         "pages_test.py",
+        # A `.keras` file holds the state of one backend.
+        "saved_files_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
     ]

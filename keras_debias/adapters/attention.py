@@ -6,21 +6,10 @@ import re
 import keras
 
 from keras_debias.adapters.selection import layer_paths
+from keras_debias.utils.layer_roles import NAMES
+from keras_debias.utils.layer_roles import QUERY_KEY_VALUE
 
-# How KerasHub and others name a projection, as the end of its path.
-ROLES = {
-    "query": r"query|query_dense|query_projector|q_proj|q_dense_layer",
-    "key": r"key|key_dense|key_projector|k_proj|k_dense_layer",
-    "value": r"value|value_dense|value_projector|v_proj|v_dense_layer",
-}
-OUTPUTS = (
-    r"attention_output|output_dense|output_projector|out_proj|o_proj"
-    r"|o_dense_layer|attention_projection"
-)
-# One layer for all three: queries, keys and values are the thirds of its
-# last axis in every KerasHub model that has one.
-FUSED = r"query_key_value|attention_qkv|qkv|qkv_proj|c_attn"
-QKV_SLOTS = {"query": 0, "key": 1, "value": 2}
+QKV_SLOTS = {role: slot for slot, role in enumerate(QUERY_KEY_VALUE)}
 
 _LINEAR = r"linear_?attention|delta_?net|performer|retention|state_?space"
 
@@ -58,7 +47,7 @@ def last_name(path: str) -> str:
 
 def qkv_slot_of(layer: keras.Layer, role: str) -> int | None:
     """Which third of a fused projection a role has, else `None`."""
-    return QKV_SLOTS[role] if re.fullmatch(FUSED, layer.name) else None
+    return QKV_SLOTS[role] if layer.name in NAMES["fused"] else None
 
 
 def is_dense(layer: keras.Layer) -> bool:
@@ -83,19 +72,19 @@ def attentions(model: keras.Model) -> list[Attention]:
         parent = path.rsplit("/", 1)[0] if "/" in path else ""
         found = families.setdefault(parent, {})
         name = last_name(path)
-        for role, pattern in ROLES.items():
-            if re.fullmatch(pattern, name):
+        for role in QUERY_KEY_VALUE:
+            if name in NAMES[role]:
                 found[role] = AttentionProjectionLayer(path, layer)
-            elif re.fullmatch(FUSED, name):
+            elif name in NAMES["fused"]:
                 found[role] = AttentionProjectionLayer(
                     path, layer, QKV_SLOTS[role]
                 )
-        if re.fullmatch(OUTPUTS, name):
+        if name in NAMES["attention_output"]:
             found["output"] = AttentionProjectionLayer(path, layer)
 
     result = []
     for path, found in families.items():
-        roles = set(found) & set(ROLES)
+        roles = set(found) & set(QUERY_KEY_VALUE)
         parent = paths.get(path)
         kind = type(parent).__name__ if parent is not None else ""
         children = [
@@ -109,10 +98,10 @@ def attentions(model: keras.Model) -> list[Attention]:
                 f"value biases is about. Received: '{path}', a `{kind}`. "
                 "Name the projections of the other layers in `targets`."
             )
-        if roles == set(ROLES):
+        if roles == set(QUERY_KEY_VALUE):
             output = found.get("output")
-            triple = [found[role] for role in ROLES]
-            result.append(Attention(path, *triple, output))
+            named = {role: found[role] for role in QUERY_KEY_VALUE}
+            result.append(Attention(path, **named, output=output))
         elif roles or (children and kind.endswith("Attention")):
             raise ValueError(
                 "Expected attention layers with a query, a key and a value "
@@ -135,6 +124,6 @@ def output_of(path: str, layers: dict[str, keras.Layer]):
     parent = path.rsplit("/", 1)[0] + "/" if "/" in path else ""
     for other, layer in layers.items():
         name = other.removeprefix(parent)
-        if other.startswith(parent) and re.fullmatch(OUTPUTS, name):
+        if other.startswith(parent) and name in NAMES["attention_output"]:
             return other, layer
     return None

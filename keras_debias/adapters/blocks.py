@@ -1,34 +1,16 @@
 """Finds the transformer blocks of a model and the projections in them."""
 
 import dataclasses
-import re
 
 import keras
 
 from keras_debias import _keras_internals
-from keras_debias.adapters.attention import OUTPUTS
-from keras_debias.adapters.attention import ROLES
 from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.linalg import kernel_view
-
-# How KerasHub and others name a projection, as its path within the block:
-# an attention layer is a level of its own, and so may be the perceptron.
-FEEDFORWARD = {
-    "feedforward_output": (
-        r"feedforward_output_dense|ffw_linear|output_projector"
-        r"|mlp/(dense_1|down_proj|c_proj|fc2)"
-    ),
-    "feedforward_intermediate": (
-        r"feedforward_intermediate_dense|ffw_gating_2|input_projector"
-        r"|mlp/(dense|up_proj|c_fc|fc1)"
-    ),
-    "feedforward_gate": (
-        r"feedforward_gate_dense|ffw_gating|gate_projector|mlp/gate_proj"
-    ),
-}
-ATTENTION = {**ROLES, "attention_output": OUTPUTS}
-MODULES = (*ATTENTION, *FEEDFORWARD)
+from keras_debias.utils.layer_roles import ATTENTION
+from keras_debias.utils.layer_roles import FEEDFORWARD
+from keras_debias.utils.layer_roles import NAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +19,9 @@ class Block:
 
     Args:
         layer: the layer that is the block.
-        modules: dict from a name in `MODULES` to a list of projections; a
-            decoder with cross-attention has two of each attention one.
+        modules: dict from a role of `layer_roles.BLOCK` to a list of
+            projections. A decoder with cross-attention has two projections
+            for each role of attention.
     """
 
     layer: keras.Layer
@@ -63,12 +46,12 @@ def block_of(layer: keras.Layer) -> Block | None:
             continue
         inside = "/".join(other.split("/")[depth:])
         parent, _, name = inside.rpartition("/")
-        for module, pattern in FEEDFORWARD.items():
-            if re.fullmatch(pattern, inside):
+        for module in FEEDFORWARD:
+            if inside in NAMES[module]:
                 found.setdefault(module, []).append(child)
         if parent and "/" not in parent and parent != "mlp":
-            for module, pattern in ATTENTION.items():
-                if re.fullmatch(pattern, name):
+            for module in ATTENTION:
+                if name in NAMES[module]:
                     found.setdefault(module, []).append(child)
     if "feedforward_output" in found and "attention_output" in found:
         return Block(layer, found)

@@ -79,7 +79,7 @@ def release(model: keras.Model) -> None:
 
 def _changes_of(path, layer, directions) -> list:
     adapters = adapters_of(layer)
-    kernel_adapters = [a for a in adapters if a.trains_kernel]
+    kernel_adapters: list = [a for a in adapters if a.trains_kernel]
     weights = [layer.kernel]
     weights += [v for a in kernel_adapters for v in a.state(layer).values()]
     if not any(v.trainable for v in weights):

@@ -40,7 +40,7 @@ class ProjectionBias(Adapter):
     `BiasUpdate` are added to the layer.
     """
 
-    role = None
+    role = ""  # of a subclass
 
     def __init__(self, form=None, targets=None):
         super().__init__(targets)

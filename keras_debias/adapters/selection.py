@@ -8,18 +8,13 @@ from collections.abc import Iterable
 import keras
 
 from keras_debias import _keras_internals
+from keras_debias.utils.layer_roles import NAMES
+from keras_debias.utils.layer_roles import QUERY_KEY_VALUE
 
 Selector = str | Callable[[keras.Layer], bool] | Iterable[str]
 
 ALL_LINEAR = "*"
 """All `Dense` and `EinsumDense` layers but the head, as `targets`."""
-
-# KerasHub does not name the same projection alike everywhere.
-SYNONYMS = {
-    "query": ("query_dense", "query_projector"),
-    "key": ("key_dense", "key_projector"),
-    "value": ("value_dense", "value_projector"),
-}
 
 
 def unwrap(model: keras.Model) -> keras.Model:
@@ -38,6 +33,8 @@ def _automatic_name(layer: keras.Layer) -> tuple[str, int] | None:
     """`(stem, number)` of a name that Keras counted up, else `None`."""
     stems = {_snake_case(c.__name__) for c in type(layer).__mro__}
     match = re.fullmatch(r"(.+?)(?:_(\d+))?", layer.name)
+    if match is None:
+        return None
     stem, number = match.group(1), match.group(2)
     return (stem, int(number or 0)) if stem in stems else None
 
@@ -119,7 +116,7 @@ def variable_paths(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _matches(path: str, layer: keras.Layer, pattern: str) -> bool:
-    names = (pattern, *SYNONYMS.get(pattern, ()))
+    names = NAMES[pattern] if pattern in QUERY_KEY_VALUE else (pattern,)
     candidates = {path, path.split("/")[-1], layer.name}
     candidates.add(getattr(layer, "path", None) or path)
     return any(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -46,7 +47,7 @@ CONFIG_NAME = "adapter.json"
 WEIGHTS_NAME = "adapter.safetensors"
 
 
-def fingerprint(layer: keras.Layer, adapters: list) -> str:
+def fingerprint(layer: keras.Layer, adapters: Sequence) -> str:
     """A digest of the pretrained values that adapters were made for.
 
     Over the values rounded to bfloat16, so that a base loaded at half

@@ -12,7 +12,6 @@ from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import is_dense
-from keras_debias.adapters.blocks import MODULES
 from keras_debias.adapters.blocks import block_of
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.constrain import kernel_change
@@ -25,6 +24,7 @@ from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.refine import plain_block_class
 from keras_debias.layers.refine import refined_class
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.layer_roles import BLOCK
 from keras_debias.utils.numbers import require_flags
 
 # KerasHub's blocks of which a constant added to the output can be merged:
@@ -92,14 +92,14 @@ class TargetLayer(KernelAdapter):
         require_flags(refine=refine)
         if not isinstance(modules, (str, list, tuple)):
             raise TypeError(
-                f"Expected `modules` to be names among {list(MODULES)}. "
+                f"Expected `modules` to be names among {list(BLOCK)}. "
                 f"Received: modules={modules!r}"
             )
         modules = (modules,) if isinstance(modules, str) else tuple(modules)
-        unknown = [name for name in modules if name not in MODULES]
+        unknown = [name for name in modules if name not in BLOCK]
         if unknown:
             raise ValueError(
-                f"Expected `modules` to be names among {list(MODULES)}. "
+                f"Expected `modules` to be names among {list(BLOCK)}. "
                 f"Received: modules={modules!r}, with {unknown} unknown."
             )
         if not modules and not refine:

@@ -11,7 +11,6 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.all_biases import bias_terms
-from keras_debias.adapters.attention import ROLES
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
@@ -19,6 +18,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
+from keras_debias.utils.layer_roles import QUERY_KEY_VALUE
 
 OUTPUT = "attention_output"
 
@@ -157,7 +157,7 @@ def find_bias_terms(model: keras.Model) -> list[BiasTerm]:
     terms = []
     for attention in found:
         row = attention.path
-        for role in ROLES:
+        for role in QUERY_KEY_VALUE:
             terms.append(_term(row, role, getattr(attention, role)))
         if attention.output is not None:
             terms.append(_term(row, OUTPUT, attention.output))

@@ -5,10 +5,10 @@ from keras_debias.analysis.kernel_updates import adapter_updates
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.analysis.kernel_updates import side_factor
 from keras_debias.analysis.update_spectrum import UpdateSpectrum
-from keras_debias.directions import READERS
 from keras_debias.directions import SIDES
-from keras_debias.directions import WRITERS
 from keras_debias.directions import role_of
+from keras_debias.utils.layer_roles import READERS
+from keras_debias.utils.layer_roles import WRITERS
 
 
 def latent_factors(

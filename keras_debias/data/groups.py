@@ -82,6 +82,9 @@ class Groups:
 
     __slots__ = ("ids", "names")
 
+    ids: np.ndarray
+    names: tuple[str, ...]
+
     def __init__(self, ids: Sequence[int], names: Sequence[str]):
         if (
             isinstance(names, str)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,6 +143,13 @@ class Split:
     >>> split.groups.names
     ('animal=cat', 'animal=dog')
     """
+
+    x: Any
+    y: Any
+    groups: Any
+    label_names: Any
+    sample_weight: Any
+    name: str | None
 
     def __init__(
         self,

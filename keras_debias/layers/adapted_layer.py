@@ -25,6 +25,7 @@ class AdaptedLayer:
     `save_adapters_separately_once`.
     """
 
+    name: str
     _save_separately = False
 
     @property

@@ -25,7 +25,9 @@ def original_class(layer: keras.Layer) -> type | None:
 
 
 @functools.cache
-def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
+def class_with_updates(
+    plain: type[keras.Layer], low_rank: bool, bias: bool
+) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
     It carries the name, the module and the config of the plain one: Keras

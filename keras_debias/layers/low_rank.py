@@ -68,6 +68,7 @@ class LowRankUpdate(AdaptedLayer):
 
     # See `without_low_rank`.
     low_rank_is_off = False
+    low_rank_constants: dict
 
     def call(self, inputs, training=None):
         return self._adapt(self._product(inputs), inputs, training)

@@ -53,7 +53,7 @@ class Metric:
     ('share_of_yes', 'predictions')
     """
 
-    kinds = KINDS
+    kinds: tuple[str, ...] = KINDS
 
     def __init__(
         self,

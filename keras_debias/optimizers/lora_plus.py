@@ -130,6 +130,7 @@ def lora_plus(
             f"{int(optimizer.iterations)} updates over other variables. Make "
             "a new one."
         )
-    made = _from_config(_class_of(type(optimizer)), optimizer.get_config())
+    plain: type = type(optimizer)
+    made = _from_config(_class_of(plain), optimizer.get_config())
     made.ratio = ratio
     return made

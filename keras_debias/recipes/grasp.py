@@ -16,12 +16,12 @@ from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.store import CONFIG_NAME
 from keras_debias.analysis.kernel_updates import kernels
 from keras_debias.analysis.latent_factors import latent_factors
-from keras_debias.directions import READERS
-from keras_debias.directions import WRITERS
 from keras_debias.directions import Directions
 from keras_debias.projections import Subspace
 from keras_debias.recipes.grasp_result import GraspResult
 from keras_debias.training import DebiasedModel
+from keras_debias.utils.layer_roles import READERS
+from keras_debias.utils.layer_roles import WRITERS
 
 
 def grasp(

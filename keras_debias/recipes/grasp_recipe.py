@@ -9,15 +9,15 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.analysis.kernel_updates import kernels
 from keras_debias.analysis.latent_factors import latent_factors
 from keras_debias.data.groups import Groups
-from keras_debias.directions import READERS
 from keras_debias.directions import SIDES
-from keras_debias.directions import WRITERS
 from keras_debias.directions import Directions
 from keras_debias.projections import Subspace
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.layer_roles import READERS
+from keras_debias.utils.layer_roles import WRITERS
 
 # Cells below this are too small for a mean.
 LEAST = 5

@@ -37,8 +37,8 @@ class TeacherCache:
                 f"Expected `path` to be a path or None. Received: path={path!r}"
             )
         self.path = None if path is None else os.fspath(path)
-        self.features = None
-        self.rows = None
+        self.features: np.ndarray | None = None
+        self.rows: str | None = None
 
     def load(self) -> bool:
         """Whether features are there, in memory or in the file."""

@@ -387,10 +387,12 @@ class TestCase(unittest.TestCase):
         self.assertGreaterEqual(float(regularizer.weight_at(0)), 0.0)
         generator = np.random.default_rng(0)
         for shape in ((6, 4), (3, 5, 4)):
-            z = generator.standard_normal((2, *shape)).astype("float32")
+            z, teacher = generator.standard_normal((2, *shape)).astype(
+                "float32"
+            )
             mask = np.ones(shape[:-1], bool)
             mask.reshape(-1)[-2:] = False
-            self._check_rows(regularizer, *z, mask)
+            self._check_rows(regularizer, z, teacher, mask)
 
     def _check_rows(self, regularizer, z, teacher, mask):
         def run(z, mask, dtype="float32"):

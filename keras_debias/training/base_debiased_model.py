@@ -1,6 +1,7 @@
 import functools
 import random
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -25,11 +26,13 @@ from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.gradient_source import GradientSource
 from keras_debias.training.network_wrapper import NetworkWrapper
-from keras_debias.training.regularization import REGULARIZERS
 from keras_debias.training.regularization import Regularization
+from keras_debias.training.shared_backward import GradientComputer
 from keras_debias.training.shared_backward import SharedBackward
 from keras_debias.training.shared_backward import plan
+from keras_debias.training.step_values import StepValues
 from keras_debias.training.subspace_constraints import constrain_network
 from keras_debias.training.subspace_constraints import constraints_of
 from keras_debias.training.subspace_constraints import kept_components
@@ -39,9 +42,9 @@ from keras_debias.utils.numbers import require_seed
 class BaseDebiasedModel(NetworkWrapper):
     """The readable definition of the step; see README.md in this folder.
 
-    What is here is the same on every backend. A backend adds `train_step`
-    only: one forward pass, a gradient for each objective, `combine`, and the
-    optimizer.
+    What is here is the same on every backend. A backend adds `train_step`:
+    one forward pass, `step_values`, the gradient of each of them,
+    `compute_update`, and the optimizer if the values are finite.
     """
 
     def __init__(
@@ -234,13 +237,14 @@ class BaseDebiasedModel(NetworkWrapper):
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def objectives(self) -> list:
+    def objectives(self) -> list[Callable | GradientSource]:
         """All objectives of the step, the task's first, each once.
 
-        The last is `REGULARIZERS` where their gradient must stay apart from
-        what the projections see; else they join the task's.
+        The last is `GradientSource.REGULARIZERS` if projections must not see
+        the gradient of the regularizers. Otherwise the regularizers join the
+        task's loss.
         """
-        found = [identity]
+        found: list[Callable | GradientSource] = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
                 if name != "task" and objective not in found:
@@ -250,7 +254,7 @@ class BaseDebiasedModel(NetworkWrapper):
             found.append(extra)
         plain = all(type(p) is TaskOnly for p in self.projections)
         if self.regularizers and not (plain and self.alignment is None):
-            found.append(REGULARIZERS)
+            found.append(GradientSource.REGULARIZERS)
         return found
 
     def objective_loss(self, objective):
@@ -340,13 +344,36 @@ class BaseDebiasedModel(NetworkWrapper):
                     "Make the objective for the rows that train."
                 )
 
-    def values(self, loss, penalty, x, y, y_pred, sample_weight) -> list:
+    def step_values(
+        self, loss, mask, teachers, x, y, y_pred, sample_weight
+    ) -> StepValues:
+        """All that a step needs of one forward pass.
+
+        Args:
+            loss: scalar, the task's loss.
+            mask: which rows of the outputs count for the regularizers.
+            teachers: dict, the outputs of the regularizers' teachers.
+            x, y, sample_weight: the batch.
+            y_pred: the outputs of the network.
+        """
+        terms = self.regularization.values(y, y_pred, mask, teachers)
+        penalty = self.regularization.penalty(terms, self.optimizer.iterations)
+        values = self._objective_values(
+            loss, penalty, x, y, y_pred, sample_weight
+        )
+        return StepValues(
+            objectives=[self.optimizer.scale_loss(v) for v in values],
+            terms=terms,
+            is_finite=_is_finite(_total(loss, penalty), y_pred),
+        )
+
+    def _objective_values(self, loss, penalty, x, y, y_pred, sample_weight):
         """The values of all objectives, in their order."""
         objectives = self.objectives()
-        joined = REGULARIZERS not in objectives
-        values = [self.total(loss, penalty) if joined else loss]
+        joined = GradientSource.REGULARIZERS not in objectives
+        values = [_total(loss, penalty) if joined else loss]
         for objective in objectives[1:]:
-            if objective is REGULARIZERS:
+            if objective is GradientSource.REGULARIZERS:
                 value = ops.cast(penalty, loss.dtype)
             else:
                 value = self._objective_value(
@@ -355,9 +382,14 @@ class BaseDebiasedModel(NetworkWrapper):
             values.append(value)
         return values
 
-    def total(self, loss, penalty):
-        """The loss and the penalty, if there is one."""
-        return loss if penalty is None else loss + ops.cast(penalty, loss.dtype)
+    def track_loss(self, loss, values: StepValues, y_pred) -> None:
+        """Updates the loss and the regularizers of the logs."""
+        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
+        # A refused batch shows, and `fit` raises.
+        loss = ops.where(values.is_finite, loss, float("nan"))
+        tracker = _keras_internals.loss_tracker(self)
+        tracker.update_state(loss, sample_weight=rows)
+        self.regularization.track(values.terms, rows)
 
     # From gradients to the update.
 
@@ -375,37 +407,35 @@ class BaseDebiasedModel(NetworkWrapper):
         reason = self._planned[1]
         return reason if isinstance(reason, str) else None
 
-    def compute_update(self, each, weighted, variables) -> list:
+    def compute_update(self, computer: GradientComputer, variables) -> list:
         """The update of a step.
 
         Args:
-            each: function to a dict from each objective to its gradients.
-            weighted: function of rows of weights, one of each objective or
-                `None`, to the gradients of the weighted sums.
+            computer: computes the gradients of the step's objectives.
             variables: list of the variables that train.
         """
         if self.cached_norm_ratio is None or self.alignment is not None:
-            return self.combine(each(), variables)
+            return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
 
-        def fresh():
-            gradients = each()
+        def exact():
+            gradients = computer.per_objective()
             named = {n: gradients[o] for n, o in first.objectives.items()}
             return self.combine(gradients, variables), first.measure(named)
 
-        def kept():
+        def cached():
             # The regularizers join, unless a projection comes between.
             weights = first.weights(self.cached_norm_ratio.value)
             weights = {o: weights[n] for n, o in first.objectives.items()}
             one = ops.ones_like(self.cached_norm_ratio.value)
             rows = [weights]
-            if REGULARIZERS in self.objectives():
+            if GradientSource.REGULARIZERS in self.objectives():
                 if others:
-                    rows.append({REGULARIZERS: one})
+                    rows.append({GradientSource.REGULARIZERS: one})
                 else:
-                    weights[REGULARIZERS] = one
+                    weights[GradientSource.REGULARIZERS] = one
             rows = [[row.get(o) for o in self.objectives()] for row in rows]
-            update, *rest = weighted(rows)
+            update, *rest = computer.weighted_sums(rows)
             for projection in others:
                 update = projection.project({"task": update}, variables)
             for gradients in rest:
@@ -413,7 +443,7 @@ class BaseDebiasedModel(NetworkWrapper):
             return update, self.cached_norm_ratio.value
 
         is_due = self.optimizer.iterations % first.refresh == 0
-        update, measured = self.choose(is_due, fresh, kept)
+        update, measured = self.choose(is_due, exact, cached)
         self.cached_norm_ratio.assign(measured)
         return update
 
@@ -431,8 +461,11 @@ class BaseDebiasedModel(NetworkWrapper):
                 for name, objective in projection.objectives.items()
             }
             update = projection.project({"task": update, **named}, variables)
-        if REGULARIZERS in gradients:
-            update = [u + g for u, g in zip(update, gradients[REGULARIZERS])]
+        if GradientSource.REGULARIZERS in gradients:
+            update = [
+                u + g
+                for u, g in zip(update, gradients[GradientSource.REGULARIZERS])
+            ]
         return update
 
     def _track_alignment(self, gradients):
@@ -468,15 +501,6 @@ class BaseDebiasedModel(NetworkWrapper):
             for metric in (*(self.alignment or ()), *self.regularizer_trackers):
                 result.pop(metric.name, None)
         return result
-
-    def is_finite(self, loss, y_pred):
-        """Whether a batch may reach the weights: unscaled, in the graph."""
-        finite = ops.all(ops.isfinite(ops.cast(loss, "float32")))
-        for leaf in keras.tree.flatten(y_pred):
-            finite = ops.logical_and(
-                finite, ops.logical_not(ops.any(ops.isnan(leaf)))
-            )
-        return finite
 
     def forward_state(self) -> list[keras.Variable]:
         """The weights that a forward pass writes, such as moving means."""
@@ -607,3 +631,18 @@ class BaseDebiasedModel(NetworkWrapper):
             for key in getattr(layer, "initial_values", {})
         ]
         return {f"start_{i}": pair for i, pair in enumerate(found)}
+
+
+def _total(loss, penalty):
+    """The loss and the penalty, if there is one."""
+    return loss if penalty is None else loss + ops.cast(penalty, loss.dtype)
+
+
+def _is_finite(loss, y_pred):
+    """Whether a batch may reach the weights: unscaled, in the graph."""
+    finite = ops.all(ops.isfinite(ops.cast(loss, "float32")))
+    for leaf in keras.tree.flatten(y_pred):
+        finite = ops.logical_and(
+            finite, ops.logical_not(ops.any(ops.isnan(leaf)))
+        )
+    return finite

@@ -55,24 +55,21 @@ class JaxDebiasedModel(BaseDebiasedModel):
             aux, inputs = forward(trainable, perturbations)
             loss, y_pred = aux[:2]
             mask = self.regularization.mask(x, y_pred, sample_weight)
-            terms = self.regularization.values(y, y_pred, mask, teachers)
             with keras.StatelessScope(state_mapping=scaling):
-                penalty = self.regularization.penalty(
-                    terms, self.optimizer.iterations
+                values = self.step_values(
+                    loss, mask, teachers, x, y, y_pred, sample_weight
                 )
-                values = self.values(loss, penalty, x, y, y_pred, sample_weight)
-                scaled = [self.optimizer.scale_loss(v) for v in values]
-            total = self.total(loss, penalty)
-            return jnp.stack(scaled), (*aux, terms, total, inputs)
+            found = (*aux, values.terms, values.is_finite, inputs)
+            return jnp.stack(values.objectives), found
 
-        perturbations = self._taps(forward, trainable, shared, calls)
+        perturbations = self._perturbations(forward, trainable, shared, calls)
         if perturbations is None:
             shared = None
         values, vjp, aux = jax.vjp(
             values_of, trainable, perturbations, has_aux=True
         )
-        loss, y_pred, new_rest, metrics_state, terms, total, inputs = aux
-        pull = _GradientComputer(
+        loss, y_pred, new_rest, metrics_state, terms, finite, inputs = aux
+        gradients = _GradientComputer(
             self, values, vjp, shared, shared and list(zip(calls, inputs))
         )
         mapping = list(zip(self.trainable_variables, trainable))
@@ -80,15 +77,12 @@ class JaxDebiasedModel(BaseDebiasedModel):
         mapping += list(zip(self.metrics_variables, metrics_state))
         mapping += scaling
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            update = self.compute_update(
-                pull.each, pull.weighted, self.trainable_variables
-            )
+            update = self.compute_update(gradients, self.trainable_variables)
             self.regularization.track(terms, len(keras.tree.flatten(x)[0]))
         metrics_state = [
             scope.get_current_value(v) for v in self.metrics_variables
         ]
 
-        finite = self.is_finite(total, y_pred)
         trainable, optimizer_state = jax.lax.cond(
             finite,
             lambda: tuple(
@@ -117,7 +111,7 @@ class JaxDebiasedModel(BaseDebiasedModel):
         )
         return logs, (trainable, rest, optimizer_state, metrics_state)
 
-    def _taps(self, forward, trainable, shared, calls):
+    def _perturbations(self, forward, trainable, shared, calls):
         """Zeros to add to the outputs of the layers that train.
 
         `None` where the objectives cannot share a backward pass.
@@ -141,7 +135,7 @@ class _GradientComputer(GradientComputer):
         self.values = values
         self.vjp = vjp
 
-    def contracted(self, count):
+    def per_objective_gradients(self, count):
         rows = jnp.eye(len(self.values), dtype=self.values.dtype)[:count]
         perturbations = [self.vjp(row)[1] for row in rows]
         return self.shared.contract(
@@ -152,12 +146,12 @@ class _GradientComputer(GradientComputer):
             perturbations[0][:-1],
             # What the other passes do below the outputs is never used, and
             # the compiler leaves it out.
-            self.shared.weights([tap[-1] for tap in perturbations]),
+            self.shared.weights([each[-1] for each in perturbations]),
             self.model.trainable_variables,
             _vjp,
         )
 
-    def weighted(self, rows):
+    def weighted_sums(self, rows):
         return [
             self.vjp(
                 jnp.stack(

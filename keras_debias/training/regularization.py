@@ -16,9 +16,6 @@ from keras_debias.training.inputs import network_inputs
 from keras_debias.training.teacher_features import cached_features
 from keras_debias.training.teacher_features import split_at_head
 
-# The key of the regularizers among the gradients of a step.
-REGULARIZERS = "regularizers"
-
 _PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
 _CROSS_ENTROPIES = (
     "binary_crossentropy",

@@ -14,12 +14,12 @@ import keras
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.training.gradient_source import GradientSource
 from keras_debias.training.layer_gradient_rules import LayerGradientRule
 from keras_debias.training.layer_gradient_rules import is_known
 from keras_debias.training.layer_gradient_rules import layer_gradient_rule
 from keras_debias.training.layer_gradient_rules import own_trainable
 from keras_debias.training.layer_gradient_rules import replaced
-from keras_debias.training.regularization import REGULARIZERS
 
 # Of Keras, and one row of theirs depends on others, or nobody knows.
 _COUPLING = (
@@ -160,12 +160,12 @@ class SharedBackward:
 
 
 class GradientComputer:
-    """The gradients of one step; each backend pulls back in its own way.
+    """Computes the gradients of one step, each backend in its own way.
 
     Args:
         model: the `DebiasedModel`.
         shared: a `SharedBackward` that fits the batch, or `None`.
-        calls: what it took down.
+        calls: the calls that it recorded.
     """
 
     def __init__(self, model, shared, calls):
@@ -173,7 +173,7 @@ class GradientComputer:
         self.shared = shared
         self.calls = calls
 
-    def each(self) -> dict:
+    def per_objective(self) -> dict:
         """From each objective to its gradients."""
         objectives = self.model.objectives()
         one = ops.ones((), "float32")
@@ -184,16 +184,17 @@ class GradientComputer:
         found = []
         if self.shared is not None:
             count = len(per_sample(objectives))
-            found, rows = self.contracted(count), rows[count:]
+            found = self.per_objective_gradients(count)
+            rows = rows[count:]
         if rows:
-            found = [*found, *self.weighted(rows)]
+            found = [*found, *self.weighted_sums(rows)]
         return dict(zip(objectives, found))
 
-    def contracted(self, count) -> list:
+    def per_objective_gradients(self, count) -> list:
         """The gradients of the first `count` objectives, in one pass."""
         raise NotImplementedError
 
-    def weighted(self, rows) -> list:
+    def weighted_sums(self, rows) -> list:
         """The gradients of weighted sums of the objectives.
 
         Args:
@@ -204,7 +205,7 @@ class GradientComputer:
 
 def per_sample(objectives) -> list:
     """Those of the objectives that are functions of per-sample losses."""
-    return [o for o in objectives if o is not REGULARIZERS]
+    return [o for o in objectives if o is not GradientSource.REGULARIZERS]
 
 
 def plan(model) -> SharedBackward | str:

@@ -48,21 +48,15 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
                 self, x, y, y_pred, sample_weight
             )
             mask = self.regularization.mask(x, y_pred, sample_weight)
-            terms = self.regularization.values(y, y_pred, mask, teachers)
-            penalty = self.regularization.penalty(
-                terms, self.optimizer.iterations
+            values = self.step_values(
+                loss, mask, teachers, x, y, y_pred, sample_weight
             )
-            values = self.values(loss, penalty, x, y, y_pred, sample_weight)
-            scaled = [self.optimizer.scale_loss(value) for value in values]
-        finite = self.is_finite(self.total(loss, penalty), y_pred)
-        rows = tf.shape(keras.tree.flatten(x)[0])[0]
-        _keras_internals.loss_tracker(self).update_state(
-            tf.where(finite, loss, float("nan")), sample_weight=rows
+        self.track_loss(loss, values, y_pred)
+        gradients = _GradientComputer(
+            self, tape, values.objectives, variables, shared, calls
         )
-        self.regularization.track(terms, rows)
-        pull = _GradientComputer(self, tape, scaled, variables, shared, calls)
-        update = self.compute_update(pull.each, pull.weighted, variables)
-        del tape, pull
+        update = self.compute_update(gradients, variables)
+        del tape, gradients
 
         def update_weights(strategy=None):
             self.optimizer.apply(update, variables)
@@ -83,7 +77,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
                 variable.assign(value)
             return False
 
-        tf.cond(finite, apply, skip)
+        tf.cond(values.is_finite, apply, skip)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def choose(self, condition, first, second):
@@ -98,7 +92,7 @@ class _GradientComputer(GradientComputer):
         self.values = values
         self.variables = variables
 
-    def contracted(self, count):
+    def per_objective_gradients(self, count):
         outputs = self.calls[-1].outputs
         cotangents = [
             self.tape.gradient(
@@ -119,7 +113,7 @@ class _GradientComputer(GradientComputer):
             _vjp,
         )
 
-    def weighted(self, rows):
+    def weighted_sums(self, rows):
         return [self._gradients(row) for row in rows]
 
     def _gradients(self, row):

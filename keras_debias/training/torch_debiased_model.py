@@ -3,7 +3,6 @@ from contextlib import nullcontext
 
 import keras
 import torch
-from keras import ops
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
@@ -171,25 +170,21 @@ class TorchDebiasedModel(BaseDebiasedModel):
         )
         teachers = dict(zip(teachers, outputs))
         loss = _keras_internals.training_loss(self, x, y, y_pred, sample_weight)
-        terms = self.regularization.values(y, y_pred, mask, teachers)
-        penalty = self.regularization.penalty(terms, self.optimizer.iterations)
-        values = self.values(loss, penalty, x, y, y_pred, sample_weight)
-        finite = bool(self.is_finite(self.total(loss, penalty), y_pred))
-        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
-        _keras_internals.loss_tracker(self).update_state(
-            loss if finite else loss * float("nan"), sample_weight=rows
+        values = self.step_values(
+            loss, mask, teachers, x, y, y_pred, sample_weight
         )
-        self.regularization.track(terms, rows)
-        with torch.no_grad():
-            if not finite:
-                for variable, value in zip(state, before):
-                    variable.assign(value)
-        if finite:
-            scaled = [self.optimizer.scale_loss(value) for value in values]
-            pull = _GradientComputer(self, scaled, variables, shared, calls)
-            update = self.compute_update(pull.each, pull.weighted, variables)
+        self.track_loss(loss, values, y_pred)
+        if bool(values.is_finite):
+            gradients = _GradientComputer(
+                self, values.objectives, variables, shared, calls
+            )
+            update = self.compute_update(gradients, variables)
             with torch.no_grad():
                 self.optimizer.apply(update, variables)
+        else:
+            with torch.no_grad():
+                for variable, value in zip(state, before):
+                    variable.assign(value)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def choose(self, condition, first, second):
@@ -208,7 +203,7 @@ class _GradientComputer(GradientComputer):
         self.variables = variables
         self.tensors = [v.value for v in variables]
 
-    def contracted(self, count):
+    def per_objective_gradients(self, count):
         outputs = self.calls[-1].outputs
         cotangents = [
             torch.autograd.grad(value, outputs, retain_graph=True)[0]
@@ -231,7 +226,7 @@ class _GradientComputer(GradientComputer):
             )
         return self._mean(found)
 
-    def weighted(self, rows):
+    def weighted_sums(self, rows):
         found = []
         for number, row in enumerate(rows):
             chosen = [i for i, weight in enumerate(row) if weight is not None]
