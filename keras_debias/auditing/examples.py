@@ -6,6 +6,7 @@ import pandas as pd
 from keras_debias.auditing.fields import field_values
 from keras_debias.auditing.fields import fields_of
 from keras_debias.data.checks import is_text
+from keras_debias.data.image_files import ImageFiles
 
 
 def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
@@ -19,7 +20,8 @@ def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
 
     Returns:
         `pandas.DataFrame` with the columns `example` (the kind), `row`,
-        `label` and, for texts, one column for each field.
+        `label` and, for texts, one column for each field; for images in
+        files the column `file`.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(
@@ -40,6 +42,8 @@ def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
         values = field_values(split, column)
         if is_text(values):
             columns[name] = values[rows]
+        elif isinstance(values, ImageFiles):
+            columns["file"] = values.paths[rows]
     return pd.DataFrame(columns)
 
 

@@ -191,9 +191,7 @@ def score_splits(
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
     for name, split in splits.items():
-        predicted = model.predict(
-            split.x, batch_size=batch_size, verbose=verbose
-        )
+        predicted = model_outputs.predict(model, split.x, batch_size, verbose)
         outputs = model_outputs.check_outputs(predicted, len(split), name)
         wanted = _wanted(model, split, metrics)
         data = read_outputs(
