@@ -65,8 +65,10 @@ def has_label(split, label: str) -> np.ndarray:
 
 
 def label_text(split, row) -> str:
-    """The label or the labels of a row as text."""
+    """The label or the labels of a row as text; a number as it is."""
     y = split.y[row]
+    if split.y.dtype.kind == "f" and split.y.size == len(split):
+        return f"{y.item():g}"
     codes = [int(y)] if np.ndim(y) == 0 else np.flatnonzero(y).tolist()
     names = split.label_names
     return ", ".join(str(c) if names is None else names[c] for c in codes)

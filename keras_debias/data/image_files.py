@@ -85,7 +85,7 @@ class ImageFiles:
         return (len(self), *self._size, 3)
 
     def __getitem__(self, rows) -> np.ndarray:
-        """Reads some images: `(height, width, 3)` of an int, else `(n, ...)`."""
+        """Reads the images of some rows; of an int, that image."""
         paths = self.paths[rows]
         if isinstance(paths, str):
             return self._read(paths)
