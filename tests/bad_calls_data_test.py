@@ -423,6 +423,7 @@ def calls():
                 ],
             ),
             *_each(_compare, "train", (None, 3)),
+            *_each(_compare, "keep", ("best", "some", 3, True)),
             *_each(_compare, "splits", (None, {}, {"a\nb": split})),
             *_each(
                 _compare,
@@ -459,6 +460,12 @@ def calls():
             ("no method", lambda: kd.comparison.Comparison([], [])),
             ("runs=[3]", lambda: kd.comparison.Comparison(["a"], [3])),
             ("load(None)", lambda: kd.comparison.Comparison.load(None)),
+            *_each(kd.comparison.Comparison(["a"], []).model, "seed", (0, "0")),
+            *_each(
+                kd.comparison.Comparison(["a"], []).best,
+                "criterion",
+                (None, 3, "Average"),
+            ),
             (
                 "load of nothing",
                 lambda: kd.comparison.Comparison.load("/no/no"),

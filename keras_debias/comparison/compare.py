@@ -5,6 +5,7 @@ import inspect
 import os
 import time
 import traceback
+import typing
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.criterion import row_weights
 from keras_debias.comparison.environment import environment
+from keras_debias.comparison.kept_models import KeptModels
+from keras_debias.comparison.kept_models import check_keep
 from keras_debias.comparison.metric_criterion import MetricCriterion
 from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.peak_memory import require_psutil
@@ -71,6 +74,7 @@ def compare(
     bootstrap: int = 1000,
     prepare_evaluation: Callable | None = None,
     features: Callable | None = None,
+    keep: typing.Literal["best", "all"] | None = None,
     verbose: int = 1,
 ) -> Comparison:
     """Trains every method with every seed, and says what helps.
@@ -115,6 +119,11 @@ def compare(
         features: function of a `Split` to an array of shape `(n, width)`,
             for methods that look at features of the pretrained model.
             Defaults to `None`: see `kd.recipes.Trainer`.
+        keep: `"best"` keeps the trained model of the run to serve, which is
+            chosen on `validation` (see `Comparison.best`), `"all"` those of
+            all runs that are made. They are in `folder` as `.keras` files,
+            without one in memory: `comparison.model()`. Defaults to `None`:
+            no model is kept.
         verbose: int. `1` prints a line a run, `2` shows progress bars as
             well, `0` prints nothing.
 
@@ -187,6 +196,7 @@ def compare(
             f"Received: {sorted(taken)}. Leave them out, or name them "
             "otherwise with a dict."
         )
+    check_keep(keep, validation)
     for criterion in (selection, *criteria):
         _check_criterion(criterion, validation)
     trains = _check_train(train, seeds, methods)
@@ -216,43 +226,51 @@ def compare(
     store = RunFolder(folder)
     store.claim(configuration, settings)
 
+    scoring = Settings(min_group_size=min_group_size, bootstrap=bootstrap)
+    models = KeptModels(store, keep)
     runs, errors = [], {}
     total, began = len(methods) * len(seeds), time.perf_counter()
-    for number, (seed, name) in enumerate(
-        (s, n) for s in seeds for n in methods
-    ):
-        rows = trains[seed]
-        data = fingerprint.of_split(rows)
-        say = f"[{number + 1}/{total}] {name}, seed {seed}: "
-        run = store.read(name, seed, data)
-        if run is not None:
-            _say(verbose, f"{say}kept")
-            runs.append(run)
-            continue
+
+    def make(name, seed) -> Run:
         trainer = Trainer(
             model_fn,
             budget,
             seed,
             validation,
             selection,
-            len(rows),
+            len(trains[seed]),
             features,
             int(verbose > 1),
         )
+        run, model = _run(
+            name,
+            methods[name],
+            trainer,
+            trains[seed],
+            splits,
+            settings[name],
+            batch_size,
+            scoring,
+            prepare_evaluation,
+            criteria,
+            metrics,
+        )
+        store.write(run, fingerprint.of_split(trains[seed]))
+        models.add(run, model)
+        return run
+
+    for number, (seed, name) in enumerate(
+        (s, n) for s in seeds for n in methods
+    ):
+        data = fingerprint.of_split(trains[seed])
+        say = f"[{number + 1}/{total}] {name}, seed {seed}: "
+        run = store.read(name, seed, data)
+        if run is not None:
+            _say(verbose, f"{say}kept")
+            runs.append(run)
+            continue
         try:
-            run = _run(
-                name,
-                methods[name],
-                trainer,
-                rows,
-                splits,
-                settings[name],
-                batch_size,
-                Settings(min_group_size=min_group_size, bootstrap=bootstrap),
-                prepare_evaluation,
-                criteria,
-                metrics,
-            )
+            run = make(name, seed)
         # Whatever a method raises is its own failure, not the comparison's.
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
@@ -264,7 +282,6 @@ def compare(
                 stacklevel=2,
             )
             continue
-        store.write(run, data)
         runs.append(run)
         spent = time.perf_counter() - began
         _say(
@@ -272,12 +289,27 @@ def compare(
             f"{say}{run.updates} updates in {run.seconds:.0f} s; "
             f"{spent:.0f} s so far",
         )
-    return Comparison(
-        list(methods),
-        runs,
-        errors,
-        configuration,
-    )
+    found = Comparison(list(methods), runs, errors, configuration, models)
+    if keep == "best":
+        _leave_best(found, models, make, verbose)
+    return found
+
+
+def _leave_best(comparison, models, make, verbose) -> None:
+    """Keeps the model of the best run; makes a run again that has none."""
+    for _ in comparison.runs:
+        try:
+            best = comparison.best()
+        except ValueError as error:
+            warnings.warn(f"No model is kept. {error}", stacklevel=3)
+            return
+        if (best.method, best.seed) in models.known():
+            models.leave(best)
+            return
+        say = f"{best.method}, seed {best.seed}: "
+        _say(verbose, f"{say}made again, for its model was not kept")
+        position = comparison.runs.index(best)
+        comparison.runs[position] = make(best.method, best.seed)
 
 
 def _say(verbose, text):
@@ -297,7 +329,8 @@ def _run(
     prepare_evaluation,
     criteria,
     metrics,
-) -> Run:
+) -> tuple:
+    """The run, and its model."""
     gc.collect()
     accelerator = Accelerator()
     accelerator.reset_peak()
@@ -321,7 +354,7 @@ def _run(
         validation, constant, learnt = _criteria(
             model, trainer, train, batch_size, criteria
         )
-    return Run(
+    run = Run(
         method=name,
         seed=trainer.seed,
         scores=scores,
@@ -345,6 +378,7 @@ def _run(
         min_group_size=scoring.min_group_size,
         **_parameters(model),
     )
+    return run, model
 
 
 def _parameters(model) -> dict:

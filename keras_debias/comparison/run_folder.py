@@ -208,6 +208,24 @@ class RunFolder:
         self._write(self.path / f"{stem}.json", content)
         (self.path / f"{stem}.error.txt").unlink(missing_ok=True)
 
+    def model_path(self, method, seed) -> pathlib.Path:
+        return self.path / f"{self._stem(method, seed)}.keras"
+
+    def write_model(self, method, seed, model) -> None:
+        """Keeps the trained model of a run, whole."""
+        with atomic_write(self.model_path(method, seed)) as temporary:
+            model.save(temporary)
+
+    def models(self) -> list[tuple[str, int]]:
+        """Method and seed of each finished run whose model is there."""
+        if self.path is None or not self.path.is_dir():
+            return []
+        return [
+            (name, seed)
+            for name, seed, *_ in self._finished()
+            if self.model_path(name, seed).is_file()
+        ]
+
     def write_error(self, method, seed, text) -> None:
         if self.path is None:
             return

@@ -505,6 +505,11 @@ class BaseDebiasedModel(NetworkWrapper):
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "model_compiled": self.model.compiled,
+            "model_optimizer_built": bool(
+                self.model.compiled
+                and self.model.optimizer is not None
+                and self.model.optimizer.built
+            ),
             "adapters": {
                 **store.describe(self.model),
                 "moved": store.moved(self.model),
@@ -536,6 +541,14 @@ class BaseDebiasedModel(NetworkWrapper):
             model.optimizer = None
             model.compiled = False
         store.restore(model, config["adapters"])
+        if model.compiled and model.optimizer is not None:
+            # Keras builds it when it compiles, for what trained before there
+            # were adapters; the file has states of one that was used.
+            optimizer = model.optimizer
+            optimizer = type(optimizer).from_config(optimizer.get_config())
+            if config.get("model_optimizer_built"):
+                optimizer.build(model.trainable_variables)
+            model.optimizer = optimizer
         result = cls(
             model,
             projection=[deserialize(p) for p in config["projection"]],
