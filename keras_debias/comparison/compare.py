@@ -40,10 +40,13 @@ from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.generation import check_generation
+from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
+from keras_debias.metrics.get import GENERATION
 from keras_debias.metrics.get import named_metrics
 from keras_debias.projections import Projection
 from keras_debias.recipes import Budget
@@ -100,7 +103,8 @@ def compare(
         validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
             where it has groups, `WorstGroup` are computed on it for every
             run: see `Comparison.choose`. Of a regression it is `rmse` of
-            all rows and of the worst group. The threshold of a
+            all rows and of the worst group, of generated answers
+            `exact_match`, `token_f1` and `reference_nll`. The threshold of a
             `LabelWordClassifier` with several labels a row is tuned on it.
         selection: criterion such as `kd.comparison.WorstClass()`: picks the
             weights among the budget's checks. Defaults to `None`: those
@@ -220,6 +224,9 @@ def compare(
         "metrics": {n: repr(m) for n, m in metrics.items()} or None,
         "backend": environment()["backend"],
     }
+    for name, split in {**splits, "validation": validation}.items():
+        if split is not None and is_generation(split):
+            check_generation(network, name, split)
     del network
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
@@ -400,8 +407,15 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
     split = trainer.validation
     if split is None:
         return {}, {}, None
-    regression = kind_of(split) == "regression"
-    if regression:
+    kind = kind_of(split)
+    regression = kind == "regression"
+    if kind == "generation":
+        criteria = [
+            MetricCriterion(name, worst_group=worst)
+            for worst in ((False, True) if split.groups else (False,))
+            for name in GENERATION
+        ]
+    elif regression:
         criteria = [MetricCriterion("rmse")]
         if split.groups is not None:
             criteria.append(MetricCriterion("rmse", worst_group=True))
@@ -424,6 +438,8 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
     )
     values = {c.name: c.judge(scores, split) for c in criteria}
     predictions = scores.predictions
+    if kind == "generation":
+        return values, {}, None
     if regression:
         weight = row_weights(predictions)
         labels = predictions["label"].to_numpy("float64")
@@ -572,7 +588,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         name for name, method in methods.items() if method.needs_groups
     ]
     for split in trains.values():
-        if not isinstance(split, Split) or split.y is None:
+        prompts = isinstance(split, Split) and is_generation(split)
+        if not isinstance(split, Split) or (split.y is None and not prompts):
             raise TypeError(
                 "`train` must be a `kd.data.Split` with labels, or a function "
                 f"of the seed to one. Received: {split!r}"
@@ -583,6 +600,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
                 "Give it some with `train.with_groups(...)`, or let the "
                 "methods infer them with `groups=kd.recipes.CrossMistakes()`."
             )
+        if prompts:
+            continue
         alone = split.y.ndim == 1 or split.y.shape[1:] == (1,)
         labels = split.y if alone else split.y.argmax(-1)
         if len(np.unique(labels)) < 2:

@@ -10,6 +10,7 @@ from keras_debias.comparison.run_folder import RunFolder
 KEEP = (None, "best", "all")
 # What chooses the run to serve, the first that the runs have.
 CRITERIA = ("worst_group_rmse", "WorstGroup", "WorstClass", "rmse", "Average")
+CRITERIA += ("worst_group_token_f1", "token_f1")
 
 
 def check_keep(keep, validation) -> None:

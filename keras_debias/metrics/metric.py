@@ -226,6 +226,8 @@ def _otherwise(kind) -> str:
         "class": "For classes use, for instance, 'balanced_accuracy'.",
         "multi_label": "For rows with several labels use, for instance, "
         "'exact_match' or 'macro_f1'.",
+        "generation": "For generated answers use, for instance, "
+        "'exact_match' or 'token_f1'.",
         "regression": "For a regression use, for instance, 'rmse' or "
         "'spearman'.",
     }[kind]
