@@ -229,6 +229,11 @@ class BaseDebiasedModel(NetworkWrapper):
         self._objective_losses = {}
         self._built_for = None
 
+    @property
+    def output_names(self):
+        """The network's names of its outputs, by which Keras logs losses."""
+        return self.model.output_names
+
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
