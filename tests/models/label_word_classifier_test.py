@@ -199,7 +199,7 @@ def test_long_prompts_are_cut_in_the_text_and_counted():
 
 
 def test_template_fields():
-    template = kd.models.TEMPLATES["bbq_age"]
+    template = kd.models.TEMPLATES["bbq"]
     assert template.fields[:2] == ("context", "question")
     pair = kd.models.PromptTemplate("Is {a} so, as {b} says:")
     model = kd.models.LabelWordClassifier(
@@ -210,7 +210,7 @@ def test_template_fields():
     assert model.preprocessor.prompts({"b": ["y"], "a": ["x"]}) == found
     full = TEMPLATE.format({"text": "{odd}"}, ["joy", "sad"])
     assert full == "Choices: joy, sad\nReview: {odd}\nEmotion:"
-    assert len(kd.models.TEMPLATES) == 12
+    assert len(kd.models.TEMPLATES) == 10
     assert set(kd.models.LABELS) == set(kd.models.TEMPLATES)
     assert len(kd.models.LABELS["tweet_emotion"]) == 11
     assert len(kd.models.LABELS["go_emotions"]) == 28
