@@ -4,13 +4,14 @@ import pandas as pd
 
 from keras_debias.auditing.examples import example_rows
 from keras_debias.auditing.feature import Feature
+from keras_debias.utils.short_repr import ShortRepr
 
 COLUMNS = ("feature", "n", "mean_with", "mean_without", "correlation")
 COLUMNS += ("z", "p_value", "adjusted_p_value")
 
 
-@dataclasses.dataclass(frozen=True)
-class TargetFinding:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TargetFinding(ShortRepr):
     """One feature that goes with the target of a regression.
 
     Args:

@@ -6,10 +6,11 @@ import keras
 from keras_debias.adapters import apply
 from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.recipe import Recipe
+from keras_debias.utils.short_repr import ShortRepr
 
 
-@dataclasses.dataclass(frozen=True)
-class PublishedSetting:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PublishedSetting(ShortRepr):
     """What `kd.recipes.published` returns: how a paper trained a model.
 
     Attributes:
