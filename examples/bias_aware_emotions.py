@@ -104,7 +104,7 @@ def bbq_age():
 
     folder = pathlib.Path(os.environ["KERAS_DEBIAS_DATA"])
     frame = pd.read_parquet(folder / "bbq" / "age.parquet")
-    fields = kd.models.TEMPLATES["bbq_age"].fields
+    fields = kd.models.TEMPLATES["bbq"].fields
     return kd.data.Split(
         {name: frame[name].to_numpy(object) for name in fields},
         frame["label"].to_numpy("int32"),

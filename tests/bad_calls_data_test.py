@@ -115,6 +115,10 @@ def calls():
             ("no frame", lambda: data.Split.from_pandas(None, "x")),
             ("no dataset", lambda: data.Split.from_dataset(None, "x")),
             ("no column name", lambda: data.Split.from_csv("a.csv", x=3)),
+            ("no folder", lambda: data.Split.from_image_folder(3)),
+            ("absent folder", lambda: data.Split.from_image_folder("absent")),
+            ("csv=3", lambda: data.Split.from_image_folder("tests", 3)),
+            ("no image", lambda: data.Split.from_image_folder("tests/data")),
             ("align_labels(3)", lambda: split.align_labels(3)),
             *_each(split.sample, "seed", SEEDS, n=1),
             *_each(split.sample, "n", ("1", None, 0, -1, 1.5, True, 99)),
@@ -127,6 +131,12 @@ def calls():
             ("names=None", lambda: data.Groups([0], None)),
             ("ids=None", lambda: data.Groups(None, ["a"])),
             ("id without a name", lambda: data.Groups([3], ["a"])),
+        ],
+        "ImageFiles": [
+            *_each(
+                data.ImageFiles, "paths", (None, "a.png", [], [3], ["absent"])
+            ),
+            ("size", lambda: data.ImageFiles(["a.png"], (0, 1))),
         ],
         "OverlappingGroups": _each(
             data.OverlappingGroups,
@@ -415,6 +425,7 @@ def calls():
                 ],
             ),
             *_each(_compare, "train", (None, 3)),
+            *_each(_compare, "keep", ("best", "some", 3, True)),
             *_each(_compare, "splits", (None, {}, {"a\nb": split})),
             *_each(
                 _compare,
@@ -451,6 +462,12 @@ def calls():
             ("no method", lambda: kd.comparison.Comparison([], [])),
             ("runs=[3]", lambda: kd.comparison.Comparison(["a"], [3])),
             ("load(None)", lambda: kd.comparison.Comparison.load(None)),
+            *_each(kd.comparison.Comparison(["a"], []).model, "seed", (0, "0")),
+            *_each(
+                kd.comparison.Comparison(["a"], []).best,
+                "criterion",
+                (None, 3, "Average"),
+            ),
             (
                 "load of nothing",
                 lambda: kd.comparison.Comparison.load("/no/no"),

@@ -13,6 +13,7 @@ import keras_debias as kd
 
 A, C, L = kd.adapters, kd.callbacks, kd.losses
 lora_plus = kd.optimizers.lora_plus
+WarmUp = kd.optimizers.WarmUp
 P, R, G = kd.projections, kd.recipes, kd.regularizers
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 Y = (np.arange(12) % 3).astype("int32")
@@ -73,6 +74,7 @@ NO_CALLS = {
     "adapters.TrainableSummary",
     "losses.identity",
     "recipes.GraspResult",
+    "recipes.PublishedSetting",
 }
 
 ROWS = [
@@ -290,6 +292,10 @@ ROWS = [
         TypeError,
     ),
     # Optimizers.
+    *(
+        ("optimizers.WarmUp", lambda tmp, a=a: WarmUp(*a), ValueError)
+        for a in (("1",), (0,), (0.1, -1), (0.1, "1"), (0.1, 5, 5))
+    ),
     ("optimizers.lora_plus", lambda tmp: lora_plus("adam"), TypeError),
     ("optimizers.lora_plus", lambda tmp: lora_plus(adam(), "16"), ValueError),
     ("optimizers.lora_plus", lambda tmp: lora_plus(adam(), 0), ValueError),
@@ -465,6 +471,14 @@ ROWS = [
         "recipes.InversePropensitySampling",
         lambda tmp: R.InversePropensitySampling(views=3),
         TypeError,
+    ),
+    *(
+        ("recipes.published", lambda tmp, a=a: R.published(*a), ValueError)
+        for a in (
+            (None, "bert_base", "rte", 9),
+            ("beft", 3, "rte", 9),
+            ("beft", "bert_base", "rte", 0),
+        )
     ),
     ("recipes.ProbeHint", lambda tmp: R.ProbeHint(confident=0), ValueError),
     (

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import math
+import re
 
 import keras
 import rich.console
@@ -9,11 +10,18 @@ import rich.table
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.utils.short_repr import ShortRepr
+
+# With more lines than this, weights of the same name and shape share one.
+MOST_LINES = 20
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainableSummary:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TrainableSummary(ShortRepr):
     """What trains in a model: prints as a table.
+
+    With more than 20 weights, those whose paths differ in numbers only, such
+    as those of the layers of a language model, share a line.
 
     Args:
         rows: tuple of `(path, shape, count)`, one for each trainable weight.
@@ -35,10 +43,13 @@ class TrainableSummary:
 
     def __str__(self):
         table = rich.table.Table(box=rich.table.box.SIMPLE_HEAD)
+        lines = self.rows
+        if len(lines) > MOST_LINES:
+            lines = _merged(lines)
         table.add_column("trainable weight", no_wrap=True)
         table.add_column("shape", justify="right", no_wrap=True)
         table.add_column("count", justify="right", no_wrap=True)
-        for path, shape, count in self.rows:
+        for path, shape, count in lines:
             table.add_row(rich.markup.escape(path), str(shape), f"{count:,}")
         text = io.StringIO()
         rich.console.Console(file=text, width=200).print(table)
@@ -48,6 +59,23 @@ class TrainableSummary:
             f"({100 * self.share:.3f} %)"
         )
         return "\n".join(lines).lstrip("\n")
+
+
+def _merged(rows) -> list[tuple]:
+    """One row for all paths that differ in numbers only."""
+    found = {}
+    for path, shape, count in rows:
+        found.setdefault((re.sub(r"\d+", "*", path), shape), []).append(
+            (path, count)
+        )
+    return [
+        (
+            members[0][0] if len(members) == 1 else f"{path} ({len(members)})",
+            shape,
+            sum(count for _, count in members),
+        )
+        for (path, shape), members in found.items()
+    ]
 
 
 def summary(model: keras.Model) -> TrainableSummary:

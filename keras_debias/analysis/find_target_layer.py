@@ -11,6 +11,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.split import Split
 from keras_debias.models.label_word_classifier import LabelWordClassifier
+from keras_debias.utils.progress import Progress
 from keras_debias.utils.short_repr import ShortRepr
 
 
@@ -111,7 +112,10 @@ def find_target_layer(
             )
             return np.asarray(found, "float64")
 
+        title = "Exchanging the attention of layers"
+        progress = Progress(title, len(layers) + 1, "layer")
         before = distribution(-1)
+        progress.add(1)
         curve = []
         for layer in range(len(layers)):
             after = distribution(layer)
@@ -120,6 +124,7 @@ def find_target_layer(
             each = np.exp(before) * (np.expm1(change) - change)
             each = each.sum(axis=-1)
             curve.append(float(each.mean()))
+            progress.add(1)
     if not np.isfinite(curve).all() or max(curve) <= 1e-12:
         raise ValueError(
             "Expected label words that the model tells apart. Received: a "

@@ -7,10 +7,10 @@ from keras_debias.auditing import text_measures
 from keras_debias.auditing.feature import CHUNK
 from keras_debias.auditing.fields import field_values
 from keras_debias.auditing.fields import fields_of
-from keras_debias.auditing.progress import Progress
 from keras_debias.auditing.token_table import TokenTable
 from keras_debias.data.checks import is_text
 from keras_debias.data.groups import Groups
+from keras_debias.utils.progress import Progress
 
 
 def describe_groups(

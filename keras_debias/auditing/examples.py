@@ -6,6 +6,7 @@ import pandas as pd
 from keras_debias.auditing.fields import field_values
 from keras_debias.auditing.fields import fields_of
 from keras_debias.data.checks import is_text
+from keras_debias.data.image_files import ImageFiles
 
 
 def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
@@ -19,7 +20,8 @@ def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
 
     Returns:
         `pandas.DataFrame` with the columns `example` (the kind), `row`,
-        `label` and, for texts, one column for each field.
+        `label` and, for texts, one column for each field; for images in
+        files the column `file`.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(
@@ -40,6 +42,8 @@ def example_rows(split, kinds: dict, n: int, seed: int) -> pd.DataFrame:
         values = field_values(split, column)
         if is_text(values):
             columns[name] = values[rows]
+        elif isinstance(values, ImageFiles):
+            columns["file"] = values.paths[rows]
     return pd.DataFrame(columns)
 
 
@@ -61,8 +65,10 @@ def has_label(split, label: str) -> np.ndarray:
 
 
 def label_text(split, row) -> str:
-    """The label or the labels of a row as text."""
+    """The label or the labels of a row as text; a number as it is."""
     y = split.y[row]
+    if split.y.dtype.kind == "f" and split.y.size == len(split):
+        return f"{y.item():g}"
     codes = [int(y)] if np.ndim(y) == 0 else np.flatnonzero(y).tolist()
     names = split.label_names
     return ", ".join(str(c) if names is None else names[c] for c in codes)

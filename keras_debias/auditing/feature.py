@@ -9,8 +9,8 @@ from keras_debias.auditing import image_measures
 from keras_debias.auditing import text_measures
 from keras_debias.auditing.fields import field_values
 from keras_debias.auditing.group_attributes import group_attributes
-from keras_debias.auditing.progress import Progress
 from keras_debias.data.checks import is_text
+from keras_debias.utils.progress import Progress
 
 # The measure of a feature that is the value of a group attribute.
 GROUP = "group"

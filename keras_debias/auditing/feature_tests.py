@@ -8,7 +8,7 @@ from keras_debias.auditing.association import false_discovery_adjusted
 from keras_debias.auditing.error_slice import ErrorSlice
 from keras_debias.auditing.excess_errors import harms
 from keras_debias.auditing.finding import Finding
-from keras_debias.auditing.progress import Progress
+from keras_debias.utils.progress import Progress
 
 # Features that are tested at a time, for a steady progress bar.
 CHUNK = 10_000

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_debias.data.checks import is_text
+from keras_debias.data.image_files import ImageFiles
 
 PAIR = ("premise", "hypothesis")
 
@@ -12,7 +13,7 @@ PAIR = ("premise", "hypothesis")
 def is_images(values) -> bool:
     """Whether an array holds images, channels last."""
     return (
-        isinstance(values, np.ndarray)
+        isinstance(values, (np.ndarray, ImageFiles))
         and values.ndim == 4
         and values.shape[-1] in (1, 3, 4)
         and values.dtype.kind in "uif"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_debias.auditing.partial_input_probe import run_probe
-from keras_debias.auditing.progress import Progress
+from keras_debias.utils.progress import Progress
 
 # A probe learns little from more rows, and takes much longer.
 PROBE_ROWS = 50_000

@@ -1,13 +1,17 @@
 import dataclasses
 
+import pandas as pd
+
+from keras_debias.auditing.examples import example_rows
 from keras_debias.auditing.feature import Feature
+from keras_debias.utils.short_repr import ShortRepr
 
 COLUMNS = ("feature", "n", "mean_with", "mean_without", "correlation")
 COLUMNS += ("z", "p_value", "adjusted_p_value")
 
 
-@dataclasses.dataclass(frozen=True)
-class TargetFinding:
+@dataclasses.dataclass(frozen=True, repr=False)
+class TargetFinding(ShortRepr):
     """One feature that goes with the target of a regression.
 
     Args:
@@ -45,6 +49,35 @@ class TargetFinding:
         return split.with_groups(
             {str(self.feature): self.feature.present(split)}
         )
+
+    def examples(self, split, n: int = 5, seed: int = 0) -> pd.DataFrame:
+        """Shows rows with the feature: as the finding says, and against it.
+
+        Args:
+            split: `Split`: the one audited, or another of its kind.
+            n: int, how many rows of either kind at most. Defaults to `5`.
+            seed: int, of the draw. Defaults to `0`.
+
+        Returns:
+            `pandas.DataFrame` with the columns `example` ("for" where the
+            target lies on the finding's side of the mean, else "against"),
+            `row`, `label` and, for texts, one column for each text.
+
+        Raises:
+            ValueError: If the split lacks the field, or has no numbers as
+                labels.
+        """
+        y = split.y
+        if y is None or y.dtype.kind != "f" or y.size != len(split):
+            raise ValueError(
+                "Expected a split with one number a row as labels. Received: "
+                f"{split}"
+            )
+        present = self.feature.present(split)
+        above = y.reshape(-1) > y.mean()
+        agrees = above if self.correlation > 0 else ~above
+        kinds = {"for": present & agrees, "against": present & ~agrees}
+        return example_rows(split, kinds, n, seed)
 
     def to_record(self) -> dict:
         """The finding as one line of a table."""

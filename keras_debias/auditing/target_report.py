@@ -4,6 +4,7 @@ import os
 
 import pandas as pd
 
+from keras_debias.auditing import target_page
 from keras_debias.auditing.target_finding import COLUMNS
 from keras_debias.auditing.target_finding import TargetFinding
 from keras_debias.evaluation.table import text_table
@@ -79,6 +80,13 @@ class TargetReport:
         with open(path, encoding="utf-8") as file:
             return cls.from_dict(json.load(file))
 
+    def to_html(self, path: str | os.PathLike) -> None:
+        """Writes the report to one HTML page that needs no other file."""
+        write_text(path, target_page.report_page(self))
+
+    def _repr_html_(self) -> str:
+        return target_page.report_body(self)
+
     def __repr__(self) -> str:
         return (
             f"TargetReport(name={self.name!r}, n={self.n}, "
@@ -86,7 +94,7 @@ class TargetReport:
         )
 
     def __str__(self) -> str:
-        what = "target" if self.target == "labels" else "absolute error"
+        what = target_page.target_name(self)
         parts = [
             f"{self.name or 'split'}: {self.n:,} rows, {what} "
             f"{self.mean:.3g} ± {self.std:.3g}"
@@ -96,7 +104,7 @@ class TargetReport:
             count = f"{len(self.findings):,} findings"
             if len(self.findings) > TOP:
                 count += f", the first {TOP}"
-            parts += [count, text_table(*_rows(shown))]
+            parts += [count, _table(shown)]
         else:
             parts.append(f"Nothing goes with the {what} beyond chance.")
         parts.append(
@@ -107,22 +115,10 @@ class TargetReport:
         if self.group_findings:
             parts += [
                 "The split's own group attributes",
-                text_table(*_rows(self.group_findings)),
+                _table(self.group_findings),
             ]
         return "\n\n".join(parts)
 
 
-def _rows(findings) -> tuple:
-    header = ["feature", "n", "mean with", "mean without", "correlation"]
-    rows = [
-        [
-            str(f.feature),
-            f"{f.n:,}",
-            f"{f.mean_with:.3f}",
-            f"{f.mean_without:.3f}",
-            f"{f.correlation:+.3f}",
-            f"{f.adjusted_p_value:.1e}",
-        ]
-        for f in findings
-    ]
-    return [*header, "adjusted p"], rows
+def _table(findings) -> str:
+    return text_table(list(target_page.HEADER), target_page.rows(findings))

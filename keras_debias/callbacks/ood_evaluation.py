@@ -18,6 +18,7 @@ from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
+from keras_debias.metrics.get import GENERATION
 from keras_debias.metrics.get import REGRESSION
 from keras_debias.metrics.get import named_metrics
 
@@ -37,9 +38,10 @@ class OODEvaluation(keras.callbacks.Callback):
     A metric `"auroc"` writes `hans_auroc` and, with groups,
     `hans_worst_group_auroc` and `hans_auroc_gap`. Splits whose labels are
     floats are those of a regression: they write metrics only, by default
-    `rmse`, `mae`, `r2`, `pearson` and `spearman`. An undefined value is not
-    a number. Splits that do not fit the model are refused before the first
-    step.
+    `rmse`, `mae`, `r2`, `pearson` and `spearman`. So do splits of prompts and
+    answers (see `kd.evaluate`): `exact_match`, `token_f1` and
+    `reference_nll`. An undefined value is not a number. Splits that do not
+    fit the model are refused before the first step.
 
     Args:
         splits: Dict from name to `keras_debias.data.Split` with labels, or
@@ -163,15 +165,16 @@ class OODEvaluation(keras.callbacks.Callback):
         names = []
         for name, split in self.splits.items():
             grouped = split.groups is not None
-            regression = kind_of(split) == "regression"
-            if not regression:
+            own = {"regression": REGRESSION, "generation": GENERATION}.get(
+                kind_of(split)
+            )
+            if own is None:
                 names += [
                     f"{name}_{suffix}"
                     for suffix in SUFFIXES
                     if grouped or suffix not in GROUP_SUFFIXES
                 ]
-            own = self.metrics or (REGRESSION if regression else ())
-            for metric in own:
+            for metric in self.metrics or own or ():
                 names += _metric_logs(name, metric)[: 3 if grouped else 1]
         return tuple(names)
 
@@ -223,7 +226,7 @@ class OODEvaluation(keras.callbacks.Callback):
         values = {}
         for name, split in self.splits.items():
             score, grouped = scores[name], split.groups is not None
-            if score.kind != "regression":
+            if score.accuracy is not None:
                 values |= {
                     f"{name}_{suffix}": getattr(score, suffix)
                     for suffix in SUFFIXES

@@ -15,15 +15,40 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", help="a file: .csv, .tsv, .jsonl or .parquet, or .csv.gz"
     )
-    parser.add_argument(
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument(
         "--text",
         nargs="+",
-        required=True,
         metavar="COLUMN",
         help="the column of texts, or two for pairs",
     )
+    inputs.add_argument(
+        "--image", metavar="COLUMN", help="the column of names of image files"
+    )
+    parser.add_argument(
+        "--image-folder",
+        metavar="FOLDER",
+        help="where the images are (the folder of the data file)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=count,
+        default=224,
+        metavar="PIXELS",
+        help="images are cut to squares of this size (224)",
+    )
     parser.add_argument(
         "--label", required=True, metavar="COLUMN", help="the column of labels"
+    )
+    add_regression(parser)
+
+
+def add_regression(parser: argparse.ArgumentParser) -> None:
+    """Whether labels are numbers to be predicted."""
+    parser.add_argument(
+        "--regression",
+        action="store_true",
+        help="labels are numbers to be predicted, and not classes",
     )
 
 
@@ -72,9 +97,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--adapter",
-        choices=("lora", "value-bias"),
-        default="lora",
-        help="what trains beside the head (lora)",
+        choices=("lora", "value-bias", "head", "full"),
+        help="what trains beside the head: head is nothing else, full is all "
+        "(lora for texts, head for images)",
     )
     parser.add_argument(
         "--rank", type=count, default=8, help="rank of the LoRA adapter (8)"

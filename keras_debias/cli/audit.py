@@ -15,6 +15,8 @@ from keras_debias.cli.tables import written
 
 MEASURES = ("phi", "lift", "share", "n", "odds_ratio", "z", "p_value")
 MEASURES += ("adjusted_p_value",)
+# With --regression.
+OF_NUMBERS = ("correlation", "n", "z", "p_value", "adjusted_p_value")
 
 
 def add(commands) -> argparse.ArgumentParser:
@@ -31,7 +33,8 @@ def add(commands) -> argparse.ArgumentParser:
     parser.add_argument("--html", metavar="FILE", help="write a page")
     parser.add_argument("--json", metavar="FILE", help="write the report")
     parser.add_argument("--csv", metavar="FILE", help="write the findings")
-    add_fail_on(parser, MEASURES, 'if a finding fulfills it, such as "phi>0.3"')
+    every = tuple(dict.fromkeys([*MEASURES, *OF_NUMBERS]))
+    add_fail_on(parser, every, 'if a finding fulfills it, such as "phi>0.3"')
     parser.add_argument(
         "--min-count",
         type=count,
@@ -59,6 +62,13 @@ def run(options) -> bool:
     from keras_debias.auditing.audit import audit
     from keras_debias.utils.spreadsheets import write_csv
 
+    known = OF_NUMBERS if options.regression else MEASURES
+    for condition in options.fail_on:
+        if condition.measure not in known:
+            raise ValueError(
+                f"Expected --fail-on of one of {', '.join(known)}, received "
+                f"{str(condition)!r}"
+            )
     with bars_on_terminals(options.quiet):
         report = audit(
             read_split(options),
@@ -87,10 +97,11 @@ def run(options) -> bool:
         if found:
             fired = True
             value = getattr(found[0], condition.measure)
+            label = getattr(found[0], "label", options.label)
             print(
                 f"keras-debias audit: {condition} holds for {len(found)} "
                 f"findings, the first: {found[0].feature} -> "
-                f"{found[0].label} ({condition.measure} {value:.3g})",
+                f"{label} ({condition.measure} {value:.3g})",
                 file=sys.stderr,
             )
     return fired

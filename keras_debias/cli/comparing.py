@@ -4,6 +4,7 @@ import pathlib
 
 from keras_debias.cli.methods import recipe_of
 from keras_debias.cli.networks import builder
+from keras_debias.cli.networks import outputs_of
 from keras_debias.cli.tables import written
 from keras_debias.cli.training import train_and_test
 from keras_debias.comparison.compare import compare
@@ -26,7 +27,7 @@ def compare_methods(options) -> None:
         train,
         {"test": test},
         options.seeds,
-        builder(options, len(train.label_names)),
+        builder(options, outputs_of(train)),
         Budget(epochs=options.epochs, batch_size=options.batch_size),
         folder=folder / "runs",
         batch_size=options.batch_size,

@@ -6,11 +6,18 @@ import sys
 from keras_debias.cli.arguments import add_fail_on
 from keras_debias.cli.arguments import add_groups
 from keras_debias.cli.arguments import add_quiet
+from keras_debias.cli.arguments import add_regression
 from keras_debias.cli.arguments import count
 from keras_debias.cli.arguments import fraction
 from keras_debias.cli.tables import written
 
 MEASURES = ("gap", "accuracy", "worst_group_accuracy", "weighted_f1")
+# With --regression.
+OF_NUMBERS = ("rmse", "mae", "r2", "pearson", "spearman")
+OF_NUMBERS += (
+    *(f"worst_group_{name}" for name in OF_NUMBERS),
+    *(f"{name}_gap" for name in OF_NUMBERS),
+)
 
 
 def add(commands) -> argparse.ArgumentParser:
@@ -30,6 +37,7 @@ def add(commands) -> argparse.ArgumentParser:
         help="predicted labels or, for two labels, the probability of the "
         "second in sorted order",
     )
+    add_regression(parser)
     add_groups(parser)
     parser.add_argument(
         "--threshold",
@@ -46,7 +54,9 @@ def add(commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--html", metavar="FILE", help="write a page")
     parser.add_argument("--json", metavar="FILE", help="write the scores")
-    add_fail_on(parser, MEASURES, 'if it holds, such as "gap>0.1"')
+    add_fail_on(
+        parser, (*MEASURES, *OF_NUMBERS), 'if it holds, such as "gap>0.1"'
+    )
     add_quiet(parser)
     return parser
 
@@ -67,7 +77,7 @@ def run(options) -> bool:
     fired = False
     for condition in options.fail_on:
         for split in scores:
-            value = getattr(split, condition.measure)
+            value = measured(split, condition.measure)
             if value is None:
                 raise ValueError(
                     f"Expected --groups with --fail-on {condition}, received "
@@ -81,3 +91,26 @@ def run(options) -> bool:
                     file=sys.stderr,
                 )
     return fired
+
+
+def measured(split, measure: str) -> float | None:
+    """A measure of the scores of a split, `None` without groups.
+
+    Raises:
+        ValueError: If it is of numbers and the split of classes, or the
+            other way around.
+    """
+    of_numbers = measure not in MEASURES
+    if of_numbers != (split.kind == "regression"):
+        known = OF_NUMBERS if split.kind == "regression" else MEASURES
+        raise ValueError(
+            f"Expected --fail-on of one of {', '.join(known)}, received "
+            f"{measure!r}"
+        )
+    if not of_numbers:
+        return getattr(split, measure)
+    if measure.endswith("_gap"):
+        return split.metrics[measure.removesuffix("_gap")].gap
+    if measure.startswith("worst_group_"):
+        return split.metrics[measure.removeprefix("worst_group_")].worst
+    return split.metrics[measure].value

@@ -5,6 +5,8 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from keras_debias.cli.tables import check_by_label
+from keras_debias.cli.tables import numbers
 from keras_debias.data.split import Split
 from keras_debias.data.table_file import read_table
 from keras_debias.evaluation.evaluate import evaluate
@@ -36,6 +38,8 @@ def scores_of_file(options) -> Scores:
     frame = read_table(path, [], columns)
     _check_columns(frame, columns, options)
     labels, predictions = frame[options.label], frame[options.prediction]
+    if options.regression:
+        return _scores_of_numbers(frame, path, options)
     shares = _are_shares(labels, predictions)
     names = sorted(
         {str(v) for v in labels}
@@ -71,6 +75,29 @@ def scores_of_file(options) -> Scores:
         split,
         label_names=names,
         from_logits=False,
+        min_group_size=options.min_group_size,
+    )
+
+
+def _scores_of_numbers(frame, path, options) -> Scores:
+    check_by_label(options)
+    rows = pd.DataFrame({"row": np.arange(len(frame))})
+    # Of shape (n, 1): whole numbers are targets as well.
+    y = numbers(frame[options.label]).to_numpy()[:, None]
+    for column in options.groups:
+        rows[column] = frame[column].to_numpy()
+    groups = Split.from_pandas(
+        rows,
+        "row",
+        groups=tuple(options.groups),
+        overlapping=options.overlapping,
+    ).groups
+    split = Split(
+        rows["row"].to_numpy(), y, groups, name=path.name.split(".")[0]
+    )
+    return evaluate(
+        _Known(numbers(frame[options.prediction]).to_numpy()),
+        split,
         min_group_size=options.min_group_size,
     )
 

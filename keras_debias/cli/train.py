@@ -14,10 +14,11 @@ def add(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "train",
         help="train a classifier, and save it with a report",
-        description="Fine-tunes a text classifier with LoRA, measures it on "
-        "held-out rows, and writes a folder: model/ (an ordinary KerasHub "
+        description="Fine-tunes a classifier of texts or images, measures it "
+        "on held-out rows, and writes a folder: model/ (an ordinary KerasHub "
         "preset, adapters merged), adapter/, report.html, scores.json, "
-        "predictions.csv and labels.json.",
+        "predictions.csv and labels.json. With --regression it predicts "
+        "numbers.",
         epilog=f"Methods. {methods.DESCRIPTION}.",
     )
     add_data(parser)

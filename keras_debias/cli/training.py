@@ -6,7 +6,10 @@ import sys
 
 from keras_debias import adapters
 from keras_debias.cli.methods import recipe_of
+from keras_debias.cli.networks import adapter_of
 from keras_debias.cli.networks import builder
+from keras_debias.cli.networks import outputs_of
+from keras_debias.cli.networks import trained_part
 from keras_debias.cli.tables import read_split
 from keras_debias.cli.tables import written
 from keras_debias.evaluation import page as evaluation_page
@@ -22,6 +25,12 @@ from keras_debias.utils.spreadsheets import write_csv
 
 # With fewer, a model has hardly left its start.
 FEW_UPDATES = 150
+TRAINED = {
+    "lora": "adapter lora",
+    "value-bias": "adapter value-bias",
+    "head": "the head alone",
+    "full": "all weights",
+}
 
 
 def train(options) -> None:
@@ -39,7 +48,7 @@ def train(options) -> None:
     data, test = train_and_test(options)
     verbose = verbosity(options)
     trainer = Trainer(
-        builder(options, len(data.label_names)),
+        builder(options, outputs_of(data)),
         Budget(epochs=options.epochs, batch_size=options.batch_size),
         options.seed,
         verbose=verbose,
@@ -63,14 +72,16 @@ def train(options) -> None:
         print(scores)
     classifier = model.model
     with written_folder(folder) as draft:
-        adapters.save(classifier, draft / "adapter")
-        adapters.merge(classifier)
+        if adapter_of(options) is not None:
+            adapters.save(classifier, draft / "adapter")
+            adapters.merge(classifier)
         # The optimizer is saved along, and `from_preset` makes the default
         # one to read it: another one would not fit.
         classifier.compile()
         classifier.save_to_preset(str(draft / "model"))
-        labels = json.dumps(list(data.label_names), ensure_ascii=False)
-        (draft / "labels.json").write_text(labels + "\n", encoding="utf-8")
+        if data.label_names is not None:
+            labels = json.dumps(list(data.label_names), ensure_ascii=False)
+            (draft / "labels.json").write_text(labels + "\n", encoding="utf-8")
         scores.to_json(draft / "scores.json")
         write_csv(scores.predictions, draft / "predictions.csv")
         (draft / "report.html").write_text(
@@ -91,10 +102,11 @@ def check_overwrite(folder: pathlib.Path, overwrite: bool) -> None:
 def train_and_test(options):
     """Two splits of the data, with groups of label and columns."""
     data = read_split(options, by_label=True)
-    if data.label_names is None:
+    if data.label_names is None and not options.regression:
         raise ValueError(
             f"Expected {options.label!r} to hold class labels, received "
-            f"numbers of dtype {data.y.dtype}"
+            f"numbers of dtype {data.y.dtype}. Give --regression to predict "
+            "numbers."
         )
     if options.test:
         return data, read_split(
@@ -116,7 +128,7 @@ def _page(options, data, trainer, scores, found) -> str:
     if found is not None:
         method = f"Method: {type(found.recipe).__name__}, as recommended."
     done = [
-        f"{options.model} was fine-tuned with the adapter {options.adapter} "
+        f"{options.model} was fine-tuned ({TRAINED[trained_part(options)]}) "
         f"on {len(data):,} rows of {pathlib.Path(options.data).name}: "
         f"{trainer.updates:,} updates of {options.batch_size} rows, "
         f"{trainer.seconds:.0f} seconds. {method}",
@@ -139,12 +151,32 @@ def _page(options, data, trainer, scores, found) -> str:
         ]
     parts += [
         html_page.heading("Serve the model"),
-        html_page.code(
-            "import keras_hub\n\n"
-            'model = keras_hub.models.TextClassifier.from_preset("model")\n'
-            f"labels = {list(data.label_names)}\n"
-            'print(labels[model.predict(["a text"]).argmax()])'
-        ),
+        html_page.code(_serving(options, data.label_names)),
     ]
     title = f"{pathlib.Path(options.data).name}: trained on {options.label}"
     return html_page.page(title, parts)
+
+
+def _serving(options, label_names) -> str:
+    """Code that predicts with the preset, without this library."""
+    task = "ImageClassifier" if options.image else "TextClassifier"
+    lines = ["import keras_hub", ""]
+    texts = options.text or []
+    inputs = '["a text"]'
+    if len(texts) > 1:
+        inputs = "(" + ", ".join(f"[{column!r}]" for column in texts) + ")"
+    if options.image:
+        lines.insert(0, "import keras")
+        lines.insert(1, "import numpy as np")
+        size = (options.image_size, options.image_size)
+        lines.append(
+            'image = keras.utils.load_img("a.jpg", '
+            f"target_size={size}, keep_aspect_ratio=True)"
+        )
+        inputs = "np.array(image)[None]"
+    lines.append(f'model = keras_hub.models.{task}.from_preset("model")')
+    if label_names is None:
+        return "\n".join([*lines, f"print(model.predict({inputs})[0, 0])"])
+    lines.append(f"labels = {list(label_names)}")
+    lines.append(f"print(labels[model.predict({inputs}).argmax()])")
+    return "\n".join(lines)

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import traceback
+import typing
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ from keras_debias.comparison.comparison import Comparison
 from keras_debias.comparison.criterion import Criterion
 from keras_debias.comparison.criterion import row_weights
 from keras_debias.comparison.environment import environment
+from keras_debias.comparison.kept_models import KeptModels
+from keras_debias.comparison.kept_models import check_keep
 from keras_debias.comparison.metric_criterion import MetricCriterion
 from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.comparison.peak_memory import require_psutil
@@ -40,10 +43,13 @@ from keras_debias.data.split import Split
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
+from keras_debias.evaluation.generation import check_generation
+from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
+from keras_debias.metrics.get import GENERATION
 from keras_debias.metrics.get import named_metrics
 from keras_debias.projections import Projection
 from keras_debias.recipes import Budget
@@ -74,6 +80,7 @@ def compare(
     bootstrap: int = 1000,
     prepare_evaluation: Callable | None = None,
     features: Callable | None = None,
+    keep: typing.Literal["best", "all"] | None = None,
     workers: int = 1,
     verbose: int = 1,
 ) -> Comparison:
@@ -100,7 +107,8 @@ def compare(
         validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
             where it has groups, `WorstGroup` are computed on it for every
             run: see `Comparison.choose`. Of a regression it is `rmse` of
-            all rows and of the worst group. The threshold of a
+            all rows and of the worst group, of generated answers
+            `exact_match`, `token_f1` and `reference_nll`. The threshold of a
             `LabelWordClassifier` with several labels a row is tuned on it.
         selection: criterion such as `kd.comparison.WorstClass()`: picks the
             weights among the budget's checks. Defaults to `None`: those
@@ -124,6 +132,11 @@ def compare(
             process with as many threads. Functions must be importable: a
             script calls `compare` under `if __name__ == "__main__":`.
             Defaults to `1`: runs are made one by one in this process.
+        keep: `"best"` keeps the trained model of the run to serve, which is
+            chosen on `validation` (see `Comparison.best`), `"all"` those of
+            all runs that are made. They are in `folder` as `.keras` files,
+            without one in memory: `comparison.model()`. Defaults to `None`:
+            no model is kept.
         verbose: int. `1` prints a line a run, `2` shows progress bars as
             well, `0` prints nothing.
 
@@ -197,6 +210,13 @@ def compare(
             f"Received: {sorted(taken)}. Leave them out, or name them "
             "otherwise with a dict."
         )
+    check_keep(keep, validation)
+    if workers > 1 and (keep == "best" or (keep and folder is None)):
+        raise ValueError(
+            'Expected keep="all" and a `folder`, or no `keep`, with several '
+            f"workers, received keep={keep!r}, folder={folder!r}, "
+            f"workers={workers}. `Comparison.best` says which run to serve."
+        )
     for criterion in (selection, *criteria):
         _check_criterion(criterion, validation)
     trains = _check_train(train, seeds, methods)
@@ -220,6 +240,9 @@ def compare(
         "metrics": {n: repr(m) for n, m in metrics.items()} or None,
         "backend": environment()["backend"],
     }
+    for name, split in {**splits, "validation": validation}.items():
+        if split is not None and is_generation(split):
+            check_generation(network, name, split)
     del network
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
@@ -243,6 +266,7 @@ def compare(
             "bootstrap": bootstrap,
             "prepare_evaluation": prepare_evaluation,
             "features": features,
+            "keep": keep,
         }
         if folder is None:
             with tempfile.TemporaryDirectory() as folder:
@@ -266,13 +290,43 @@ def compare(
             workers,
             functools.partial(_say, verbose),
         )
+    scoring = Settings(min_group_size=min_group_size, bootstrap=bootstrap)
+    models = KeptModels(store, keep)
     runs, errors = [], {}
     total, began = len(methods) * len(seeds), time.perf_counter()
+
+    def make(name, seed) -> Run:
+        trainer = Trainer(
+            model_fn,
+            budget,
+            seed,
+            validation,
+            selection,
+            len(trains[seed]),
+            features,
+            int(verbose > 1),
+        )
+        run, model = _run(
+            name,
+            methods[name],
+            trainer,
+            trains[seed],
+            splits,
+            settings[name],
+            batch_size,
+            scoring,
+            prepare_evaluation,
+            criteria,
+            metrics,
+        )
+        store.write(run, fingerprint.of_split(trains[seed]))
+        models.add(run, model)
+        return run
+
     for number, (seed, name) in enumerate(
         (s, n) for s in seeds for n in methods
     ):
-        rows = trains[seed]
-        data = fingerprint.of_split(rows)
+        data = fingerprint.of_split(trains[seed])
         say = f"[{number + 1}/{total}] {name}, seed {seed}: "
         run = store.read(name, seed, data)
         if run is not None:
@@ -283,30 +337,8 @@ def compare(
             errors[name, seed] = failed[name, seed]
             _warn_of_failure(name, seed, failed[name, seed])
             continue
-        trainer = Trainer(
-            model_fn,
-            budget,
-            seed,
-            validation,
-            selection,
-            len(rows),
-            features,
-            int(verbose > 1),
-        )
         try:
-            run = _run(
-                name,
-                methods[name],
-                trainer,
-                rows,
-                splits,
-                settings[name],
-                batch_size,
-                Settings(min_group_size=min_group_size, bootstrap=bootstrap),
-                prepare_evaluation,
-                criteria,
-                metrics,
-            )
+            run = make(name, seed)
         # Whatever a method raises is its own failure, not the comparison's.
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
@@ -314,7 +346,6 @@ def compare(
             _say(verbose, f"{say}broken: {error}")
             _warn_of_failure(name, seed, errors[name, seed])
             continue
-        store.write(run, data)
         runs.append(run)
         spent = time.perf_counter() - began
         _say(
@@ -322,12 +353,27 @@ def compare(
             f"{say}{run.updates} updates in {run.seconds:.0f} s; "
             f"{spent:.0f} s so far",
         )
-    return Comparison(
-        list(methods),
-        runs,
-        errors,
-        configuration,
-    )
+    found = Comparison(list(methods), runs, errors, configuration, models)
+    if keep == "best":
+        _leave_best(found, models, make, verbose)
+    return found
+
+
+def _leave_best(comparison, models, make, verbose) -> None:
+    """Keeps the model of the best run; makes a run again that has none."""
+    for _ in comparison.runs:
+        try:
+            best = comparison.best()
+        except ValueError as error:
+            warnings.warn(f"No model is kept. {error}", stacklevel=3)
+            return
+        if (best.method, best.seed) in models.known():
+            models.leave(best)
+            return
+        say = f"{best.method}, seed {best.seed}: "
+        _say(verbose, f"{say}made again, for its model was not kept")
+        position = comparison.runs.index(best)
+        comparison.runs[position] = make(best.method, best.seed)
 
 
 def _warn_of_failure(name, seed, text):
@@ -368,7 +414,8 @@ def _run(
     prepare_evaluation,
     criteria,
     metrics,
-) -> Run:
+) -> tuple:
+    """The run, and its model."""
     gc.collect()
     accelerator = Accelerator()
     accelerator.reset_peak()
@@ -392,7 +439,7 @@ def _run(
         validation, constant, learnt = _criteria(
             model, trainer, train, batch_size, criteria
         )
-    return Run(
+    run = Run(
         method=name,
         seed=trainer.seed,
         scores=scores,
@@ -416,6 +463,7 @@ def _run(
         min_group_size=scoring.min_group_size,
         **_parameters(model),
     )
+    return run, model
 
 
 def _parameters(model) -> dict:
@@ -437,8 +485,15 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
     split = trainer.validation
     if split is None:
         return {}, {}, None
-    regression = kind_of(split) == "regression"
-    if regression:
+    kind = kind_of(split)
+    regression = kind == "regression"
+    if kind == "generation":
+        criteria = [
+            MetricCriterion(name, worst_group=worst)
+            for worst in ((False, True) if split.groups else (False,))
+            for name in GENERATION
+        ]
+    elif regression:
         criteria = [MetricCriterion("rmse")]
         if split.groups is not None:
             criteria.append(MetricCriterion("rmse", worst_group=True))
@@ -461,6 +516,8 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
     )
     values = {c.name: c.judge(scores, split) for c in criteria}
     predictions = scores.predictions
+    if kind == "generation":
+        return values, {}, None
     if regression:
         weight = row_weights(predictions)
         labels = predictions["label"].to_numpy("float64")
@@ -609,7 +666,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         name for name, method in methods.items() if method.needs_groups
     ]
     for split in trains.values():
-        if not isinstance(split, Split) or split.y is None:
+        prompts = isinstance(split, Split) and is_generation(split)
+        if not isinstance(split, Split) or (split.y is None and not prompts):
             raise TypeError(
                 "`train` must be a `kd.data.Split` with labels, or a function "
                 f"of the seed to one. Received: {split!r}"
@@ -620,6 +678,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
                 "Give it some with `train.with_groups(...)`, or let the "
                 "methods infer them with `groups=kd.recipes.XRM()`."
             )
+        if prompts:
+            continue
         alone = split.y.ndim == 1 or split.y.shape[1:] == (1,)
         labels = split.y if alone else split.y.argmax(-1)
         if len(np.unique(labels)) < 2:

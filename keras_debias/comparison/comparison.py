@@ -14,6 +14,8 @@ from keras_debias.comparison import figure
 from keras_debias.comparison import report
 from keras_debias.comparison import statistics
 from keras_debias.comparison import tables
+from keras_debias.comparison.kept_models import KeptModels
+from keras_debias.comparison.kept_models import criterion_of
 from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 from keras_debias.utils.files import write_text
@@ -33,6 +35,7 @@ class Comparison:
         errors: dict from (method, seed) to the text of the error of a broken
             run.
         configuration: dict of what the runs have in common.
+        models: the models that `compare` kept, or `None`.
 
     Attributes:
         methods, runs, errors, configuration: as above.
@@ -43,6 +46,8 @@ class Comparison:
     comparison = kd.compare(...)
     comparison.summary()  # a pandas.DataFrame
     comparison.choose("WorstClass")  # the method a criterion would choose
+    best = comparison.best()  # the run to serve
+    model = comparison.model(best.method, best.seed)  # with keep="best"
     comparison.report("comparison.html")
     ```
     """
@@ -53,6 +58,7 @@ class Comparison:
         runs: Sequence[Run],
         errors: Mapping[tuple[str, int], str] | None = None,
         configuration: Mapping | None = None,
+        models: KeptModels | None = None,
     ):
         if (
             isinstance(methods, str)
@@ -73,6 +79,7 @@ class Comparison:
         self.runs = list(runs)
         self.errors = dict(errors or {})
         self.configuration = dict(configuration or {})
+        self._models = KeptModels(RunFolder(None)) if models is None else models
 
     @classmethod
     def load(
@@ -115,7 +122,13 @@ class Comparison:
             for method in methods
             if (run := store.read(method, seed, None)) is not None
         ]
-        return cls(methods, runs, store.errors(methods), store.configuration())
+        return cls(
+            methods,
+            runs,
+            store.errors(methods),
+            store.configuration(),
+            KeptModels(store),
+        )
 
     def __str__(self) -> str:
         return tables.text(self)
@@ -225,6 +238,58 @@ class Comparison:
                 "learning rate, or on more rows."
             )
         return max(learnt, key=learnt.get)
+
+    def best(self, criterion: str | None = None) -> Run:
+        """The run to serve, chosen on validation data.
+
+        It is of the method that `choose` names, the seed with the highest
+        value of the criterion. Its value is that of a winner: expect a lower
+        one on new data.
+
+        Args:
+            criterion: name of a criterion. Defaults to `None`: what picked
+                the weights (`selection`); without, the worst group, or the
+                worst class where validation data has no groups; of a
+                regression `rmse`.
+
+        Returns:
+            `kd.comparison.Run`.
+
+        Raises:
+            ValueError: If the runs have no criterion, or no method has
+                learnt anything.
+        """
+        if criterion is None:
+            names = [criterion_of(run) for run in self.runs]
+            criterion = next((n for n in names if n is not None), None)
+            if criterion is None:
+                raise ValueError(
+                    "Expected runs with criteria on validation data. "
+                    "Received: none. Pass `validation` to `compare`."
+                )
+        method = self.choose(criterion)
+        return max(
+            (r for r in self.runs if r.method == method),
+            key=lambda run: run.validation.get(criterion, -np.inf),
+        )
+
+    def model(self, method: str | None = None, seed: int | None = None):
+        """A trained model that `compare` kept.
+
+        Args:
+            method, seed: string and int, of the run. Default to `None`: the
+                run that `best()` names.
+
+        Returns:
+            The model, ready for `predict`.
+
+        Raises:
+            ValueError: If it was not kept: see `keep` of `compare`.
+        """
+        if method is None and seed is None:
+            run = self.best()
+            method, seed = run.method, run.seed
+        return self._models.get(method, seed)
 
     def to_dict(self) -> dict:
         """Returns everything but the predictions, as JSON would hold it."""

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 
+from keras_debias.data.image_files import ImageFiles
 from keras_debias.data.overlapping_groups import OverlappingGroups
 
 
@@ -44,6 +45,9 @@ def of_split(split) -> str | None:
         elif isinstance(part, np.ndarray) and part.dtype != object:
             found.update(str((part.dtype, part.shape)).encode())
             found.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, ImageFiles):
+            found.update(str(part.shape).encode())
+            found.update("".join(part.digests()).encode())
         elif isinstance(part, np.ndarray):
             found.update(json.dumps(part.tolist(), default=str).encode())
         else:

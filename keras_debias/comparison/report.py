@@ -194,7 +194,13 @@ def _next_steps(comparison) -> list[str]:
             "Give the test data groups: an average hides the rows on which a "
             "shortcut fails."
         )
-    if comparison.runs:
+    chosen = tables.served(comparison)
+    if chosen is not None:
+        steps.append(
+            f"{chosen} `comparison.model()` gives it, where `compare` was "
+            'called with `keep="best"`.'
+        )
+    elif comparison.runs:
         steps.append(
             "Choose on validation data, by `comparison.choose(criterion)`, and "
             "not by the test sets above; then train that method once more "

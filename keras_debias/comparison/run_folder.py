@@ -208,6 +208,24 @@ class RunFolder:
         self._write(self.path / f"{stem}.json", content)
         (self.path / f"{stem}.error.txt").unlink(missing_ok=True)
 
+    def model_path(self, method, seed) -> pathlib.Path:
+        return self.path / f"{self._stem(method, seed)}.keras"
+
+    def write_model(self, method, seed, model) -> None:
+        """Keeps the trained model of a run, whole."""
+        with atomic_write(self.model_path(method, seed)) as temporary:
+            model.save(temporary)
+
+    def models(self) -> list[tuple[str, int]]:
+        """Method and seed of each finished run whose model is there."""
+        if self.path is None or not self.path.is_dir():
+            return []
+        return [
+            (name, seed)
+            for name, seed, *_ in self._finished()
+            if self.model_path(name, seed).is_file()
+        ]
+
     def write_error(self, method, seed, text) -> None:
         if self.path is None:
             return
@@ -283,8 +301,8 @@ def _recomputed(split, frame, run):
         ValueError: If the file says something else.
     """
     frame = frame[frame["split"] == split.name]
-    if split.kind == "regression":
-        return _checked_regression(split, frame)
+    if split.kind in ("regression", "generation"):
+        return _checked_metrics(split, frame)
     names = [group.name for group in split.groups]
     members = None
     if names:
@@ -333,8 +351,8 @@ def _recomputed(split, frame, run):
     )
 
 
-def _checked_regression(split, frame):
-    """The scores of a split of numbers, if its predictions say the same.
+def _checked_metrics(split, frame):
+    """The scores of numbers or answers, if the predictions say the same.
 
     Raises:
         ValueError: If they say something else.
@@ -344,15 +362,19 @@ def _checked_regression(split, frame):
             f"its predictions on {split.name!r} have {len(frame)} rows, and "
             f"its scores {split.n}"
         )
+    numbers = split.kind == "regression"
+    known = REGRESSION if numbers else ("exact_match", "token_f1")
     data = MetricData(
-        "regression",
-        frame["label"].to_numpy("float64"),
-        frame["prediction"].to_numpy("float64"),
+        split.kind,
+        *(
+            frame[column].to_numpy("float64" if numbers else object)
+            for column in ("label", "prediction")
+        ),
     )
     weight = None
     if "weight" in frame and frame["weight"].notna().all():
         weight = frame["weight"].to_numpy("float64")
-    for name in set(REGRESSION) & set(split.metrics):
+    for name in set(known) & set(split.metrics):
         old, new = split.metrics[name].value, get(name).value(data, weight)
         if old is not None and abs(old - new) > 1e-6 * max(abs(old), 1):
             raise ValueError(

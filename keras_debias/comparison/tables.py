@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from keras_debias.comparison.kept_models import criterion_of
 from keras_debias.comparison.statistics import is_percent
 from keras_debias.comparison.statistics import main_columns
 from keras_debias.comparison.statistics import mean_ranks
@@ -179,6 +180,22 @@ def criteria(comparison) -> tuple[list, list]:
     return ["method", *names], rows
 
 
+def served(comparison) -> str | None:
+    """Which run would be served, in a sentence; `None` if none can be."""
+    try:
+        run = comparison.best()
+    except ValueError:
+        return None  # no validation data, or nothing has learnt
+    name = criterion_of(run)
+    value = criterion_text(name, run.validation[name])
+    unit = " %" if name[:1].isupper() else ""
+    return (
+        f"To serve: {one_line(run.method)}, seed {run.seed}, by {name} "
+        f"{value}{unit} on validation data. It was chosen by this value: "
+        "expect less on new data."
+    )
+
+
 def note(comparison) -> str:
     first = comparison.methods[0]
     measures = {measure for _, measure in main_columns(comparison.summary())}
@@ -221,6 +238,7 @@ def text(comparison) -> str:
         if criteria(comparison)[1]:
             parts.append("On validation data:")
             parts.append(text_table(*criteria(comparison)))
+            parts += filter(None, [served(comparison)])
     parts.append(text_table(*costs(comparison)))
     found = comparison.diagnoses()
     if found:

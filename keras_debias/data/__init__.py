@@ -11,6 +11,7 @@ from keras_debias.data.duplicates import duplicates
 from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
+from keras_debias.data.image_files import ImageFiles
 from keras_debias.data.low_data import low_data
 from keras_debias.data.overlapping_groups import OverlappingGroups
 from keras_debias.data.prompt_response import prompt_response
@@ -26,6 +27,7 @@ __all__ = [
     "BalancedSampler",
     "CurriculumSampler",
     "Groups",
+    "ImageFiles",
     "OverlappingGroups",
     "StratifiedBatchSampler",
     "Split",

@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_debias.data.image_files import ImageFiles
+
 # What travels in a batch beside the inputs of the network. No input of a
 # network is called so.
 INPUTS = "keras_debias/inputs"
@@ -45,7 +47,12 @@ def _leaves(structure) -> list:
 
 
 def to_array(value) -> np.ndarray:
-    """Any array, tensor or list as NumPy, with Keras' default widths."""
+    """Any array, tensor or list as NumPy, with Keras' default widths.
+
+    Images in files stay there: their rows are read when they are taken.
+    """
+    if isinstance(value, ImageFiles):
+        return value
     narrow = not hasattr(value, "dtype")
     if hasattr(value, "dtype") and not isinstance(value, np.ndarray):
         if hasattr(value, "numpy") and not keras.ops.is_tensor(value):

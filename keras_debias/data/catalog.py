@@ -3,9 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 
+import pandas as pd
+
+from keras_debias.data import nested
 from keras_debias.data.sentences import DOMAINS
 from keras_debias.data.sentences import sentences
 from keras_debias.data.split import Split
+from keras_debias.data.stress_tests import PUBLISHED_STRESS_TESTS
 from keras_debias.data.stress_tests import STRESS_TESTS
 from keras_debias.data.stress_tests import stress_test
 
@@ -14,6 +18,30 @@ GLUE = "nyu-mll/glue"
 TWEET_EVAL = "cardiffnlp/tweet_eval"
 PAIR = ("premise", "hypothesis")
 
+SUPER_GLUE = "aps/super_glue"
+YES_NO = ("False", "True")
+BBQ_LETTERS = ("A", "B", "C")
+BBQ = {
+    "age": "Age",
+    "disability_status": "Disability_status",
+    "gender_identity": "Gender_identity",
+    "nationality": "Nationality",
+    "physical_appearance": "Physical_appearance",
+    "race_ethnicity": "Race_ethnicity",
+    "religion": "Religion",
+    "ses": "SES",
+    "sexual_orientation": "Sexual_orientation",
+}
+SUPER_TWEET_HATE = (
+    "hate_gender",
+    "hate_race",
+    "hate_sexuality",
+    "hate_religion",
+    "hate_origin",
+    "hate_disability",
+    "hate_age",
+    "not_hate",
+)
 TWEET_EMOTIONS = (
     "anger",
     "anticipation",
@@ -77,6 +105,8 @@ class Hub:
         x: Column name or tuple of column names.
         y: Column name or None.
         groups: Tuple of column names.
+        of_splits: Dict from split to config and split there, where each
+            split is of a config of its own.
     """
 
     repository: str
@@ -85,6 +115,7 @@ class Hub:
     x: str | tuple[str, ...]
     y: str | None = "label"
     groups: tuple[str, ...] = ("label",)
+    of_splits: dict[str, tuple[str, str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +132,11 @@ class Source:
         multi_label: Boolean, whether a row holds a list of labels.
         images: Boolean, whether `x` is a column of encoded image files.
         hub: `Hub`, or None if the set has no public home there.
+        prepare: Function of a data frame to one with the columns above, for
+            columns that hold lists, or None.
+        prompt: Format string over the columns, or None. Where there is one,
+            the split holds the texts `encoder_text` and `decoder_text`, of
+            prompts and of the answers in the column `y`.
         loader: Function that makes the set where no file of it is in the
             folder, or None. It takes the split's name, and `load` for the
             sets that it is made from.
@@ -115,6 +151,8 @@ class Source:
     multi_label: bool = False
     images: bool = False
     hub: Hub | None = None
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    prompt: str | None = None
     loader: Callable[[str, Callable[[str, str], Split]], Split] | None = None
 
 
@@ -154,11 +192,11 @@ SOURCES = {
     ),
     "mnli_hard": Source(
         "MNLI pairs that a hypothesis-only model gets wrong",
-        ("validation_matched",),
+        ("validation_matched", "validation_mismatched"),
     ),
     "nli_stress": Source(
-        "MNLI pairs with a distracting phrase added",
-        tuple(STRESS_TESTS),
+        "MNLI pairs with a distracting phrase, or another disturbance",
+        (*STRESS_TESTS, *PUBLISHED_STRESS_TESTS),
         loader=lambda split, load: stress_test(
             load("mnli", "validation_matched"), split
         ),
@@ -351,5 +389,214 @@ SOURCES = {
         "image",
         images=True,
         hub=Hub("uoft-cs/cifar10", None, ("train", "test"), "img"),
+    ),
+    "super_tweet_hate": Source(
+        "Tweets with hate of seven kinds, or none",
+        THREE,
+        SUPER_TWEET_HATE,
+        "text",
+        hub=Hub(
+            "cardiffnlp/super_tweeteval",
+            "tweet_hate",
+            THREE,
+            "text",
+            y="gold_label",
+            groups=("gold_label",),
+        ),
+    ),
+    "qqp": Source(
+        "Question pairs, duplicate or not",
+        TRAIN_VALIDATION,
+        ("not_duplicate", "duplicate"),
+        ("question1", "question2"),
+        hub=Hub(GLUE, "qqp", TRAIN_VALIDATION, ("question1", "question2")),
+    ),
+    "stsb": Source(
+        "Sentence pairs with their similarity, 0 to 5",
+        TRAIN_VALIDATION,
+        None,
+        ("sentence1", "sentence2"),
+        groups=(),
+        hub=Hub(
+            GLUE,
+            "stsb",
+            TRAIN_VALIDATION,
+            ("sentence1", "sentence2"),
+            groups=(),
+        ),
+    ),
+    "pawsx": Source(
+        "Sentence pairs of many words in common, paraphrase or not",
+        THREE,
+        ("different", "paraphrase"),
+        ("sentence1", "sentence2"),
+        hub=Hub(
+            "google-research-datasets/paws-x",
+            "en",
+            THREE,
+            ("sentence1", "sentence2"),
+        ),
+    ),
+    "cb": Source(
+        "Inference of how far an author believes a clause",
+        TRAIN_VALIDATION,
+        ("entailment", "contradiction", "neutral"),
+        hub=Hub(SUPER_GLUE, "cb", TRAIN_VALIDATION, PAIR),
+    ),
+    "wic": Source(
+        "Has a word the same meaning in two sentences",
+        TRAIN_VALIDATION,
+        YES_NO,
+        ("word", "sentence1", "sentence2"),
+        hub=Hub(
+            SUPER_GLUE,
+            "wic",
+            TRAIN_VALIDATION,
+            ("word", "sentence1", "sentence2"),
+        ),
+    ),
+    "boolq": Source(
+        "Yes-or-no questions on a passage",
+        TRAIN_VALIDATION,
+        YES_NO,
+        ("question", "passage"),
+        hub=Hub(SUPER_GLUE, "boolq", TRAIN_VALIDATION, ("question", "passage")),
+    ),
+    "wsc": Source(
+        "Does a pronoun mean a noun",
+        TRAIN_VALIDATION,
+        YES_NO,
+        ("text", "span1_text", "span2_text"),
+        hub=Hub(
+            SUPER_GLUE,
+            "wsc",
+            TRAIN_VALIDATION,
+            ("text", "span1_text", "span2_text"),
+        ),
+    ),
+    "multirc": Source(
+        "Is an answer to a question on a paragraph true",
+        TRAIN_VALIDATION,
+        YES_NO,
+        ("paragraph", "question", "answer"),
+        hub=Hub(
+            SUPER_GLUE,
+            "multirc",
+            TRAIN_VALIDATION,
+            ("paragraph", "question", "answer"),
+        ),
+    ),
+    "copa": Source(
+        "Which of two sentences is the cause or effect of a third",
+        TRAIN_VALIDATION,
+        ("choice1", "choice2"),
+        ("premise", "question", "choice1", "choice2"),
+        hub=Hub(
+            SUPER_GLUE,
+            "copa",
+            TRAIN_VALIDATION,
+            ("premise", "question", "choice1", "choice2"),
+        ),
+    ),
+    "record": Source(
+        "Queries on news, answered by one of its entities",
+        TRAIN_VALIDATION,
+        None,
+        ("passage", "query"),
+        "answers",
+        (),
+        hub=Hub(
+            SUPER_GLUE,
+            "record",
+            TRAIN_VALIDATION,
+            ("passage", "query"),
+            "answers",
+            (),
+        ),
+        prepare=nested.first_answer,
+        prompt="{passage}\nQuery: {query}\nAnswer:",
+    ),
+    "squad": Source(
+        "Questions on a paragraph, answered by a part of it",
+        TRAIN_VALIDATION,
+        None,
+        ("context", "question"),
+        "answers",
+        (),
+        hub=Hub(
+            "rajpurkar/squad",
+            None,
+            TRAIN_VALIDATION,
+            ("context", "question"),
+            "answers",
+            (),
+        ),
+        prepare=nested.first_answer,
+        prompt="{context}\nQuestion: {question}\nAnswer:",
+    ),
+    "drop": Source(
+        "Questions that need counting or arithmetic on a paragraph",
+        TRAIN_VALIDATION,
+        None,
+        ("passage", "question"),
+        "answers_spans",
+        (),
+        hub=Hub(
+            "ucinlp/drop",
+            None,
+            TRAIN_VALIDATION,
+            ("passage", "question"),
+            "answers_spans",
+            (),
+        ),
+        prepare=nested.first_answer,
+        prompt="{passage}\nQuestion: {question}\nAnswer:",
+    ),
+    "gsm8k": Source(
+        "Arithmetic in words, with worked answers",
+        ("train", "test"),
+        None,
+        ("question",),
+        "answer",
+        (),
+        hub=Hub(
+            "openai/gsm8k",
+            "main",
+            ("train", "test"),
+            ("question",),
+            "answer",
+            (),
+        ),
+        prompt="Question: {question}\nAnswer:",
+    ),
+    "commonsense_qa": Source(
+        "Questions of common sense with five choices",
+        TRAIN_VALIDATION,
+        ("A", "B", "C", "D", "E"),
+        ("question", "A", "B", "C", "D", "E"),
+        hub=Hub(
+            "tau/commonsense_qa",
+            None,
+            TRAIN_VALIDATION,
+            ("question", "choices"),
+            y="answerKey",
+            groups=("answerKey",),
+        ),
+        prepare=nested.choices,
+    ),
+    "bbq": Source(
+        "Questions whose answer a stereotype suggests",
+        tuple(BBQ),
+        BBQ_LETTERS,
+        ("context", "question", "ans0", "ans1", "ans2"),
+        groups=("context_condition", "question_polarity"),
+        hub=Hub(
+            "heegyu/bbq",
+            None,
+            tuple(BBQ),
+            ("context", "question", "ans0", "ans1", "ans2"),
+            groups=("context_condition", "question_polarity"),
+            of_splits={name: (config, "test") for name, config in BBQ.items()},
+        ),
     ),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from keras_debias.data.arguments import check_floats
+from keras_debias.data.image_files import ImageFiles
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.labels import encode_labels
 from keras_debias.data.labels import missing_labels
@@ -33,10 +34,11 @@ def num_rows(x) -> int:
 def take_rows(x, indices: np.ndarray):
     """Returns the rows `indices` of checked inputs."""
     if isinstance(x, tuple):
-        return tuple(part[indices] for part in x)
+        return tuple(take_rows(part, indices) for part in x)
     if isinstance(x, dict):
-        return {name: part[indices] for name, part in x.items()}
-    return x[indices]
+        return {name: take_rows(part, indices) for name, part in x.items()}
+    # Images in files stay there until they are needed.
+    return x.take(indices) if isinstance(x, ImageFiles) else x[indices]
 
 
 def describe_inputs(x) -> str:
@@ -81,6 +83,8 @@ def _array(values, where: str) -> np.ndarray:
             f"Received: {type(values).__name__}. Pass a list, also for a "
             "single row."
         )
+    if isinstance(values, ImageFiles):
+        return values
     if isinstance(values, pd.Series):
         values = values.to_numpy()
     if isinstance(values, (list, tuple)) and any(
@@ -299,9 +303,9 @@ def warn_of_guesses(x, given: np.ndarray | None, label_names) -> None:
         if is_text(values) and all(map(IMAGE_FILE.fullmatch, values[:100])):
             warnings.warn(
                 "`x` holds names of image files, which are read as texts: "
-                f"{values[0]!r}. Pass the images, for instance "
-                "`numpy.stack([keras.utils.img_to_array(keras.utils.load_img("
-                "name)) for name in x])`.",
+                f"{values[0]!r}. Pass the images: "
+                "`keras_debias.data.ImageFiles(x)` reads them when needed, "
+                "see also `Split.from_image_folder`.",
                 stacklevel=4,
             )
     if given is None or given.ndim != 1:

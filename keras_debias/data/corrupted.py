@@ -7,6 +7,7 @@ import numpy as np
 from keras_debias.data.bias_injection import check_probability
 from keras_debias.data.checks import class_labels
 from keras_debias.data.corruptions import CORRUPTIONS
+from keras_debias.data.image_files import ImageFiles
 from keras_debias.data.split import Split
 
 SEVERITIES = range(1, 6)
@@ -76,6 +77,8 @@ def corrupted(
         )
     labels = class_labels(split, "`corrupted`")
     images = split.x
+    if isinstance(images, ImageFiles):
+        images = images[:]
     if not (
         isinstance(images, np.ndarray)
         and images.dtype == np.uint8

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from keras_debias.data.image_files import ImageFiles
+
 
 def content_keys(x) -> np.ndarray:
     """Returns one integer a row, equal where all inputs of rows are equal.
@@ -31,7 +33,9 @@ def _contents(x) -> list:
     return ["\x1f".join(row) for row in zip(*columns, strict=True)]
 
 
-def _keys_of(values: np.ndarray) -> list[str]:
+def _keys_of(values) -> list[str]:
+    if isinstance(values, ImageFiles):
+        return values.digests()
     if values.dtype == object:
         return [" ".join(text.casefold().split()) for text in values]
     rows = np.ascontiguousarray(values).reshape(len(values), -1)

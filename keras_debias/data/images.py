@@ -19,6 +19,30 @@ def check_image_size(image_size) -> tuple[int, int]:
     return sizes
 
 
+def pillow() -> tuple:
+    """Pillow's `Image`, `ImageOps` and error of unknown files, or raises."""
+    try:
+        from PIL import Image
+        from PIL import ImageOps
+        from PIL import UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError(
+            "Expected the package `pillow`, which reads images, to be "
+            "installed. Received: no such package. Install it with "
+            '`pip install "keras-debias[images]"`.'
+        ) from error
+    return Image, ImageOps, UnidentifiedImageError
+
+
+def fitted(image, image_size: tuple[int, int]):
+    """The middle of a Pillow image, resized to height and width."""
+    Image, ImageOps, _ = pillow()
+    height, width = image_size
+    if image.size == (width, height):
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+
+
 def decode_images(
     values: Sequence, image_size: tuple[int, int] | None, name: str
 ) -> np.ndarray:
@@ -38,12 +62,9 @@ def decode_images(
         ValueError: If a value is no image, or sizes differ and no
             `image_size` is given.
     """
-    from PIL import Image
-    from PIL import ImageOps
-    from PIL import UnidentifiedImageError
-
+    Image, _, UnidentifiedImageError = pillow()
     if image_size is not None:
-        height, width = check_image_size(image_size)
+        check_image_size(image_size)
     images = None
     for row, value in enumerate(values):
         try:
@@ -56,10 +77,8 @@ def decode_images(
                 f"Expected every row of {name!r} to contain the bytes of an "
                 f"image file. Received in row {row}: {error}"
             ) from error
-        if image_size is not None and image.size != (width, height):
-            image = ImageOps.fit(
-                image, (width, height), Image.Resampling.BILINEAR
-            )
+        if image_size is not None:
+            image = fitted(image, image_size)
         pixels = np.asarray(image)
         if images is None:
             images = np.empty((len(values), *pixels.shape), "uint8")

@@ -11,6 +11,7 @@ from keras_debias.data.catalog import Source
 from keras_debias.data.groups import Groups
 from keras_debias.data.images import check_image_size
 from keras_debias.data.images import decode_images
+from keras_debias.data.labels import match_labels
 from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
 from keras_debias.data.labels import warn_of_missing_labels
@@ -209,16 +210,29 @@ def _from_parquet(
     frame = pd.concat(
         [pd.read_parquet(file) for file in files], ignore_index=True
     )
+    return _from_frame(frame, name, source, image_size)
+
+
+def _from_frame(frame, name, source, image_size) -> Split:
+    """A split of a frame that has the columns of the source."""
     if source.images:
         return _from_images(frame, source.x, name, source, image_size)
+    if source.prepare is not None:
+        frame = source.prepare(frame)
+    if source.prompt is not None:
+        return _prompts(frame, name, source)
     y = None if source.multi_label else source.y
+    labels = y if source.label_names is not None else None
     split = Split.from_pandas(
         frame,
         x=source.x,
-        y=y,
-        label_names=None if y is None else source.label_names,
+        y=labels,
+        label_names=None if labels is None else source.label_names,
         name=name,
     )
+    if y is not None and source.label_names is None:
+        # Numbers, also where all are whole.
+        split = Split(split.x, frame[y].to_numpy("float32")[:, None], name=name)
     if source.multi_label:
         split = Split(
             split.x,
@@ -227,6 +241,36 @@ def _from_parquet(
             name=name,
         )
     return _group(split, {column: frame[column] for column in source.groups})
+
+
+def _prompts(frame: pd.DataFrame, name: str, source: Source) -> Split:
+    """Prompts and answers, under the names that encoder-decoders take."""
+    absent = [c for c in _columns(source) if c not in frame]
+    if absent:
+        raise ValueError(
+            f"Expected the columns {_columns(source)} of {name!r}. Received: "
+            f"{list(frame.columns)}, without {absent}"
+        )
+    frame = frame[frame[source.y].notna()]
+    prompts = [
+        source.prompt.format(**dict(zip(source.x, row)))
+        for row in zip(*(frame[column] for column in source.x), strict=True)
+    ]
+    x = {"encoder_text": prompts, "decoder_text": frame[source.y].tolist()}
+    return Split(x, name=name)
+
+
+def _plain_frame(dataset, source: Source) -> pd.DataFrame:
+    """A dataset of the hub with our names of columns, labels spelled out."""
+    hub = source.hub
+    frame = dataset.to_pandas()
+    if hub.y is not None and source.label_names is not None:
+        feature = dataset.features[hub.y]
+        own = getattr(feature, "names", None)
+        if own and None not in match_labels(own, source.label_names):
+            frame[hub.y] = [own[i] for i in frame[hub.y]]
+        frame = frame.rename(columns={hub.y: "label"})
+    return frame
 
 
 def _from_images(
@@ -268,7 +312,8 @@ def _from_hub(
         ) from error
     _check_reachable(name, hub.repository)
     try:
-        dataset = datasets.load_dataset(hub.repository, hub.config, split=split)
+        config, part = (hub.of_splits or {}).get(split, (hub.config, split))
+        dataset = datasets.load_dataset(hub.repository, config, split=part)
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(_unreachable(name, hub.repository)) from error
     # Rows without a gold label go before the groups are read.
@@ -285,6 +330,9 @@ def _from_hub(
         frame = pd.DataFrame({source.y: [names[i] for i in dataset[hub.y]]})
         frame[hub.x] = pd.Series(list(dataset[hub.x]), dtype=object)
         return _from_images(frame, hub.x, name, source, image_size)
+    if _is_plain(dataset, source):
+        frame = _plain_frame(dataset, source)
+        return _from_frame(frame, name, source, image_size)
     result = Split.from_dataset(dataset, x=hub.x, y=hub.y, name=name)
     if hub.y is not None:
         result = result.align_labels(source.label_names)
@@ -293,6 +341,25 @@ def _from_hub(
         for ours, theirs in zip(source.groups, hub.groups, strict=True)
     }
     return _group(result, columns)
+
+
+def _is_plain(dataset, source: Source) -> bool:
+    """Whether labels are no names of ours: they are numbers, texts, or lists.
+
+    The columns of such a set are called the same in the folder and there.
+    """
+    hub = source.hub
+    if hub.of_splits or source.prepare or source.prompt:
+        return True
+    if hub.y is None or source.multi_label:
+        return False
+    if source.label_names is None:
+        return True
+    feature = dataset.features[hub.y]
+    own = getattr(feature, "names", None)
+    if own is None:
+        return "int" in str(getattr(feature, "dtype", ""))
+    return None in match_labels(own, source.label_names)
 
 
 def _check_reachable(name: str, repository: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from keras_debias.data import csv_file
+from keras_debias.data import image_folder
 from keras_debias.data import reading
 from keras_debias.data import sampling
 from keras_debias.data.arguments import check_flag
@@ -104,7 +105,8 @@ class Split:
 
     Args:
         x: The inputs, `n` rows: an array, a list of strings, a tuple of
-            lists of strings (pairs of texts), or a dict of arrays.
+            lists of strings (pairs of texts), an `ImageFiles`, or a dict of
+            arrays.
         y: The labels: integers or strings of shape `(n,)`, any other numeric
             array with `n` rows (regression, multi-hot labels), or None.
             Strings become int32 indices into `label_names`, booleans into
@@ -340,6 +342,81 @@ class Split:
             by_label=by_label,
             overlapping=overlapping,
         )
+
+    @classmethod
+    def from_image_folder(
+        cls,
+        folder,
+        csv=None,
+        *,
+        label: str | None = None,
+        groups: str | Sequence[str] = (),
+        file: str | None = None,
+        label_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] = (224, 224),
+        name: str | None = None,
+        by_label: bool = False,
+        overlapping: bool = False,
+    ) -> "Split":
+        """Makes a `Split` of the images in a folder.
+
+        Images are read a batch at a time, when they are needed, and resized:
+        see `keras_debias.data.ImageFiles`. `fit`, `predict`, `evaluate`,
+        `audit`, `recommended` and `compare` take such a split.
+
+        Args:
+            folder: Path. Without `csv`, the label of an image is the name of
+                the folder inside of it that holds the image; images that lie
+                in it directly have no label.
+            csv: Path of a table (CSV, TSV, JSON Lines or Parquet; the
+                extension decides), a `pandas.DataFrame`, or None.
+            label: Column name in `csv`, or None.
+            groups: Column name in `csv` or tuple of column names, crossed.
+            file: Name of the column in `csv` that names the files, relative
+                to `folder`. Defaults to None: the one column that holds
+                names of image files.
+            label_names: See `Split`.
+            image_size: Tuple of two integers, height and width: the largest
+                part of this shape is cut out of the middle and resized.
+            name: String or None.
+            by_label, overlapping: See `from_pandas`.
+
+        Returns:
+            A `Split` whose `x` is an `ImageFiles`, for which `split.x[:5]`
+            reads the first five images.
+
+        Raises:
+            ValueError: If there is no image, a file is missing, a column is
+                absent or holds missing values, or no column or several hold
+                names of image files. Errors of `csv` are those of
+                `from_csv`.
+            TypeError: If an argument has the wrong type.
+
+        Example:
+
+        ```python
+        # birds/owl/1.jpg, birds/owl/2.jpg, birds/tit/1.jpg
+        split = keras_debias.data.Split.from_image_folder("birds")
+        split = keras_debias.data.Split.from_image_folder(
+            "photos", "photos.csv", label="bird", groups="place", by_label=True
+        )
+        ```
+        """
+        _check_grouping(label, groups, by_label, overlapping)
+        split = cls(
+            **image_folder.parts_from_folder(
+                folder,
+                csv,
+                file,
+                label,
+                groups,
+                label_names,
+                image_size,
+                overlapping,
+            ),
+            name=name,
+        )
+        return _crossed_with_label(split) if by_label else split
 
     @classmethod
     def from_dataset(

@@ -10,6 +10,8 @@ STRESS_TESTS = {
     "negation": (1, "and false is not true"),
     "length_mismatch": (0, " ".join(["and true is true"] * 5)),
 }
+# Those that are no phrase: they come in files alone.
+PUBLISHED_STRESS_TESTS = ("antonym", "numerical_reasoning", "spelling_error")
 
 
 def stress_test(split: Split, kind: str) -> Split:
@@ -22,10 +24,19 @@ def stress_test(split: Split, kind: str) -> Split:
     Returns:
         A `Split` named `"nli_stress"`, grouped by label.
 
+    Raises:
+        ValueError: If the test is one that is not made by adding a phrase.
+
     Reference:
 
     - [Naik et al., 2018](https://aclanthology.org/C18-1198/).
     """
+    if kind not in STRESS_TESTS:
+        raise ValueError(
+            f"Expected a file NAME/SPLIT.parquet of the stress test {kind!r}, "
+            f"which no phrase makes. Received: none. Made here are "
+            f"{tuple(STRESS_TESTS)}."
+        )
     part, phrase = STRESS_TESTS[kind]
     texts = [list(column) for column in split.x]
     texts[part] = [_before_stop(text, phrase) for text in texts[part]]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from keras_debias.data.images import check_image_size
+from keras_debias.data.images import pillow
 from keras_debias.data.split import Split
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
@@ -126,14 +127,7 @@ def _metadata(folder) -> pd.DataFrame:
 
 
 def _read(path, height, width) -> np.ndarray:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package `pillow`, which reads images, to be "
-            "installed. Received: no such package. Install it with "
-            '`pip install "keras-debias[images]"`.'
-        ) from error
+    Image, *_ = pillow()
     above, left = (round(s * (MARGIN - 1) / 2) for s in (height, width))
     with Image.open(path) as image:
         larger = image.convert("RGB").resize(

@@ -9,9 +9,11 @@ import numpy as np
 from keras_debias.data.arguments import check_int
 from keras_debias.data.arguments import check_pairs
 from keras_debias.data.prompt_response import prompt_response
+from keras_debias.evaluation.generation import greedy
 from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.evaluation.token_losses import tokenizer_of
+from keras_debias.utils.progress import Progress
 
 
 def answer_nll(
@@ -111,9 +113,8 @@ def answer_accuracy(
         )
     network = network_of(causal_lm)
     correct = 0
-    sampler = network.sampler
-    network.sampler, network.generate_function = _greedy(), None
-    try:
+    progress = Progress("Generating answers", len(prompts), "answer")
+    with greedy(network):
         for at in range(0, len(prompts), batch_size):
             texts = network.generate(
                 prompts[at : at + batch_size],
@@ -124,12 +125,5 @@ def answer_accuracy(
                 extract(text) == right
                 for text, right in zip(texts, expected[at : at + batch_size])
             )
-    finally:
-        network.sampler, network.generate_function = sampler, None
+            progress.add(len(texts))
     return correct / len(prompts)
-
-
-def _greedy():
-    import keras_hub
-
-    return keras_hub.samplers.GreedySampler()

@@ -18,6 +18,8 @@ from keras_debias.data.duplicates import duplicates
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
+from keras_debias.evaluation.generation import is_generation
+from keras_debias.evaluation.generation import read_answers
 from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.predicted import read_outputs
@@ -25,9 +27,10 @@ from keras_debias.evaluation.predicted import task_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
 from keras_debias.evaluation.score_frame import score_frame
-from keras_debias.evaluation.score_regression import score_regression
+from keras_debias.evaluation.score_metrics import score_metrics
 from keras_debias.evaluation.scores import Scores
 from keras_debias.metrics.get import ARGMAX
+from keras_debias.metrics.get import GENERATION
 from keras_debias.metrics.get import REGRESSION
 from keras_debias.metrics.get import named_metrics
 from keras_debias.metrics.metric import Metric
@@ -67,6 +70,15 @@ def evaluate(
     the targets of a regression: there is no accuracy then, and `rmse`,
     `mae`, `r2`, `pearson` and `spearman` are computed unless others are
     asked for.
+
+    A causal language model is asked for answers where a split comes from
+    `kd.data.prompt_response`, an encoder-decoder where `x` is a dict of the
+    texts `encoder_text` and `decoder_text`, prompts and references. Answers
+    are generated greedily, a batch at a time, as long as the arrays, or the
+    preprocessor's `decoder_sequence_length`, have room; `exact_match`,
+    `token_f1` and `reference_nll` are computed unless others are asked for.
+    A function of `(references, answers)` may be a metric. A progress bar
+    appears after five seconds.
 
     Args:
         model: Anything with `predict(x, batch_size=, verbose=)` that returns
@@ -191,29 +203,31 @@ def score_splits(
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
     for name, split in splits.items():
-        predicted = model.predict(
-            split.x, batch_size=batch_size, verbose=verbose
-        )
-        outputs = model_outputs.check_outputs(predicted, len(split), name)
         wanted = _wanted(model, split, metrics)
-        data = read_outputs(
-            model,
-            name,
-            split,
-            outputs,
-            names,
-            sum_probabilities,
-            logits,
-            any(m.on == "probabilities" for m in wanted.values()),
-        )
+        if kind_of(split) == "generation":
+            data = read_answers(model, split, batch_size)
+        else:
+            predicted = model_outputs.predict(
+                model, split.x, batch_size, verbose
+            )
+            data = read_outputs(
+                model,
+                name,
+                split,
+                model_outputs.check_outputs(predicted, len(split), name),
+                names,
+                sum_probabilities,
+                logits,
+                any(m.on == "probabilities" for m in wanted.values()),
+            )
         frame = _frame(name, split, data)
         shares = None
         if train is not None and train.groups is not None:
             shares = train.groups.shares()
         groups = () if split.groups is None else split.groups.names
         members = None if split.groups is None else split.groups.members()
-        if data.kind == "regression":
-            score = score_regression(
+        if data.kind in ("regression", "generation"):
+            score = score_metrics(
                 frame, groups, members, settings, data, wanted
             )
         else:
@@ -295,6 +309,8 @@ def check_splits(splits) -> dict[str, Split]:
                 f"`splits[{name!r}]` must be a `Split`. Received: "
                 f"{type(split).__name__}. Use `keras_debias.data.Split(x, y)`."
             )
+        if is_generation(split):
+            continue
         if split.y is None:
             raise ValueError(
                 f"`splits[{name!r}]` has no labels. Received: y=None"
@@ -372,7 +388,7 @@ def _spelled(values, names) -> np.ndarray:
 
 
 def _frame(name, split, data) -> pd.DataFrame:
-    if data.kind == "regression":
+    if data.kind in ("regression", "generation"):
         labels, predictions = data.y_true, data.y_pred
     else:
         labels = _spelled(data.y_true, data.names)
@@ -384,7 +400,7 @@ def _frame(name, split, data) -> pd.DataFrame:
         "prediction": predictions,
         "group": None if split.groups is None else split.groups.row_names(),
     }
-    if split.sample_weight is not None:
+    if split.sample_weight is not None and split.sample_weight.ndim == 1:
         columns["weight"] = split.sample_weight.astype("float64")
     return pd.DataFrame(columns)
 
@@ -394,6 +410,8 @@ def _wanted(model, split, metrics) -> dict[str, Metric]:
     kind = task_of(model, split)
     if kind == "regression" and not metrics:
         return named_metrics(REGRESSION)
+    if kind == "generation" and not metrics:
+        return named_metrics(GENERATION)
     if kind == "multi_label" and model_outputs.is_unscaled(model):
         return {**named_metrics(ARGMAX), **metrics}
     return metrics

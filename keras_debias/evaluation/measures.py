@@ -161,15 +161,25 @@ def _resampled(metrics, data, weight, members, counts, settings) -> dict:
     groups = [
         (r, data.take(r), None if weight is None else weight[r]) for r in rows
     ]
+    # The first of all rows, then of each group: sorted once, not each time.
+    shared = {
+        name: [
+            metric.prepared(part) if len(part) else None
+            for part in (data, *(part for _, part, _ in groups))
+        ]
+        for name, metric in metrics.items()
+    }
     found = {name: [] for name in metrics}
     for drawn in _draws(counts, len(data), settings):
         for name, metric in metrics.items():
             values = np.full((len(drawn), 1 + len(rows)), np.nan)
-            values[:, 0] = metric.resampled(data, drawn, weight)
+            values[:, 0] = metric.resampled(
+                data, drawn, weight, shared[name][0]
+            )
             for i, (inside, part, weights) in enumerate(groups, start=1):
                 if len(inside):
                     values[:, i] = metric.resampled(
-                        part, drawn[:, inside], weights
+                        part, drawn[:, inside], weights, shared[name][i]
                     )
             found[name].append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}

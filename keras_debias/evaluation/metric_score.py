@@ -1,10 +1,12 @@
 import dataclasses
 
+from keras_debias.utils.short_repr import ShortRepr
+
 Interval = tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class MetricScore:
+@dataclasses.dataclass(frozen=True, repr=False)
+class MetricScore(ShortRepr):
     """One metric on one split: of all rows, and of each group.
 
     Attributes:

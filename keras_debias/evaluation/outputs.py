@@ -6,6 +6,8 @@ import keras
 import numpy as np
 
 from keras_debias.data.arguments import check_flag
+from keras_debias.data.image_files import ImageFiles
+from keras_debias.utils.progress import Progress
 
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 LOGITS = ("linear", "log_softmax", "log_sigmoid")
@@ -20,6 +22,26 @@ DISTANCE = (
 )
 MARGIN = ("hinge", "squared_hinge", "categorical_hinge")
 ROUNDING = 1e-3
+IMAGES_AT_ONCE = 1024
+
+
+def predict(model, x, batch_size: int | None, verbose: int):
+    """What `model.predict` returns for the inputs of a split.
+
+    Images in files are read some batches at a time, whatever the model.
+    """
+    if not isinstance(x, ImageFiles):
+        return model.predict(x, batch_size=batch_size, verbose=verbose)
+    found = []
+    progress = Progress("Predicting images", len(x), "image")
+    for start in range(0, len(x), IMAGES_AT_ONCE):
+        part = x[start : start + IMAGES_AT_ONCE]
+        found.append(model.predict(part, batch_size=batch_size, verbose=0))
+        if verbose:
+            progress.add(len(part))
+    if any(isinstance(part, (dict, list, tuple)) for part in found):
+        return found[0]  # `check_outputs` says what is wrong with it
+    return np.concatenate([np.asarray(part) for part in found])
 
 
 def check_outputs(outputs, n: int, split: str) -> np.ndarray:

@@ -4,13 +4,17 @@ import numpy as np
 
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
+from keras_debias.evaluation.generation import check_generation
+from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.label_alignment import label_space
 from keras_debias.evaluation.label_report import log_softmax
 from keras_debias.metrics.metric_data import MetricData
 
 
 def kind_of(split: Split) -> str:
-    """Returns `"class"`, `"multi_label"` or `"regression"`."""
+    """Returns `"class"`, `"multi_label"`, `"regression"` or `"generation"`."""
+    if is_generation(split):
+        return "generation"
     y = split.y
     if y.dtype.kind == "f" and (y.ndim == 1 or y.shape[1] == 1):
         return "regression"
@@ -33,6 +37,8 @@ def task_of(model, split: Split) -> str:
 def check_task(model, name: str, split: Split) -> None:
     """Raises where a split and a model's loss are of different tasks."""
     kind = task_of(model, split)
+    if kind == "generation":
+        check_generation(model, name, split)
     if kind == "regression" and model_outputs.is_cross_entropy(model):
         raise ValueError(
             f"Expected class labels in the split {name!r}: the model's loss "

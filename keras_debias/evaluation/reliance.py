@@ -111,9 +111,7 @@ def reliance(
         index = int(target)
     found = []
     for split in (without, with_factor):
-        predicted = model.predict(
-            split.x, batch_size=batch_size, verbose=verbose
-        )
+        predicted = model_outputs.predict(model, split.x, batch_size, verbose)
         name = split.name or "reliance"
         found.append(
             model_outputs.probabilities(

@@ -59,7 +59,8 @@ class SplitScore(ShortRepr):
             Tuples of two floats, or None; see `evaluation/intervals.py`.
         weighted_f1_interval: Tuple of two floats, the bootstrap interval, or
             None.
-        kind: String, `"class"`, `"multi_label"` or `"regression"`.
+        kind: String, `"class"`, `"multi_label"`, `"regression"` or
+            `"generation"`.
         metrics: Dict from name to `MetricScore`: those that were asked for,
             and for a regression without such, all there are.
         notes: Tuple of strings, what else must be known: how rows and groups
@@ -286,7 +287,7 @@ class Scores:
             ValueError: If no split has this metric.
         """
         known = list(dict.fromkeys(n for s in self for n in s.metrics))
-        if metric is None and all(s.kind == "regression" for s in self):
+        if metric is None and all(s.accuracy is None for s in self):
             metric = known[0] if known else None
         if metric is None:
             return plot.plot_scores(self, path)

@@ -16,6 +16,7 @@ from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import take_rows
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.checks import is_text
+from keras_debias.data.image_files import ImageFiles
 from keras_debias.data.split import Split
 from keras_debias.features.encoders import pooled_encoder
 from keras_debias.utils.files import atomic_write
@@ -291,6 +292,9 @@ def _digest(x) -> str:
                 encoded = text.encode("utf-8", "surrogatepass")
                 digest.update(len(encoded).to_bytes(8, "little"))
                 digest.update(encoded)
+        elif isinstance(values, ImageFiles):
+            digest.update(str(values.shape).encode())
+            digest.update("".join(values.digests()).encode())
         else:
             digest.update(str((values.dtype, values.shape)).encode())
             digest.update(np.ascontiguousarray(values).tobytes())

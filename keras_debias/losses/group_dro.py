@@ -21,7 +21,8 @@ class GroupDRO(TaskObjective):
         step_size: float, above 0. Defaults to `0.01`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; in training, if the
+            compiled loss has a value for each token.
 
     Example:
 
@@ -63,6 +64,15 @@ class GroupDRO(TaskObjective):
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = ops.cast(losses(y_true, y_pred), "float32")
+        if len(values.shape) != 1:
+            raise ValueError(
+                "Expected one loss for each row with `GroupDRO`. Received: "
+                f"losses of shape {tuple(values.shape)}, as of the tokens of "
+                "a language model, whose padding and prompts would count. "
+                "Wrap the model in a `kd.models.LabelWordClassifier`, or draw "
+                "groups equally often with "
+                "`kd.recipes.BalancedSampling()`."
+            )
         counts = group_sums(ops.ones_like(values), groups, self.num_groups)
         sums = group_sums(ops.stop_gradient(values), groups, self.num_groups)
         means = sums / ops.maximum(counts, 1.0)

@@ -20,7 +20,7 @@ class BuiltInMetric(Metric):
             on the weights. For sums, a float array of shape `(n, columns)`.
         compute: for sums, function of `(sums, data)`, sums of shape `(...,
             columns)`, to an array of shape `(...)`; else function of
-            `(prepared, weight)` to a number.
+            `(prepared, weights)`, weights of shape `(B, n)`, to `(B,)`.
         on: string, see `Metric`.
         sums: bool. Whether `prepare` returns columns to be summed.
     """
@@ -46,17 +46,24 @@ class BuiltInMetric(Metric):
         weight = np.ones(len(data)) if weight is None else weight
         return float(self._of(data, weight[None])[0])
 
-    def resampled(self, data, counts, weight=None):
-        counts = counts.astype("float64")
-        return self._of(data, counts if weight is None else counts * weight)
+    def prepared(self, data):
+        # Sorting is dear; columns are cheap, and large.
+        return None if self.sums else self.prepare(data)
 
-    def _of(self, data, weights) -> np.ndarray:
-        prepared = self.prepare(data)
+    def resampled(self, data, counts, weight=None, prepared=None):
+        counts = counts.astype("float64")
+        if weight is not None:
+            counts = counts * weight
+        return self._of(data, counts, prepared)
+
+    def _of(self, data, weights, prepared=None) -> np.ndarray:
+        if prepared is None:
+            prepared = self.prepare(data)
         # Undefined values are not numbers, and no reason for a warning.
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.sums:
                 found = self.compute(weights @ prepared, data)
             else:
-                found = [self.compute(prepared, weight) for weight in weights]
+                found = self.compute(prepared, weights)
         found = np.asarray(found, "float64")
         return np.where(np.isfinite(found), found, np.nan)

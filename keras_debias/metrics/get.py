@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from keras_debias.metrics import answers
 from keras_debias.metrics import classification
 from keras_debias.metrics import ranking
 from keras_debias.metrics import regression
@@ -21,7 +22,6 @@ OF_CLASSES = {
     "macro_f1": (BOTH, True, classification.macro_f1),
     "micro_f1": (BOTH, True, classification.micro_f1),
     "matthews": (("class",), True, classification.matthews),
-    "exact_match": (BOTH, True, classification.accuracy),
 }
 # The same of one class against the others.
 OF_ONE_CLASS = {
@@ -59,6 +59,12 @@ OF_NUMBERS = {
     "r2": (True, regression.r_squared),
     "pearson": (True, regression.pearson),
 }
+# Of generated answers: whether higher is better, what, and columns.
+OF_ANSWERS = {
+    "token_f1": (True, "predictions", answers.f1_columns),
+    "reference_nll": (False, "probabilities", answers.likelihood_columns),
+}
+GENERATION = ("exact_match", *OF_ANSWERS)
 REGRESSION = ("rmse", "mae", "r2", "pearson", "spearman")
 NAMES = (
     *OF_CLASSES,
@@ -66,6 +72,7 @@ NAMES = (
     *OF_RANKS,
     *OF_PROBABILITIES,
     *OF_HIGHEST,
+    *GENERATION,
     *REGRESSION,
 )
 WITH_POSITIVE = (*OF_ONE_CLASS, *OF_RANKS)
@@ -88,6 +95,9 @@ def get(
       (15 bins of equal width).
     - Of the label with the highest score, where there are several:
       `argmax_weighted_f1`, `argmax_accuracy`.
+    - Of generated answers: `exact_match` and `token_f1`, both without case,
+      punctuation and articles, as of SQuAD, and `reference_nll`, the mean
+      negative log-likelihood of a token of the references.
     - Of numbers: `rmse`, `mae`, `r2`, `pearson`, `spearman`.
 
     Where there is nothing to be measured, such as a recall without a row of
@@ -174,6 +184,24 @@ def _by_name(name: str, positive) -> Metric:
             OF_HIGHEST[name],
             on="probabilities",
         )
+    if name == "exact_match":
+        return BuiltInMetric(
+            name,
+            (*BOTH, "generation"),
+            True,
+            _exact_columns,
+            classification.accuracy,
+        )
+    if name in OF_ANSWERS:
+        rises, on, columns = OF_ANSWERS[name]
+        return BuiltInMetric(
+            name,
+            ("generation",),
+            rises,
+            columns,
+            classification.mean_of_rows,
+            on=on,
+        )
     if name in OF_NUMBERS:
         rises, compute = OF_NUMBERS[name]
         return BuiltInMetric(
@@ -191,6 +219,13 @@ def _by_name(name: str, positive) -> Metric:
     raise ValueError(
         f"Expected the name of a metric: one of {NAMES}. Received: {name!r}"
     )
+
+
+def _exact_columns(data):
+    """Columns of which the last two are exact hits and ones."""
+    if data.kind == "generation":
+        return answers.exact_columns(data)
+    return classification.class_counts(data)
 
 
 def named_metrics(metrics) -> dict[str, Metric]:

@@ -139,8 +139,16 @@ class Metric:
             self.function(*self._arguments(data), **options), self.name
         )
 
+    def prepared(self, data: MetricData):
+        """What resamples of the same rows share, or `None`."""
+        return None
+
     def resampled(
-        self, data: MetricData, counts: np.ndarray, weight=None
+        self,
+        data: MetricData,
+        counts: np.ndarray,
+        weight=None,
+        prepared=None,
     ) -> np.ndarray:
         """The metric of resamples of the rows.
 
@@ -149,6 +157,7 @@ class Metric:
             counts: array of shape `(resamples, n)`: how often each row is
                 drawn.
             weight: float array of shape `(n,)`, or `None`.
+            prepared: what `prepared(data)` returned, or `None`.
 
         Returns:
             Float array of shape `(resamples,)`.
@@ -226,6 +235,8 @@ def _otherwise(kind) -> str:
         "class": "For classes use, for instance, 'balanced_accuracy'.",
         "multi_label": "For rows with several labels use, for instance, "
         "'exact_match' or 'macro_f1'.",
+        "generation": "For generated answers use, for instance, "
+        "'exact_match' or 'token_f1'.",
         "regression": "For a regression use, for instance, 'rmse' or "
         "'spearman'.",
     }[kind]

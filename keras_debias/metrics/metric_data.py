@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 
-KINDS = ("class", "multi_label", "regression")
+KINDS = ("class", "multi_label", "regression", "generation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,14 +10,16 @@ class MetricData:
     """What a metric may look at: labels and predictions of some rows.
 
     Attributes:
-        kind: string, `"class"`, `"multi_label"` or `"regression"`.
-        y_true: array of shape `(n,)`: class indices or numbers; boolean
-            array `(n, labels)` for `"multi_label"`.
+        kind: string, `"class"`, `"multi_label"`, `"regression"` or
+            `"generation"`.
+        y_true: array of shape `(n,)`: class indices, numbers or texts;
+            boolean array `(n, labels)` for `"multi_label"`.
         y_pred: array like `y_true`, the predictions.
         probabilities: float array of shape `(n, classes)`, or `None` where
-            the model has none.
+            the model has none. For `"generation"` of shape `(n, 2)`: the
+            negative log-likelihood of the reference, and its tokens.
         names: tuple of strings, the names of the classes; empty for
-            `"regression"`.
+            `"regression"` and `"generation"`.
     """
 
     kind: str

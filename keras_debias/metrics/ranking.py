@@ -6,11 +6,43 @@ from keras_debias.metrics.classification import position
 from keras_debias.metrics.metric_data import MetricData
 
 
-def ordered_scores(positive):
-    """A function of data to truths and scores, in classes of equal scores.
+class Ordered:
+    """Positive and negative rows, each from the lowest score to the highest.
 
-    It returns a list with one pair for each class that is looked at: two
-    classes are one question, of the second one.
+    Scores are sorted once; resamples then need running sums of weights only,
+    looked up at the places of the positive rows among the negative ones.
+
+    Args:
+        truth: bool array `(n,)`.
+        scores: float array `(n,)`.
+    """
+
+    def __init__(self, truth, scores):
+        order = np.argsort(scores, kind="stable")
+        positive = order[truth[order]]
+        negative = order[~truth[order]]
+        self.rows = np.concatenate([positive, negative])
+        self.count = len(positive)
+        scores, below = scores[positive], scores[negative]
+        # How many negative rows are lower, and how many not higher.
+        self.lower = np.searchsorted(below, scores, "left")
+        self.upto = np.searchsorted(below, scores, "right")
+        # The first positive row of the same score.
+        self.first = np.searchsorted(scores, scores, "left")
+        self.has_ties = bool((self.lower != self.upto).any())
+
+    def sums(self, weight) -> tuple:
+        """Weights of positive rows, and running sums before negative ones."""
+        weight = weight[self.rows]
+        negative = np.zeros(len(weight) - self.count + 1)
+        np.cumsum(weight[self.count :], out=negative[1:])
+        return weight[: self.count], negative
+
+
+def ordered_scores(positive):
+    """A function of data to a list of `Ordered`, one for each class.
+
+    Two classes are one question, of the second one.
     """
 
     def prepare(data: MetricData) -> list:
@@ -23,10 +55,7 @@ def ordered_scores(positive):
         ):
             chosen = [position(data, positive)]
         return [
-            (
-                truth[:, i].astype("float64"),
-                np.unique(data.probabilities[:, i], return_inverse=True)[1],
-            )
+            Ordered(truth[:, i].astype(bool), data.probabilities[:, i])
             for i in chosen
         ]
 
@@ -34,39 +63,43 @@ def ordered_scores(positive):
 
 
 def _mean_over_classes(function):
-    def compute(prepared, weight) -> float:
-        values = [function(*pair, weight) for pair in prepared]
-        values = [value for value in values if np.isfinite(value)]
-        return float(np.mean(values)) if values else np.nan
+    def compute(prepared, weights) -> np.ndarray:
+        # A row of weights at a time stays in the processor's cache.
+        values = np.array(
+            [[function(each, row) for row in weights] for each in prepared]
+        )
+        known = np.isfinite(values)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        return np.where(known.any(axis=0), total / known.sum(axis=0), np.nan)
 
     return compute
 
 
-def _by_score(truth, ranks, weight) -> tuple:
-    positive = np.bincount(ranks, weights=weight * truth)
-    negative = np.bincount(ranks, weights=weight * (1 - truth))
-    return positive, negative
-
-
 @_mean_over_classes
-def area_under_roc(truth, ranks, weight):
-    positive, negative = _by_score(truth, ranks, weight)
-    pairs = positive.sum() * negative.sum()
+def area_under_roc(ordered, weight):
+    positive, negative = ordered.sums(weight)
+    pairs = positive.sum() * negative[-1]
     if not pairs:
         return np.nan
-    below = np.cumsum(negative) - negative / 2  # ties count half
-    return (positive * below).sum() / pairs
+    below = negative[ordered.lower]
+    if ordered.has_ties:  # they count half
+        below = (below + negative[ordered.upto]) / 2
+    return positive @ below / pairs
 
 
 @_mean_over_classes
-def average_precision(truth, ranks, weight):
-    positive, negative = _by_score(truth, ranks, weight)
-    if not positive.sum():
+def average_precision(ordered, weight):
+    positive, negative = ordered.sums(weight)
+    total = positive.sum()
+    if not total:
         return np.nan
-    hits = np.cumsum(positive[::-1])
-    said = hits + np.cumsum(negative[::-1])
+    before = np.zeros(len(positive) + 1)
+    np.cumsum(positive, out=before[1:])
+    # Rows of the same score are said together.
+    hits = total - before[ordered.first]
+    said = hits + negative[-1] - negative[ordered.lower]
     precision = np.divide(hits, said, out=np.zeros_like(hits), where=said > 0)
-    return (positive[::-1] * precision).sum() / hits[-1]
+    return positive @ precision / total
 
 
 def both_ranks(data: MetricData) -> tuple:
@@ -77,8 +110,12 @@ def both_ranks(data: MetricData) -> tuple:
     )
 
 
-def spearman(prepared, weight) -> float:
+def spearman(prepared, weights) -> np.ndarray:
     """The correlation of ranks; ties have the mean of their ranks."""
+    return np.array([_spearman(prepared, weight) for weight in weights])
+
+
+def _spearman(prepared, weight) -> float:
     ranks = []
     for codes in prepared:
         sizes = np.bincount(codes, weights=weight)

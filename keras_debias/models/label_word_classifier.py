@@ -1,4 +1,5 @@
 import contextlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
@@ -42,7 +43,10 @@ class LabelWordClassifier(keras.Model):
 
     Args:
         causal_lm: a KerasHub causal LM with a preprocessor.
-        labels: sequence of label words, in the order of the outputs.
+        labels: sequence of label words, in the order of the outputs; or a
+            dict from the names of the labels to their words, such as
+            `{"entailment": "True", "not_entailment": "False"}`. See
+            `kd.models.LABELS`.
         template: `PromptTemplate`, or a format string such as
             `"Review: {text}\\nEmotion:"`; see `kd.models.TEMPLATES`.
         multi_label: bool. Whether rows have any number of labels: `y` is
@@ -93,7 +97,7 @@ class LabelWordClassifier(keras.Model):
     def __init__(
         self,
         causal_lm,
-        labels: Sequence[str],
+        labels: Sequence[str] | Mapping[str, str],
         template: PromptTemplate | str,
         multi_label: bool = False,
         instruction: bool = True,
@@ -122,7 +126,13 @@ class LabelWordClassifier(keras.Model):
                 "preprocessor, whose `backbone.token_embedding` also gives "
                 f"the logits. Received: causal_lm={causal_lm!r}"
             )
-        labels = check_label_names(labels)
+        words = labels
+        if isinstance(labels, Mapping):
+            words, labels = tuple(labels.values()), tuple(labels)
+        label_names, labels = (
+            check_label_names(labels),
+            check_label_names(words),
+        )
         if label_tokens is None:
             label_tokens = tokenize_labels(
                 lm_preprocessor.tokenizer, labels, template.tail
@@ -152,7 +162,8 @@ class LabelWordClassifier(keras.Model):
             check_number("threshold", threshold)
         super().__init__(name=name, dtype=causal_lm.dtype_policy)
         self.causal_lm = causal_lm
-        self.label_names = labels
+        self.label_names = label_names
+        self.label_words = labels
         self.template = template
         self.multi_label = multi_label
         self.threshold = threshold
@@ -426,7 +437,7 @@ class LabelWordClassifier(keras.Model):
         return {
             "name": self.name,
             "causal_lm": causal_lm,
-            "labels": list(self.label_names),
+            "labels": dict(zip(self.label_names, self.label_words)),
             "template": keras.saving.serialize_keras_object(self.template),
             "multi_label": self.multi_label,
             "instruction": self.instruction,

@@ -1,7 +1,9 @@
 """Prompts and label words for the datasets of the paper's Table 9."""
 
+from keras_debias.data.catalog import BBQ_LETTERS
 from keras_debias.data.catalog import EMPATHETIC
 from keras_debias.data.catalog import GO_EMOTIONS
+from keras_debias.data.catalog import SUPER_TWEET_HATE
 from keras_debias.data.catalog import TWEET_EMOTIONS
 from keras_debias.models.prompt_template import PromptTemplate
 
@@ -17,6 +19,12 @@ _QUESTION = PromptTemplate(
     "answer among the options.",
 )
 
+_LABEL = PromptTemplate(
+    "Review: {text}\nAnswer:",
+    "Instruction: Pick the label among the choices that fits the "
+    "review.\nChoices: {labels}",
+)
+
 TEMPLATES = {
     "tweet_emotion": _EMOTION_WORDS,
     "go_emotions": _EMOTION_WORDS,
@@ -25,11 +33,8 @@ TEMPLATES = {
         "Instruction: Pick the emotion word among the choices that fits the "
         "utterance.\nChoices: {labels}",
     ),
-    "tweet_hate": PromptTemplate(
-        "Review: {text}\nAnswer:",
-        "Instruction: Pick the label among the choices that fits the "
-        "review.\nChoices: {labels}",
-    ),
+    "tweet_hate": _LABEL,
+    "super_tweet_hate": _LABEL,
     "sst5": PromptTemplate(
         "Review: {text}\nSentiment:",
         "Instruction: Pick the sentiment among the choices that fits the "
@@ -40,10 +45,7 @@ TEMPLATES = {
         "Instruction: Pick the sentiment word among the choices that fits "
         "the review.\nChoices: {labels}",
     ),
-    "bbq_age": _QUESTION,
-    "bbq_ses": _QUESTION,
-    "bbq_disability": _QUESTION,
-    "bbq_gender": _QUESTION,
+    "bbq": _QUESTION,
     "ag_news": PromptTemplate(
         "Text: {text}\nCategory:",
         "Instruction: Choose the category of this news article among the "
@@ -59,23 +61,12 @@ They have the fields of the templates in Table 9 of Bias-aware PEFT, in words
 of our own.
 """
 
-# The candidates of BBQ differ from row to row: its options have letters.
-_LETTERS = ("A", "B", "C")
-
 LABELS = {
     "tweet_emotion": TWEET_EMOTIONS,
     "go_emotions": GO_EMOTIONS,
     "empathetic_dialogues": EMPATHETIC,
-    "tweet_hate": (
-        "hate_gender",
-        "hate_race",
-        "hate_sexuality",
-        "hate_religion",
-        "hate_origin",
-        "hate_disability",
-        "hate_age",
-        "not_hate",
-    ),
+    "tweet_hate": {"not-hate": "not_hate", "hate": "hate"},
+    "super_tweet_hate": SUPER_TWEET_HATE,
     "sst5": (
         "very negative",
         "negative",
@@ -84,11 +75,14 @@ LABELS = {
         "very positive",
     ),
     "sst2": ("negative", "positive"),
-    "bbq_age": _LETTERS,
-    "bbq_ses": _LETTERS,
-    "bbq_disability": _LETTERS,
-    "bbq_gender": _LETTERS,
-    "ag_news": ("world", "sports", "business", "technology"),
-    "rte": ("True", "False"),
+    "bbq": BBQ_LETTERS,
+    "ag_news": {
+        "World": "world",
+        "Sports": "sports",
+        "Business": "business",
+        "Sci/Tech": "technology",
+    },
+    "rte": {"entailment": "True", "not_entailment": "False"},
 }
-"""Label words by dataset, in the order of the classes."""
+"""Label words by dataset, in the order of the classes; a dict where the names
+of the labels are other words."""

@@ -1,5 +1,6 @@
-"""Optimizers for adapters."""
+"""Optimizers for adapters, and learning rate schedules."""
 
 from keras_debias.optimizers.lora_plus import lora_plus
+from keras_debias.optimizers.warm_up import WarmUp
 
-__all__ = ["lora_plus"]
+__all__ = ["WarmUp", "lora_plus"]

@@ -42,6 +42,19 @@ class EDGE(Projection):
     the like are refused by `compile`, as `p` is no probability then.
     With `bias_probabilities` they work.
 
+    `p` is the probability that the compiled loss sees. Of a
+    `LabelWordClassifier` it is that of the label among the labels, for `B`
+    and for the loss on the scores; the rest of the language model's loss,
+    that the word is a label at all, belongs to `G` alone. `lm_loss=False`
+    leaves that rest out.
+
+    With `gradient_accumulation_steps` the update is computed for each small
+    batch, and the updates are averaged: norms of small batches are larger,
+    and the result is another than that of the whole batch. The exact
+    alternative is the whole batch in one step (`batch_size`); nearly exact is
+    `scope="global"` with `refresh` above 1, whose weights do not depend on
+    the small batch.
+
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
     loss weighted by `b^q` instead: what that model finds easy is taken out,
     not what the model in training does (`recipes.EDGE` does it in one call).

@@ -34,6 +34,8 @@ from keras_debias.recipes.learned_mixin import LearnedMixin
 from keras_debias.recipes.learning_from_failure import LearningFromFailure
 from keras_debias.recipes.probe_hint import ProbeHint
 from keras_debias.recipes.product_of_experts import ProductOfExperts
+from keras_debias.recipes.published import published
+from keras_debias.recipes.published_setting import PublishedSetting
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.recommended import Recommended
@@ -79,11 +81,13 @@ __all__ = [
     "LearnedMixin",
     "LearningFromFailure",
     "ProductOfExperts",
+    "PublishedSetting",
     "Recipe",
     "Reweighting",
     "SimpleFeatures",
     "Trainer",
     "agreement",
     "grasp",
+    "published",
     "recommended",
 ]

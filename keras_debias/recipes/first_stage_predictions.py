@@ -22,11 +22,16 @@ def first_stage_predictions(
     first = trainer.fit(train, share=share, last=False)
     guesses = trainer.predict(first, train).argmax(-1).astype("int32")
     wrong = guesses != train.y
+    check_mistakes(trainer, wrong, share)
+    return guesses, wrong
+
+
+def check_mistakes(trainer, wrong: np.ndarray, share) -> None:
+    """Notes the number of mistakes; raises if it is none, or all."""
     trainer.notes["mistakes"] = int(wrong.sum())
     if wrong.all() or not wrong.any():
         raise ValueError(
             "Expected a first model that gets some rows wrong and some "
-            f"right. Received: {int(wrong.sum())} of {len(train)} wrong. "
+            f"right. Received: {int(wrong.sum())} of {len(wrong)} wrong. "
             f"Change `first_share={share}`."
         )
-    return guesses, wrong

@@ -4,7 +4,12 @@ import keras
 import numpy as np
 
 from keras_debias.data.weighted_sampler import WeightedSampler
+from keras_debias.evaluation.evaluate import score_splits
+from keras_debias.evaluation.predicted import kind_of
+from keras_debias.evaluation.score_frame import Settings
+from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.first_stage_predictions import check_mistakes
 from keras_debias.recipes.first_stage_predictions import first_stage_predictions
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.numbers import is_number
@@ -18,6 +23,9 @@ class JTT(Recipe):
     The first model is trained plainly on a share of the budget. The second,
     from the same start, sees every row that the first gets wrong
     `upweight` times as often as the others, by drawing rows.
+
+    Where rows may have several labels, a row is wrong if one of them is, as
+    `kd.evaluate` reads them.
 
     When it helps: where the first model is wrong mainly on rows against the
     shortcut. Colored digits, 95 of 100 in the color of their class, five
@@ -34,8 +42,9 @@ class JTT(Recipe):
             `0.3`.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, if the first
-            model gets every row right, or every row wrong.
+        ValueError: If an argument is out of range; in `fit`, if the labels
+            are no classes, or the first model gets every row right, or every
+            row wrong.
 
     Example:
 
@@ -63,8 +72,24 @@ class JTT(Recipe):
             )
 
     def fit(self, trainer, train):
-        _, wrong = first_stage_predictions(trainer, train, self.first_share)
+        wrong = self._mistakes(trainer, train)
         return trainer.fit(
             train,
             sampler=WeightedSampler(np.where(wrong, self.upweight, 1.0)),
         )
+
+    def _mistakes(self, trainer, train):
+        """Which rows a first model gets wrong."""
+        if train.y is None or kind_of(train) != "multi_label":
+            check_class_labels(train, self)
+            return first_stage_predictions(trainer, train, self.first_share)[1]
+        first = trainer.fit(train, share=self.first_share, last=False)
+        found = score_splits(
+            first,
+            {"train": train.with_groups(None)},
+            settings=Settings(),
+            batch_size=trainer.budget.batch_size,
+        ).predictions
+        wrong = (found["label"] != found["prediction"]).to_numpy()
+        check_mistakes(trainer, wrong, self.first_share)
+        return wrong

@@ -6,11 +6,12 @@ import keras
 from keras_debias.recipes import recommendation_page
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.files import write_text
+from keras_debias.utils.short_repr import ShortRepr
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-@dataclasses.dataclass(frozen=True)
-class Recommendation(Recipe):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Recommendation(ShortRepr, Recipe):
     """The method that `kd.recommended` decided for, and why.
 
     It is a recipe: it trains by that method, and puts the reason into the

@@ -232,6 +232,11 @@ class BaseDebiasedModel(NetworkWrapper):
         self._objective_losses = {}
         self._built_for = None
 
+    @property
+    def output_names(self):
+        """The network's names of its outputs, by which Keras logs losses."""
+        return self.model.output_names
+
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
@@ -529,6 +534,11 @@ class BaseDebiasedModel(NetworkWrapper):
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "model_compiled": self.model.compiled,
+            "model_optimizer_built": bool(
+                self.model.compiled
+                and self.model.optimizer is not None
+                and self.model.optimizer.built
+            ),
             "adapters": {
                 **store.describe(self.model),
                 "moved": store.moved(self.model),
@@ -560,6 +570,14 @@ class BaseDebiasedModel(NetworkWrapper):
             model.optimizer = None
             model.compiled = False
         store.restore(model, config["adapters"])
+        if model.compiled and model.optimizer is not None:
+            # Keras builds it when it compiles, for what trained before there
+            # were adapters; the file has states of one that was used.
+            optimizer = model.optimizer
+            optimizer = type(optimizer).from_config(optimizer.get_config())
+            if config.get("model_optimizer_built"):
+                optimizer.build(model.trainable_variables)
+            model.optimizer = optimizer
         result = cls(
             model,
             projection=[deserialize(p) for p in config["projection"]],

@@ -11,6 +11,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.merge import disabled
 from keras_debias.data.batches import Batches
 from keras_debias.data.batches import take_rows
+from keras_debias.data.image_files import ImageFiles
 
 # Rows computed anew to see whether a cache is that of this teacher.
 _PROBES = 8
@@ -109,7 +110,9 @@ def _digest(x) -> str:
     digest = hashlib.sha256()
     for leaf in keras.tree.flatten(x):
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-        if leaf.dtype == object:
+        if isinstance(leaf, ImageFiles):
+            digest.update("".join(leaf.digests()).encode())
+        elif leaf.dtype == object:
             for value in leaf.ravel():
                 text = (
                     value if isinstance(value, bytes) else str(value).encode()

@@ -11,6 +11,7 @@ from keras import ops
 import keras_debias as kd
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.adapters.summary import TrainableSummary
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
 
@@ -148,6 +149,18 @@ class TestWhatTrains:
                 fresh, [kd.adapters.LoRA(rank=1), kd.adapters.PiSSA(rank=1)]
             )
         assert not adapted_paths(fresh)
+
+    def test_a_long_summary_merges_layers(self):
+        rows = tuple(
+            (f"layer_{i}/{kind}/lora_a", (8, 2), 16)
+            for i in range(30)
+            for kind in ("query", "value")
+        )
+        summary = TrainableSummary((*rows, ("head", (8,), 8)), 10_000)
+        text = str(summary)
+        assert "layer_*/query/lora_a (30)" in text and "480" in text
+        assert "head" in text and len(text.splitlines()) < 10
+        assert "968 of 10,000" in text and len(repr(summary)) < 100
 
     def test_summary_counts(self):
         model = TABLE["bert"].build()

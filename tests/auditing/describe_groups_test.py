@@ -154,7 +154,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 def test_a_bar_appears_only_where_it_takes_long(monkeypatch, capsys):
-    from keras_debias.auditing import progress
+    from keras_debias.utils import progress
 
     quick = progress.Progress("Reading texts", 10, "row")
     for _ in range(10):

@@ -9,8 +9,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score
 
+import keras_debias as kd
+from keras_debias.auditing import TargetReport
 from keras_debias.cli.main import COMMANDS
 from keras_debias.cli.main import main
 from keras_debias.cli.main import parse
@@ -196,6 +199,92 @@ def test_evaluate_groups(options, names, tmp_path):
     )
     (scores,) = json.loads(path.read_text())["splits"]
     assert {group["name"] for group in scores["groups"]} == names
+
+
+def grades(n=300):
+    """Texts whose grade is higher with "zebra", as that of one group is."""
+    generator = np.random.default_rng(0)
+    words = np.array("red blue cold warm tall short old new".split())
+    has = generator.random(n) < 0.5
+    texts = [
+        " ".join([*generator.choice(words, 4), *(["zebra"] * int(c))])
+        for c in has
+    ]
+    grade = np.where(has, 3, 1) + generator.integers(0, 4, n)
+    return pd.DataFrame(
+        {
+            "text": texts,
+            "grade": grade,
+            "said": grade + np.where(has, 0.5, 0.0),
+            "place": np.where(has, "here", "there"),
+        }
+    )
+
+
+def test_numbers_are_audited_and_evaluated(tmp_path, capsys):
+    frame = grades()
+    frame.to_csv(tmp_path / "g.csv", index=False)
+    page, found = tmp_path / "a.html", tmp_path / "a.json"
+    arguments = ["audit", str(tmp_path / "g.csv"), "--text", "text"]
+    arguments += ["--label", "grade", "--groups", "place", "--regression"]
+    arguments += ["--html", str(page), "--json", str(found)]
+    assert main([*arguments, "--fail-on", "correlation>0.5"]) == 1
+    assert "correlation>0.5 holds for" in capsys.readouterr().err
+    report = TargetReport.from_json(found)
+    first = report.findings[0]
+    assert first.feature.token == "zebra" and "zebra" in page.read_text()
+    split = kd.data.Split.from_pandas(
+        frame.astype({"grade": float}).assign(grade=lambda f: f.grade + 0.1),
+        "text",
+        "grade",
+    )
+    rows = first.examples(split, 3)
+    assert rows["example"].tolist() == ["for"] * 3 + ["against"] * 3
+    assert (rows["label"].astype(float) > split.y.mean()).tolist() == [
+        *[True] * 3,
+        *[False] * 3,
+    ]
+    assert main([*arguments, "--fail-on", "phi>0.5"]) == 2
+    assert "correlation" in capsys.readouterr().err
+
+    arguments = ["evaluate", str(tmp_path / "g.csv"), "--label", "grade"]
+    arguments += ["--prediction", "said", "--groups", "place", "--regression"]
+    status = main(
+        [
+            *(*arguments, "--json", str(found), "--quiet"),
+            *("--fail-on", "worst_group_rmse>0.4", "--fail-on", "rmse_gap>9"),
+        ]
+    )
+    assert status == 1
+    (scores,) = json.loads(found.read_text())["splits"]
+    off = frame["said"] - frame["grade"]
+    metrics = {m["name"]: m for m in scores["metrics"].values()}
+    assert metrics["rmse"]["value"] == pytest.approx(np.sqrt((off**2).mean()))
+    assert metrics["rmse"]["worst_group"] == "place=here"
+    for wrong, message in (
+        (["--fail-on", "gap>0.1"], "rmse, mae"),
+        (["--by-label"], "do not divide groups"),
+        (["--prediction", "place"], "300 of 300 without"),
+    ):
+        assert main([*arguments, *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_images_are_audited(tmp_path):
+    (tmp_path / "photos").mkdir()
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        pixels = generator.integers(0, 60, (8, 8, 3)).astype("uint8")
+        pixels[..., number % 2] += 150
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+        rows.append((f"{number}.png", "ab"[number % 2]))
+    frame = pd.DataFrame(rows, columns=["photo", "bird"])
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    arguments = ["audit", str(tmp_path / "p.csv"), "--image", "photo"]
+    arguments += ["--image-folder", str(tmp_path / "photos"), "--label", "bird"]
+    arguments += ["--image-size", "8", "--no-probes", "--quiet"]
+    assert main([*arguments, "--fail-on", "phi>0.9"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,20 @@
 
 import json
 
+import keras
 import keras_hub
 import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 import keras_debias as kd
 from keras_debias.cli.main import main
 from tests import architectures
 from tests.cli.tiny import inputs  # noqa: F401
 from tests.cli.tiny import training
+from tests.training.pictures_test import vit
 
 # The groups of the test rows are small.
 pytestmark = pytest.mark.filterwarnings("ignore:No group of the split")
@@ -80,3 +83,57 @@ def test_a_file_becomes_a_served_model(inputs, tmp_path, capsys):  # noqa: F811
             and np.allclose(value, bias.reshape(-1), atol=1e-6)
             for value in flat
         )
+
+
+def test_numbers_become_a_served_model(inputs, tmp_path):  # noqa: F811
+    frame = pd.read_csv(inputs / "data.csv")
+    frame["label"] = np.where(frame["label"] == "yes", 2.5, 1.0)
+    frame.to_csv(tmp_path / "grades.csv", index=False)
+    output = tmp_path / "served"
+    arguments = training(inputs, "--output", str(output), "--quiet")
+    arguments[0] = str(tmp_path / "grades.csv")
+    assert main(["train", *arguments, "--regression"]) == 0
+    assert not (output / "labels.json").exists()
+    assert "rmse" in (output / "report.html").read_text()
+    served = keras_hub.models.TextClassifier.from_preset(str(output / "model"))
+    split = kd.data.Split.from_csv(
+        tmp_path / "grades.csv", "text", "label", "place"
+    )
+    test, _ = split.partition(0.2, seed=0)
+    written = pd.read_csv(output / "predictions.csv")
+    found = served.predict(list(test.x), verbose=0)[:, 0]
+    np.testing.assert_allclose(written["prediction"], found, atol=1e-4)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="networks of images take minutes to compile elsewhere",
+)
+def test_images_become_a_served_model(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        pixels = generator.integers(0, 60, (8, 8, 3)).astype("uint8")
+        pixels[..., number % 2] += 150
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append((f"{number}.png", "ab"[number % 2]))
+    frame = pd.DataFrame(rows, columns=["photo", "bird"])
+    frame.to_csv(tmp_path / "p.csv", index=False)
+    vit().save_to_preset(str(tmp_path / "preset"))
+    output = tmp_path / "served"
+    arguments = ["train", str(tmp_path / "p.csv"), "--image", "photo"]
+    arguments += ["--image-size", "32", "--label", "bird", "--method", "plain"]
+    arguments += ["--model", str(tmp_path / "preset"), "--batch-size", "8"]
+    assert main([*arguments, "--output", str(output), "--quiet"]) == 0
+    assert not (output / "adapter").exists()
+    assert "ImageClassifier" in (output / "report.html").read_text()
+    served = keras_hub.models.ImageClassifier.from_preset(str(output / "model"))
+    split = kd.data.Split.from_image_folder(
+        tmp_path, frame, label="bird", image_size=(32, 32)
+    )
+    test, _ = split.partition(0.2, seed=0)
+    written = pd.read_csv(output / "predictions.csv")
+    found = served.predict(test.x[:], verbose=0).argmax(axis=1)
+    assert [split.label_names[i] for i in found] == written[
+        "prediction"
+    ].tolist()

@@ -104,9 +104,9 @@ def test_one_seed_has_no_spread(comparison):
 
 def test_text(comparison):
     parts = str(comparison).split("\n\n")
-    results, note, intervals, _, tests, _, _, criteria, costs, said, broken = (
-        parts
-    )
+    results, note, intervals, _, tests, *parts = parts
+    _, _, criteria, served, costs, said, broken = parts
+    assert served.startswith("To serve: other_&_<b>, seed")
     values = ACCURACY["other_&_<b>"], ACCURACY["plain"]
     expected = stats.ttest_rel(*values).pvalue
     assert f"{expected:.2g} / " in tests

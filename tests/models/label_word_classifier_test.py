@@ -199,7 +199,7 @@ def test_long_prompts_are_cut_in_the_text_and_counted():
 
 
 def test_template_fields():
-    template = kd.models.TEMPLATES["bbq_age"]
+    template = kd.models.TEMPLATES["bbq"]
     assert template.fields[:2] == ("context", "question")
     pair = kd.models.PromptTemplate("Is {a} so, as {b} says:")
     model = kd.models.LabelWordClassifier(
@@ -210,7 +210,7 @@ def test_template_fields():
     assert model.preprocessor.prompts({"b": ["y"], "a": ["x"]}) == found
     full = TEMPLATE.format({"text": "{odd}"}, ["joy", "sad"])
     assert full == "Choices: joy, sad\nReview: {odd}\nEmotion:"
-    assert len(kd.models.TEMPLATES) == 12
+    assert len(kd.models.TEMPLATES) == 10
     assert set(kd.models.LABELS) == set(kd.models.TEMPLATES)
     assert len(kd.models.LABELS["tweet_emotion"]) == 11
     assert len(kd.models.LABELS["go_emotions"]) == 28
@@ -240,3 +240,59 @@ def test_bad_input():
         model.fit(kd.data.Split(["the day"], ["grief"]))
     with pytest.raises(ValueError, match="fields"):
         model.predict({"other": ["the day"]})
+
+
+class BiasAlone(kd.projections.EDGE):
+    """Descends the objective that EDGE calls the bias."""
+
+    def project(self, gradients, variables):
+        return gradients["bias"]
+
+
+@pytest.mark.parametrize("lm_loss", [True, False])
+def test_the_bias_of_edge_is_that_among_the_labels(lm_loss):
+    """By finite differences; the rest of the language model's loss is out."""
+    classifier = kd.models.LabelWordClassifier(
+        toy_language.gpt2(layers=1),
+        toy_language.LABELS,
+        "Review: {text}\nEmotion:",
+        sequence_length=24,
+        lm_loss=lm_loss,
+    )
+    x, y = toy_language.texts(6)
+    model = kd.DebiasedModel(classifier, BiasAlone(q=0.7), seed=0)
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    variable = classifier.backbone.get_layer("layer_norm").trainable_variables
+    variable = variable[0]
+    start = [np.array(v) for v in classifier.trainable_variables]
+    direction = np.random.default_rng(1).normal(size=variable.shape)
+
+    def bias(step):
+        for v, value in zip(classifier.trainable_variables, start):
+            v.assign(value)
+        variable.assign_add((step * direction).astype("float32"))
+        z = model.predict(x, verbose=0).astype("float64")
+        p = np.exp(z - z.max(1, keepdims=True))
+        p = (p / p.sum(1, keepdims=True))[np.arange(len(y)), y]
+        return ((1 - p**0.7) / 0.7).mean()
+
+    expected = (bias(0.02) - bias(-0.02)) / 0.04
+    bias(0.0)
+    before = np.array(variable)
+    model.train_on_batch(kd.data.Split(x, y).x, y)
+    found = ((before - np.array(variable)) * direction).sum()
+    assert found == pytest.approx(expected, rel=2e-2, abs=1e-5)
+
+
+def test_group_dro_refuses_losses_of_tokens():
+    lm = toy_language.gpt2(layers=1)
+    split = kd.data.prompt_response(
+        ["the dog", "a day"], ["sad", "joy"], lm.preprocessor.tokenizer, 8
+    ).with_groups(["a", "b"])
+    model = kd.DebiasedModel(lm, objective=kd.losses.GroupDRO(2))
+    model.compile()
+    with pytest.raises(ValueError, match="one loss for each row"):
+        model.fit(split, verbose=0)

@@ -67,6 +67,40 @@ def test_jtt_upweights_exactly_the_mistakes():
             R.JTT().fit(Spy(said(answers)), split_of(y))
 
 
+def test_jtt_takes_a_row_with_a_wrong_label_for_a_mistake():
+    """Rows of several labels; two of three columns are read right."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 3)).astype("float32")
+    y = (x > 0).astype("float32")
+    noisy = y.copy()
+    noisy[:10, 2] = 1 - noisy[:10, 2]
+
+    class Known:
+        from_logits = True
+
+        def predict(self, x, batch_size=None, verbose=0):
+            return x
+
+    class Stages:
+        budget = R.Budget(updates=1)
+        notes = {}
+
+        def fit(self, train, **kwargs):
+            self.sampler = kwargs.get("sampler")
+            return Known()
+
+    stages = Stages()
+    train = kd.data.Split(x, noisy, label_names=("a", "b", "c"))
+    R.JTT(upweight=3).fit(stages, train)
+    weights = np.where(np.arange(60) < 10, 3.0, 1.0)
+    np.testing.assert_allclose(
+        stages.sampler.probabilities, weights / weights.sum()
+    )
+    assert stages.notes["mistakes"] == 10
+    with pytest.raises(ValueError, match="one class label a row"):
+        R.JTT().fit(stages, kd.data.Split(x, x[:, :1]))
+
+
 def test_lff_weighs_by_the_losses_of_an_amplified_model():
     y = np.array([0, 1, 1])
     spy = Spy(said([0, 1, 0], 0.8))

@@ -475,3 +475,31 @@ def test_alignment_is_logged_and_right():
         plain = network()
         plain.compile(loss=logits_loss())
         plain.fit(x, y, callbacks=[kd.callbacks.GradientCosine()])
+
+
+def test_edge_under_accumulation_is_the_mean_over_small_batches():
+    """Not EDGE of the whole batch: the docstring says so."""
+    x, y = rows()
+    x, y = x[:8], y[:8]
+
+    def change(x, y, batch_size, steps):
+        model = network()
+        before = [np.array(w) for w in model.get_weights()]
+        trained = kd.DebiasedModel(model, kd.projections.EDGE(2.0), seed=0)
+        trained.compile(
+            keras.optimizers.SGD(1.0, gradient_accumulation_steps=steps),
+            loss=logits_loss(),
+        )
+        trained.fit(
+            x, y, batch_size=batch_size, shuffle=False, epochs=1, verbose=0
+        )
+        return [
+            w - old for w, old in zip(model.get_weights(), before, strict=True)
+        ]
+
+    found = change(x, y, 4, 2)
+    parts = change(x[:4], y[:4], 4, None), change(x[4:], y[4:], 4, None)
+    whole = change(x, y, 8, None)
+    for f, one, other in zip(found, *parts, strict=True):
+        np.testing.assert_allclose(f, (one + other) / 2, atol=1e-6)
+    assert max(np.abs(f - w).max() for f, w in zip(found, whole)) > 1e-3

@@ -1,4 +1,4 @@
-"""Scores of predicted numbers."""
+"""Scores of predicted numbers and of generated answers."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from keras_debias.metrics.metric import Metric
 from keras_debias.metrics.metric_data import MetricData
 
 
-def score_regression(
+def score_metrics(
     frame: pd.DataFrame,
     group_names: Sequence[str],
     members: np.ndarray | None,
@@ -24,7 +24,7 @@ def score_regression(
     data: MetricData,
     metrics: Mapping[str, Metric],
 ) -> SplitScore:
-    """Scores the predictions of one split whose labels are numbers.
+    """Scores the predictions of one split by metrics alone.
 
     Args:
         frame, group_names, members, settings: See `score_frame`.
@@ -52,13 +52,14 @@ def score_regression(
         accuracy=None,
         weighted_f1=None,
         groups=groups,
-        kind="regression",
+        kind=data.kind,
         metrics=measure(
             metrics, data, weight, group_names, members, counted, settings
         ),
     )
     notes = counting_notes(score, settings, counted, sizes, weight)
-    notes += _diagnosis(data, weight)
+    if data.kind == "regression":
+        notes += _diagnosis(data, weight)
     return SplitScore(**{**vars(score), "notes": tuple(notes)})
 
 
