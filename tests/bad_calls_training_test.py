@@ -220,6 +220,28 @@ ROWS = [
         ),
         ValueError,
     ),
+    (
+        "layers.DoRADense",
+        lambda tmp: kd.layers.DoRADense(3, rank=2, train_kernel="no"),
+        TypeError,
+    ),
+    (
+        "layers.DoRAEinsumDense",
+        lambda tmp: kd.layers.DoRAEinsumDense("ab,bc->ac", 3, rank=0),
+        ValueError,
+    ),
+    (
+        "layers.PiSSADense",
+        lambda tmp: kd.layers.PiSSADense.from_layer(None, rank=2),
+        ValueError,
+    ),
+    (
+        "layers.PiSSAEinsumDense",
+        lambda tmp: kd.layers.PiSSAEinsumDense("ab,bc->ac", 3, dropout=1),
+        ValueError,
+    ),
+    ("layers.Refine", lambda tmp: kd.layers.Refine(merged=1), TypeError),
+    ("layers.ValueBias", lambda tmp: kd.layers.ValueBias(0), ValueError),
     # Losses.
     (
         "losses.CorrectNContrast",

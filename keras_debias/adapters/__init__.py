@@ -1,5 +1,6 @@
 """Adapters: small changes to some layers of a model, which train."""
 
+from keras_debias.adapters import own_vector  # noqa: F401, known by its name
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.apply import apply

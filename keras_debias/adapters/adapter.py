@@ -8,6 +8,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.in_place import original_class
+from keras_debias.layers.stand_alone import own_adapter
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -277,6 +278,13 @@ def adapters_of(layer: keras.Layer) -> tuple[Adapter, ...]:
 
 def add_adapter(layer: keras.Layer, adapter: Adapter) -> None:
     layer.adapters = (*adapters_of(layer), adapter)
+
+
+def replace_adapter(layer: keras.Layer, old: Adapter, new: Adapter) -> None:
+    """Puts another adapter in the place of one."""
+    layer.adapters = tuple(new if a is old else a for a in adapters_of(layer))
+    if own_adapter(layer) is old:
+        layer.__dict__["own_adapter"] = new
 
 
 def remove_adapter(layer: keras.Layer, adapter: Adapter) -> None:

@@ -16,6 +16,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.stand_alone import own_adapter
 
 # Seconds of preparing from which on there is a progress bar.
 _PROGRESS_AFTER_SECONDS = 5.0
@@ -28,6 +29,26 @@ def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
         for path, layer in layer_paths(unwrap(model)).items()
         if adapters_of(layer)
     }
+
+
+def applied_layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """Those whose adapters were applied, not made with the layer."""
+    return {
+        path: layer
+        for path, layer in adapted_layers(model).items()
+        if any(a is not own_adapter(layer) for a in adapters_of(layer))
+    }
+
+
+def own_adapters(model: keras.Model) -> list[keras.Variable]:
+    """What trains in the layers that were made with an adapter."""
+    return [
+        variable
+        for layer in adapted_layers(model).values()
+        if own_adapter(layer) is not None
+        for variable in _keras_internals.own_trainable_variables(layer)
+        if variable.trainable
+    ]
 
 
 def head_variables(model: keras.Model) -> list[keras.Variable]:
@@ -166,8 +187,9 @@ def apply(
         )
 
     # First everything that can fail.
-    kept = list(model.trainable_variables) if adapted_layers(model) else []
+    kept = list(model.trainable_variables) if applied_layers(model) else []
     kept += _trainable_rest(model, also_train, needed=not kept)
+    kept += own_adapters(model)
     kept_ids = {id(v) for v in kept}
     found = []
     taken: dict[tuple, str] = {}

@@ -1,9 +1,8 @@
 import keras
 import numpy as np
 
-from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter import remove_adapter
+from keras_debias.adapters.adapter import replace_adapter
 from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.lora import LoRA
@@ -107,9 +106,8 @@ class DoRA(LoRA):
             if not same:
                 # A value that knows the split: it is saved with the adapter.
                 config = {**self.get_config(), "protected": constraint}
-                remove_adapter(layer, self)
                 adapter = type(self)(**config)
-                add_adapter(layer, adapter)
+                replace_adapter(layer, self, adapter)
                 layer.form = adapter.form
                 magnitude = layer.form.start_magnitude(layer)
                 layer.lora_magnitude.assign(magnitude)
