@@ -78,6 +78,11 @@ NO_CALLS = {
 ROWS = [
     # Adapters.
     ("adapters.Adapter", lambda tmp: A.apply(network(0), A.Adapter), TypeError),
+    (
+        "adapters.AdaLoRA",
+        lambda tmp: A.AdaLoRA(orthogonality=-1),
+        ValueError,
+    ),
     ("adapters.AllBiases", lambda tmp: A.AllBiases(inject="no"), TypeError),
     ("adapters.BiasForm", lambda tmp: A.ValueBias(form=A.BiasForm), TypeError),
     ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
@@ -440,6 +445,11 @@ ROWS = [
         "callbacks.GradientAlignment",
         lambda tmp: C.GradientAlignment("bias"),
         TypeError,
+    ),
+    (
+        "callbacks.RankAllocator",
+        lambda tmp: kd.callbacks.RankAllocator(target_rank=0),
+        ValueError,
     ),
     (
         "callbacks.OODEvaluation",

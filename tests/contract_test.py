@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_debias.adapters import AdaLoRA
 from keras_debias.adapters import AllBiases
 from keras_debias.adapters import DoRA
 from keras_debias.adapters import LoRA
@@ -40,6 +41,7 @@ LOW_RANK = {
     "VeRA": (VeRA, ("vera_lambda_d", "vera_lambda_b")),
     "MiLoRA": (MiLoRA, ("lora_a", "lora_b")),
     "OLoRA": (OLoRA, ("lora_a", "lora_b")),
+    "AdaLoRA": (AdaLoRA, ("lora_a", "lora_e", "lora_b")),
 }
 # What trains in the second block: the block, and the kernels in it.
 _ENCODER = (

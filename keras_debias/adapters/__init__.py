@@ -1,6 +1,7 @@
 """Adapters: small changes to some layers of a model, which train."""
 
 from keras_debias.adapters import own_vector  # noqa: F401, known by its name
+from keras_debias.adapters.adalora import AdaLoRA
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.apply import apply
@@ -33,6 +34,7 @@ from keras_debias.adapters.vera import VeRA
 
 __all__ = [
     "ALL_LINEAR",
+    "AdaLoRA",
     "Adapter",
     "AllBiases",
     "BiasForm",

@@ -179,7 +179,10 @@ class DenseContraction(LayerGradientRule):
         scale = ops.cast(layer.lora_gate.value * layer.scaling, g.dtype)
         weights = ops.unstack(weights, axis=0)
         # The factors that are weights themselves, and what is made of others.
-        direct = {s: layer.factors_of(s)[:1] for s in ("read", "write")}
+        direct = {
+            s: layer.factors_of(s)[:1] if layer.form.has_direct_factors else []
+            for s in ("read", "write")
+        }
         found, made = {}, {}
 
         def keep(side, gradients):

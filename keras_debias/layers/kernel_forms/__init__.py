@@ -1,5 +1,6 @@
 """The forms in which the update of a kernel trains."""
 
+from keras_debias.layers.kernel_forms.adalora_kernel import AdaLoRAKernel
 from keras_debias.layers.kernel_forms.dora_kernel import DoRAKernel
 from keras_debias.layers.kernel_forms.kernel_form import KernelForm
 from keras_debias.layers.kernel_forms.kernel_form import Weight
@@ -8,6 +9,7 @@ from keras_debias.layers.kernel_forms.started_kernel import StartedKernel
 from keras_debias.layers.kernel_forms.vera_kernel import VeRAKernel
 
 __all__ = [
+    "AdaLoRAKernel",
     "DoRAKernel",
     "KernelForm",
     "LoRAKernel",
