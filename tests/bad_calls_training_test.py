@@ -85,6 +85,11 @@ ROWS = [
     ),
     ("adapters.AllBiases", lambda tmp: A.AllBiases(inject="no"), TypeError),
     ("adapters.BiasForm", lambda tmp: A.ValueBias(form=A.BiasForm), TypeError),
+    (
+        "adapters.CorDA",
+        lambda tmp: A.CorDA(preserve_knowledge="ipm"),
+        TypeError,
+    ),
     ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
     ("adapters.DoRA", lambda tmp: A.DoRA(rank=0), ValueError),
     ("adapters.DoRABias", lambda tmp: A.DoRABias(rank="2"), ValueError),
@@ -104,6 +109,8 @@ ROWS = [
     ),
     ("adapters.LoRABias", lambda tmp: A.LoRABias(rank=-1), ValueError),
     ("adapters.LoRAFA", lambda tmp: A.LoRAFA(rank=0), ValueError),
+    ("adapters.LoRAGA", lambda tmp: A.LoRAGA(gamma=0), ValueError),
+    ("adapters.LoftQ", lambda tmp: A.LoftQ(rank=-1), ValueError),
     ("adapters.MiLoRA", lambda tmp: A.MiLoRA(rank="8"), ValueError),
     (
         "adapters.MiLoRA",
@@ -123,6 +130,11 @@ ROWS = [
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
     ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
+    (
+        "adapters.RandomEntries",
+        lambda tmp: A.RandomEntries(count=2.5),
+        ValueError,
+    ),
     ("adapters.TargetLayer", lambda tmp: A.TargetLayer("1"), TypeError),
     (
         "adapters.TargetLayer",

@@ -19,7 +19,10 @@ ADAPTERS = (
 )
 # Low-rank adapters that differ from the ones above in their form or start
 # alone run on an encoder, a decoder and a plain functional model.
-LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA", "AdaLoRA")
+LOW_RANK_FORMS = (
+    *("LoRAFA", "VeRA", "MiLoRA", "OLoRA", "AdaLoRA", "CorDA", "LoRAGA"),
+    "RandomEntries",
+)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
 

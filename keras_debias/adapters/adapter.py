@@ -28,6 +28,8 @@ class Adapter(abc.ABC):
             returns a bool. The layers to adapt.
     """
 
+    # Whether `adapters.apply` must be given `data`.
+    needs_data = False
     # Whether the kernel, or an update of it, trains: see `KernelAdapter`.
     trains_kernel = False
 
@@ -105,6 +107,16 @@ class Adapter(abc.ABC):
         """What `attach` needs; raises if the layer cannot be adapted."""
         self.check(path, layer)
         return self.placeholder(layer)
+
+    def prepare_all(self, model, layers: dict, data) -> list:
+        """What `attach` needs of each layer, for an adapter with `needs_data`.
+
+        Args:
+            model: the model.
+            layers: the layers by path.
+            data: what `adapters.apply` was given.
+        """
+        return [self.prepare(path, layer) for path, layer in layers.items()]
 
     def placeholder(self, layer):
         """What `prepare` gives, before weights are loaded over it."""

@@ -133,6 +133,7 @@ def apply(
     adapter: Adapter | list[Adapter],
     also_train: Selector | None = None,
     verbose: int = 1,
+    data=None,
 ) -> keras.Model:
     """Adds adapters to a built model in place and freezes the rest.
 
@@ -150,14 +151,18 @@ def apply(
         verbose: int. `1` shows a progress bar where preparing may take more
             than five seconds, such as the start of `PiSSA` on a large model;
             `0` is silent. Defaults to `1`.
+        data: what the adapter starts from, where it says so: a `Split`,
+            inputs, or a tuple of inputs and labels, raw text included, for
+            `CorDA` and `LoRAGA`; the model before it was quantised for
+            `LoftQ`. Defaults to `None`.
 
     Returns:
         The model.
 
     Raises:
         ValueError: If a selector matches no layer, a layer already has such
-            an adapter, a rank does not fit, or the model has no head and
-            `also_train` is missing.
+            an adapter, a rank does not fit, the model has no head and
+            `also_train` is missing, or `data` is missing or not needed.
         TypeError: If `adapter` is not an adapter.
 
     Example:
@@ -186,6 +191,14 @@ def apply(
             "batch first."
         )
 
+    needing = [a for a in adapters if a.needs_data]
+    if bool(needing) != (data is not None):
+        raise ValueError(
+            "Expected `data` for adapters that start from some, such as "
+            "`CorDA`, and for no other ones. Received: "
+            f"adapter={adapter!r} {'without' if needing else 'with'} `data`."
+        )
+
     # First everything that can fail.
     kept = list(model.trainable_variables) if applied_layers(model) else []
     kept += _trainable_rest(model, also_train, needed=not kept)
@@ -207,8 +220,14 @@ def apply(
             found.append((each, path, layer))
     plan = [
         (each, layer, each.prepare(path, layer))
-        for each, path, layer in _with_bar(found, verbose)
+        for each, path, layer in _with_bar(
+            [f for f in found if not f[0].needs_data], verbose
+        )
     ]
+    for each in needing:
+        layers = {path: layer for a, path, layer in found if a is each}
+        prepared = each.prepare_all(model, layers, data)
+        plan += [(each, x, p) for x, p in zip(layers.values(), prepared)]
 
     # Then the writing.
     with unchanged_on_error(model):

@@ -36,8 +36,8 @@ class Sensitivity(keras.metrics.Metric):
             position = self.positions.get(id(variable))
             if position is None:
                 continue
-            average = self._average[position]
-            variation = self._variation[position]
+            average = self._average[position].value
+            variation = self._variation[position].value
             now = ops.cast(gradient, "float32") / scale
             now = ops.abs(ops.stop_gradient(variable.value) * now)
             smooth = self.beta1 * average + (1 - self.beta1) * now
@@ -45,8 +45,10 @@ class Sensitivity(keras.metrics.Metric):
             varied = varied + (1 - self.beta2) * ops.abs(now - smooth)
             # Nothing of a batch that is refused.
             finite = ops.all(ops.isfinite(now))
-            average.assign(ops.where(finite, smooth, average))
-            variation.assign(ops.where(finite, varied, variation))
+            self._average[position].assign(ops.where(finite, smooth, average))
+            self._variation[position].assign(
+                ops.where(finite, varied, variation)
+            )
 
     def watches(self, other) -> bool:
         """Whether this one does what another would."""

@@ -7,6 +7,10 @@ from keras import ops
 
 import keras_debias as kd
 
+ON_TORCH = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="importing PEFT takes seconds"
+)
+
 
 def array(tensor):
     return np.array(ops.convert_to_numpy(tensor))
@@ -53,6 +57,7 @@ def debiased(model, optimizer=None, **kwargs):
     return result
 
 
+@ON_TORCH
 def test_the_budget_is_that_of_peft():
     peft = pytest.importorskip("peft")
     torch = pytest.importorskip("torch")
@@ -149,7 +154,7 @@ def test_scores_are_smoothed_sensitivity_times_uncertainty():
         assert rank == array(layer.lora_mask).sum()
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="PEFT's own")
+@ON_TORCH
 def test_value_and_gradient_are_those_of_peft():
     peft = pytest.importorskip("peft")
     import torch
