@@ -15,6 +15,7 @@ from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.kernel_adapter import KernelAdapter
+from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
 from keras_debias.layers.bias_update import BiasUpdate
@@ -22,6 +23,7 @@ from keras_debias.layers.in_place import adapted_class
 from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
+from keras_debias.layers.stand_alone import own_adapter
 from keras_debias.layers.stand_alone import trains_base
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
@@ -53,6 +55,14 @@ class LowRankAdapter(KernelAdapter):
     @abc.abstractmethod
     def form(self) -> KernelForm:
         """The form in which the update trains."""
+
+    def find(self, model, training):
+        found = super().find(model, training)
+        if not callable(self.targets) and self.targets != ALL_LINEAR:
+            return found
+        # Layers that were made with an adapter have theirs.
+        others = {p: x for p, x in found.items() if own_adapter(x) is None}
+        return others or found
 
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))

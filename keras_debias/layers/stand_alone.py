@@ -46,6 +46,11 @@ class StandAlone:
     def keep_adapter(self, train_kernel, **settings):
         """Makes the adapter; called by the constructor."""
         require_flags(train_kernel=train_kernel)
+        if self.lora_rank:
+            raise ValueError(
+                "Expected no `lora_rank`, Keras' own update beside this one. "
+                f"Received: lora_rank={self.lora_rank}. Use `rank`."
+            )
         self.train_kernel = train_kernel
         # Not as an attribute, which Keras would look into.
         self.__dict__["own_adapter"] = make_adapter(

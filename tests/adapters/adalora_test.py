@@ -287,3 +287,15 @@ def test_what_it_refuses():
             debiased(model).fit(
                 *(x, y), batch_size=8, verbose=0, callbacks=[callback]
             )
+
+
+def test_weights_with_a_penalty_take_separate_passes():
+    """Asked within the step: on jax the weights have no values there."""
+    x, y = data()
+    inputs = keras.Input((6,))
+    outputs = keras.layers.Dense(3, kernel_regularizer="l2")(inputs)
+    model = debiased(
+        keras.Model(inputs, outputs), projection=kd.projections.EDGE()
+    )
+    model.fit(x, y, verbose=0)
+    assert "losses of its own" in model.separate_passes

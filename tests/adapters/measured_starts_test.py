@@ -20,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings(
 adapters = kd.adapters
 TEXTS = next(a for a in ARCHITECTURES if a.name == "bert_text")
 ON_TORCH = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="importing PEFT takes seconds"
+    keras.config.backend() != "torch",
+    reason="imports of PEFT, and a trace for every layer, take seconds",
 )
 
 
@@ -177,15 +178,13 @@ class TestLoRAGA:
             *("lora_a", "lora_b")
         }
 
+    @ON_TORCH
     def test_a_compiled_task_with_raw_text(self):
         x, y = TEXTS.data(seed=0)
         model = TEXTS.build()
         model.compile(loss=TEXTS.loss(), optimizer="sgd")
         tokens = model.preprocess_samples(x)
         start = array(model(tokens))
-        if keras.config.backend() != "torch":
-            # Every layer is another trace.
-            return
         split = kd.data.Split(x, np.asarray(y))
         adapters.apply(model, adapters.LoRAGA(2), data=split)
         np.testing.assert_allclose(array(model(tokens)), start, atol=1e-5)

@@ -315,6 +315,19 @@ def test_adapters_are_applied_beside_them(tmp_path):
     np.testing.assert_allclose(array(model(x)), trained, atol=1e-5)
 
 
+def test_all_linear_layers_are_those_without_an_adapter():
+    model = functional("lora")
+    lora = kd.adapters.LoRA(rank=1, targets=kd.adapters.ALL_LINEAR)
+    kd.adapters.apply(model, lora, also_train="head")
+    trains = {p for p, _, _ in kd.adapters.summary(model).rows}
+    names = ("query", "key", "value", "attention_output")
+    factors = [f"attention/{name}/lora_{x}" for name in names for x in "ab"]
+    assert trains == {
+        *("refine/refine", "query/lora_a", "query/lora_b"),
+        *("head/kernel", "head/bias", *factors),
+    }
+
+
 def test_a_bias_update_joins_one_of_them(tmp_path):
     x, y = data()
     model = sequential("pissa")
@@ -359,6 +372,43 @@ def test_updates_stay_out_of_directions(kind):
     assert np.abs(change[0]).max() < 1e-5
 
 
+def test_a_kernel_that_trains_stays_out_of_directions():
+    x, y = data()
+    model = keras.Sequential(
+        [
+            keras.Input((5, WIDTH)),
+            kd.layers.LoRADense(WIDTH, rank=2, name="first"),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
+    layer = model.layers[0]
+    before = array(layer.merged_kernel())
+    vector = np.eye(WIDTH, 1, dtype="float32")
+    directions = kd.Directions(vector, "read", readers=("first",))
+    debiased = kd.DebiasedModel(
+        model, projection=kd.projections.Subspace(directions)
+    )
+    debiased.compile(keras.optimizers.Adam(0.05), logits_loss())
+    debiased.fit(x, y, epochs=3, verbose=0)
+    change = array(layer.merged_kernel()) - before
+    assert np.abs(change).max() > 1e-2
+    assert np.abs(change[0]).max() < 1e-5
+    assert np.abs(array(layer.lora_b)).max() > 0
+
+
+def test_half_precision_keeps_updates_in_float32():
+    x, y = data()
+    dense = pretrained(keras.layers.Dense(WIDTH, dtype="mixed_bfloat16"))
+    layer = kd.layers.PiSSADense.from_layer(dense, rank=2)
+    assert layer.compute_dtype == "bfloat16"
+    assert {v.dtype for v in layer.weights} == {"float32"}
+    np.testing.assert_array_equal(
+        array(ops.cast(layer(x), "float32")),
+        array(ops.cast(dense(x), "float32")),
+    )
+
+
 def test_weights_of_a_plain_layer_are_a_new_start():
     x, _ = data()
     plain = pretrained(keras.layers.Dense(4))
@@ -382,6 +432,10 @@ def test_weights_of_a_plain_layer_are_a_new_start():
         (lambda: keras.layers.Dense(4), "not built"),
         (lambda: pretrained(kd.layers.LoRADense(4, rank=2)), "built `Dense`"),
         (lambda: "dense", "built `Dense`"),
+        (
+            lambda: pretrained(keras.layers.Dense(4, lora_rank=2)),
+            "changed by Keras",
+        ),
         (lambda: pretrained(keras.layers.Dense(1)), "at most 1"),
     ],
 )
