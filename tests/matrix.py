@@ -78,7 +78,7 @@ def main(architectures):
         + ", ".join(BACKENDS)
     )
     columns = (*ADAPTERS, *LOW_RANK_FORMS, *VARIANTS)
-    print(" " * width, *(f"{adapter:>11}" for adapter in columns))
+    print(" " * width, *(f"{adapter:>13}" for adapter in columns))
     missing = total = 0
     for architecture in architectures:
         counts = []
@@ -93,7 +93,7 @@ def main(architectures):
                 else:
                     shown.append(".")
             counts.append(" ".join(shown))
-        print(f"{architecture:<{width}}", *(f"{c:>11}" for c in counts))
+        print(f"{architecture:<{width}}", *(f"{c:>13}" for c in counts))
     print(f"{total - missing} of {total} cells hold")
     return int(missing > 0)
 

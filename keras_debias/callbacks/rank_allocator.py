@@ -17,7 +17,8 @@ class RankAllocator(keras.callbacks.Callback):
     triplet counts by the entries of its `e`, its column of `P` and its row of
     `Q`: the smoothed `|w dL/dw|` times its smoothed variation. `e` of those
     that are left out becomes zero; until the last `final_steps` they may come
-    back, then they are masked for good.
+    back, then they are masked for good. A run that is resumed goes on with
+    the budget and measures sensitivities anew.
 
     Args:
         target_rank: int. Average rank that is left. Defaults to `8`.
