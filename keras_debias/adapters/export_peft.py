@@ -20,7 +20,7 @@ from keras_debias.adapters.peft_names import WEIGHTS_NAME
 from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 
 
 def export_peft(

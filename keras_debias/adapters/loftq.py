@@ -7,7 +7,7 @@ from keras_debias.adapters.constrain import matrix_of
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.kernel_forms import LoftQKernel
 from keras_debias.linalg import kernel_view
 from keras_debias.linalg import truncated_svd

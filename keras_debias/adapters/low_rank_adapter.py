@@ -17,9 +17,9 @@ from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.constraints import OrthogonalUpdate
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasUpdate
-from keras_debias.layers.in_place import adapted_class
+from keras_debias.layers.class_swap import adapted_class
 from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
@@ -67,7 +67,7 @@ class LowRankAdapter(KernelAdapter):
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         if trains_base(layer):
             return {"low_rank", "kernel", *BIAS_CLAIMS}
         return {"low_rank", *(BIAS_CLAIMS if self.train_bias else ())}
@@ -125,7 +125,7 @@ class LowRankAdapter(KernelAdapter):
 
     def attach(self, layer, prepared):
         kernel_trains = any(
-            "kernel" in a.claims(layer) for a in adapters_of(layer)
+            "kernel" in a.exclusive_parts(layer) for a in adapters_of(layer)
         )
 
         def change():
@@ -159,7 +159,7 @@ class LowRankAdapter(KernelAdapter):
 
         def change():
             if start is not None:
-                layer.restart(start)
+                layer.reinitialize(start)
             variable.constraint = constraint
             for each in layer.factors_of(side):
                 each.assign(constraint(each))
@@ -214,7 +214,7 @@ class LowRankAdapter(KernelAdapter):
         shapes = {name: weight.shape for name, weight in weights.items()}
         if trains_base(layer):
             shapes["kernel"] = tuple(layer.kernel.shape)
-        bias = own_bias(layer)
+        bias = stored_bias(layer)
         if (self.train_bias or trains_base(layer)) and bias is not None:
             shapes["bias"] = tuple(bias.shape)
         return shapes

@@ -19,7 +19,7 @@ class OwnVector(Adapter):
     def accepts(self, layer):
         return isinstance(layer, AddedVector)
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         return {"vector"}
 
     def check(self, path, layer):

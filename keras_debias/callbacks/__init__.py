@@ -2,7 +2,7 @@
 
 from keras_debias.callbacks.backup_and_restore import BackupAndRestore
 from keras_debias.callbacks.bias_term_tracking import BiasTermTracking
-from keras_debias.callbacks.gradient_alignment import GradientAlignment
+from keras_debias.callbacks.gradient_cosine import GradientCosine
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
 from keras_debias.callbacks.rank_allocator import RankAllocator
 from keras_debias.callbacks.target_layer_freezing import TargetLayerFreezing
@@ -11,7 +11,7 @@ from keras_debias.callbacks.validation_criterion import ValidationCriterion
 __all__ = [
     "BackupAndRestore",
     "BiasTermTracking",
-    "GradientAlignment",
+    "GradientCosine",
     "OODEvaluation",
     "RankAllocator",
     "TargetLayerFreezing",

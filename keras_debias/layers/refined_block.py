@@ -101,7 +101,7 @@ def refined_class(plain: type) -> type:
     """The class of a block with a refine vector.
 
     It carries name, module and config of the plain one; see
-    `in_place_class`.
+    `class_with_updates`.
     """
     return type(
         plain.__name__,

@@ -138,7 +138,9 @@ class StandAlone:
     def start_from_kernel(self) -> None:
         """Gives the layer no update, and the start that its kernel has."""
         if self.form.has_start:
-            self.restart(self.__dict__["own_adapter"].start(self.name, self))
+            self.reinitialize(
+                self.__dict__["own_adapter"].start(self.name, self)
+            )
         self.reset_updates()
         self._start_anew()
 
@@ -154,7 +156,7 @@ class StandAlone:
         if not self.built:
             return
         self.check_enabled()
-        self.save_parts_next()
+        self.save_adapters_separately_once()
         super().save_own_variables(store)
         for name, value in getattr(self, "initial_values", {}).items():
             store[f"{_START}{name}"] = value

@@ -125,10 +125,10 @@ class TestCase(unittest.TestCase):
         held.append(8)
 
         # 4. Nothing succeeds at nothing, and nothing is changed by failing.
-        astray = create()
-        astray.targets = ("no_such_layer",)
+        wrong_targets = create()
+        wrong_targets.targets = ("no_such_layer",)
         with self.assertRaisesRegex(ValueError, "has these layers"):
-            apply(model, astray, also_train, data, loss)
+            apply(model, wrong_targets, also_train, data, loss)
         self.assertEqual(set(values(model)), plain_names)
 
         # 1. Applying changes nothing.
@@ -217,7 +217,7 @@ class TestCase(unittest.TestCase):
     def _check_factors(self, model):
         for path, layer in adapted_layers(model).items():
             if any(
-                {"kernel", "refine"} & each.claims(layer)
+                {"kernel", "refine"} & each.exclusive_parts(layer)
                 for each in layer.adapters
             ):
                 continue

@@ -18,7 +18,7 @@ from keras_debias import _keras_internals
 from keras_debias.layers.added_vector import AddedVector
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.refined_block import RefinedBlock
 from keras_debias.linalg import kernel_view
@@ -249,7 +249,7 @@ class DenseContraction(LayerGradientRule):
             values = {n: v.value for n, v in variables.items()}
             start = base
             if base is not None:
-                start = slot.take(ops.cast(base.value, "float32"))
+                start = slot.extract(ops.cast(base.value, "float32"))
             delta = functools.partial(
                 _delta, form, slot, start, values, trained, layer.bias_gate
             )

@@ -17,7 +17,7 @@ def original_class(layer: keras.Layer) -> type | None:
     `None` for other layers, and for subclasses whose `call` is their own.
     """
     kind = type(layer)
-    known = getattr(kind, "is_in_place", False) or kind in LOW_RANK_CLASSES
+    known = getattr(kind, "is_swapped", False) or kind in LOW_RANK_CLASSES
     if known or (
         issubclass(kind, StandAlone) and kind.call is LowRankUpdate.call
     ):
@@ -34,17 +34,17 @@ def adapted_class(layer: keras.Layer, low_rank: bool, bias: bool) -> type:
         (
             c
             for c in type(layer).__mro__
-            if issubclass(c, StandAlone) and not vars(c).get("is_in_place")
+            if issubclass(c, StandAlone) and not vars(c).get("is_swapped")
         ),
         None,
     )
     if own is None or not low_rank:
-        return in_place_class(original_class(layer), low_rank, bias)
+        return class_with_updates(original_class(layer), low_rank, bias)
     return _mixed(own, (BiasUpdate, own)) if bias else own
 
 
 @functools.cache
-def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
+def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
     It carries the name, the module and the config of the plain one: Keras
@@ -69,7 +69,7 @@ def _mixed(plain, bases):
             "__module__": plain.__module__ if stands_alone else "keras.layers",
             "get_config": plain.get_config,
             "from_config": classmethod(_refuse_copy),
-            "is_in_place": True,
+            "is_swapped": True,
         },
     )
     if stands_alone:
