@@ -76,6 +76,17 @@ def become(layer: keras.Layer, layer_class: type, change: Callable) -> None:
         layer._tracker.lock()
 
 
+def register_as(alias: type, original: type) -> None:
+    """Makes objects of a class go by the registered name of another.
+
+    `GLOBAL_CUSTOM_NAMES`: the decorator would give the name to the class.
+    """
+    from keras.src.saving import object_registration
+
+    name = keras.saving.get_registered_name(original)
+    object_registration.GLOBAL_CUSTOM_NAMES[alias] = name
+
+
 class FilePart(KerasSaveable):
     """A group of its own beside a layer's in Keras' weights files.
 
@@ -180,6 +191,15 @@ def base_variables(layer: keras.Layer) -> dict[str, keras.Variable]:
         if variable is not None:
             found[name] = variable
     return found
+
+
+def has_value(variable: keras.Variable) -> bool:
+    """Whether a variable has its initial value yet.
+
+    `_value`: one that is made while a model is traced gets it afterwards, and
+    until then `value` is another one each time.
+    """
+    return variable._value is not None
 
 
 def kernel_shape(layer: keras.Layer) -> tuple[int, ...]:

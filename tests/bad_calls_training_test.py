@@ -80,8 +80,18 @@ NO_CALLS = {
 ROWS = [
     # Adapters.
     ("adapters.Adapter", lambda tmp: A.apply(network(0), A.Adapter), TypeError),
+    (
+        "adapters.AdaLoRA",
+        lambda tmp: A.AdaLoRA(orthogonality=-1),
+        ValueError,
+    ),
     ("adapters.AllBiases", lambda tmp: A.AllBiases(inject="no"), TypeError),
     ("adapters.BiasForm", lambda tmp: A.ValueBias(form=A.BiasForm), TypeError),
+    (
+        "adapters.CorDA",
+        lambda tmp: A.CorDA(preserve_knowledge="ipm"),
+        TypeError,
+    ),
     ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
     ("adapters.DoRA", lambda tmp: A.DoRA(rank=0), ValueError),
     ("adapters.DoRABias", lambda tmp: A.DoRABias(rank="2"), ValueError),
@@ -101,6 +111,8 @@ ROWS = [
     ),
     ("adapters.LoRABias", lambda tmp: A.LoRABias(rank=-1), ValueError),
     ("adapters.LoRAFA", lambda tmp: A.LoRAFA(rank=0), ValueError),
+    ("adapters.LoRAGA", lambda tmp: A.LoRAGA(gamma=0), ValueError),
+    ("adapters.LoftQ", lambda tmp: A.LoftQ(rank=-1), ValueError),
     ("adapters.MiLoRA", lambda tmp: A.MiLoRA(rank="8"), ValueError),
     (
         "adapters.MiLoRA",
@@ -120,6 +132,11 @@ ROWS = [
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
     ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
+    (
+        "adapters.RandomEntries",
+        lambda tmp: A.RandomEntries(count=2.5),
+        ValueError,
+    ),
     ("adapters.TargetLayer", lambda tmp: A.TargetLayer("1"), TypeError),
     (
         "adapters.TargetLayer",
@@ -222,6 +239,28 @@ ROWS = [
         ),
         ValueError,
     ),
+    (
+        "layers.DoRADense",
+        lambda tmp: kd.layers.DoRADense(3, rank=2, train_kernel="no"),
+        TypeError,
+    ),
+    (
+        "layers.DoRAEinsumDense",
+        lambda tmp: kd.layers.DoRAEinsumDense("ab,bc->ac", 3, rank=0),
+        ValueError,
+    ),
+    (
+        "layers.PiSSADense",
+        lambda tmp: kd.layers.PiSSADense.from_layer(None, rank=2),
+        ValueError,
+    ),
+    (
+        "layers.PiSSAEinsumDense",
+        lambda tmp: kd.layers.PiSSAEinsumDense("ab,bc->ac", 3, dropout=1),
+        ValueError,
+    ),
+    ("layers.Refine", lambda tmp: kd.layers.Refine(merged=1), TypeError),
+    ("layers.ValueBias", lambda tmp: kd.layers.ValueBias(0), ValueError),
     # Losses.
     (
         "losses.CorrectNContrast",
@@ -424,6 +463,11 @@ ROWS = [
         "callbacks.GradientCosine",
         lambda tmp: C.GradientCosine("bias"),
         TypeError,
+    ),
+    (
+        "callbacks.RankAllocator",
+        lambda tmp: kd.callbacks.RankAllocator(target_rank=0),
+        ValueError,
     ),
     (
         "callbacks.OODEvaluation",

@@ -4,6 +4,7 @@ The references are outputs after ten steps; `python -m tests.contract_test`
 writes them anew (only after a change that is meant to move them).
 """
 
+import functools
 import pathlib
 import sys
 
@@ -11,13 +12,17 @@ import keras
 import numpy as np
 import pytest
 
+from keras_debias.adapters import AdaLoRA
 from keras_debias.adapters import AllBiases
+from keras_debias.adapters import CorDA
 from keras_debias.adapters import DoRA
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import LoRAFA
+from keras_debias.adapters import LoRAGA
 from keras_debias.adapters import MiLoRA
 from keras_debias.adapters import OLoRA
 from keras_debias.adapters import PiSSA
+from keras_debias.adapters import RandomEntries
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
 from keras_debias.adapters import VeRA
@@ -40,6 +45,17 @@ LOW_RANK = {
     "VeRA": (VeRA, ("vera_lambda_d", "vera_lambda_b")),
     "MiLoRA": (MiLoRA, ("lora_a", "lora_b")),
     "OLoRA": (OLoRA, ("lora_a", "lora_b")),
+    "AdaLoRA": (AdaLoRA, ("lora_a", "lora_e", "lora_b")),
+    # Of the components that matter most: small ones are those of rounding.
+    "CorDA": (
+        functools.partial(CorDA, preserve_knowledge=False),
+        ("lora_a", "lora_b"),
+    ),
+    "LoRAGA": (LoRAGA, ("lora_a", "lora_b")),
+    "RandomEntries": (
+        lambda rank, targets: RandomEntries(8 * rank, targets),
+        ("entries",),
+    ),
 }
 # What trains in the second block: the block, and the kernels in it.
 _ENCODER = (

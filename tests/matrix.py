@@ -19,13 +19,22 @@ ADAPTERS = (
 )
 # Low-rank adapters that differ from the ones above in their form or start
 # alone run on an encoder, a decoder and a plain functional model.
-LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
+LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA", "AdaLoRA")
+# These start, or are put together, otherwise and then are one of the above:
+# off torch, one cell each.
+VARIANTS = ("CorDA", "LoRAGA", "RandomEntries")
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
 
 
 def runs(architectures, architecture, adapter, backend):
     """Whether an architecture takes the adapter on the backend."""
+    if adapter in VARIANTS:
+        on_torch = backend not in combinations.OFFSETS
+        everywhere = REPRESENTATIVES if on_torch else REPRESENTATIVES[-1:]
+        return architecture in everywhere and combinations.runs(
+            VARIANTS.index(adapter), 0, backend, period=2
+        )
     if adapter in LOW_RANK_FORMS:
         return architecture in REPRESENTATIVES and combinations.runs(
             REPRESENTATIVES.index(architecture),
@@ -45,7 +54,7 @@ def cells(architectures, backend):
     return [
         (architecture, adapter)
         for architecture in architectures
-        for adapter in (*ADAPTERS, *LOW_RANK_FORMS)
+        for adapter in (*ADAPTERS, *LOW_RANK_FORMS, *VARIANTS)
         if runs(architectures, architecture, adapter, backend)
     ]
 
@@ -68,8 +77,8 @@ def main(architectures):
         "Invariants held of nine, by architecture and adapter, on "
         + ", ".join(BACKENDS)
     )
-    columns = (*ADAPTERS, *LOW_RANK_FORMS)
-    print(" " * width, *(f"{adapter:>11}" for adapter in columns))
+    columns = (*ADAPTERS, *LOW_RANK_FORMS, *VARIANTS)
+    print(" " * width, *(f"{adapter:>13}" for adapter in columns))
     missing = total = 0
     for architecture in architectures:
         counts = []
@@ -84,7 +93,7 @@ def main(architectures):
                 else:
                     shown.append(".")
             counts.append(" ".join(shown))
-        print(f"{architecture:<{width}}", *(f"{c:>11}" for c in counts))
+        print(f"{architecture:<{width}}", *(f"{c:>13}" for c in counts))
     print(f"{total - missing} of {total} cells hold")
     return int(missing > 0)
 

@@ -1,5 +1,7 @@
 """Adapters: small changes to some layers of a model, which train."""
 
+from keras_debias.adapters import own_vector  # noqa: F401, known by its name
+from keras_debias.adapters.adalora import AdaLoRA
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.apply import apply
@@ -10,17 +12,21 @@ from keras_debias.adapters.bias_forms import PiSSABias
 from keras_debias.adapters.bias_forms import VectorBias
 from keras_debias.adapters.bias_forms import VeRABias
 from keras_debias.adapters.bias_forms import VeRAScalarBias
+from keras_debias.adapters.corda import CorDA
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.export_peft import export_peft
 from keras_debias.adapters.key_bias import KeyBias
+from keras_debias.adapters.loftq import LoftQ
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.lora_fa import LoRAFA
+from keras_debias.adapters.loraga import LoRAGA
 from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
 from keras_debias.adapters.milora import MiLoRA
 from keras_debias.adapters.olora import OLoRA
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
+from keras_debias.adapters.random_entries import RandomEntries
 from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.adapters.store import load
 from keras_debias.adapters.store import save
@@ -32,6 +38,7 @@ from keras_debias.adapters.vera import VeRA
 
 __all__ = [
     "ALL_LINEAR",
+    "AdaLoRA",
     "Adapter",
     "AllBiases",
     "BiasForm",
@@ -60,4 +67,8 @@ __all__ = [
     "merge",
     "save",
     "summary",
+    "CorDA",
+    "LoftQ",
+    "LoRAGA",
+    "RandomEntries",
 ]

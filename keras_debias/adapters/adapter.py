@@ -8,6 +8,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.stand_alone import own_adapter
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -27,6 +28,8 @@ class Adapter(abc.ABC):
             returns a bool. The layers to adapt.
     """
 
+    # Whether `adapters.apply` must be given `data`.
+    needs_data = False
     # Whether the kernel, or an update of it, trains: see `KernelAdapter`.
     trains_kernel = False
 
@@ -105,6 +108,16 @@ class Adapter(abc.ABC):
         """What `attach` needs; raises if the layer cannot be adapted."""
         self.check(path, layer)
         return self.placeholder(layer)
+
+    def prepare_all(self, model, layers: dict, data) -> list:
+        """What `attach` needs of each layer, for an adapter with `needs_data`.
+
+        Args:
+            model: the model.
+            layers: the layers by path.
+            data: what `adapters.apply` was given.
+        """
+        return [self.prepare(path, layer) for path, layer in layers.items()]
 
     def placeholder(self, layer):
         """What `prepare` gives, before weights are loaded over it."""
@@ -278,6 +291,13 @@ def adapters_of(layer: keras.Layer) -> tuple[Adapter, ...]:
 
 def add_adapter(layer: keras.Layer, adapter: Adapter) -> None:
     layer.adapters = (*adapters_of(layer), adapter)
+
+
+def replace_adapter(layer: keras.Layer, old: Adapter, new: Adapter) -> None:
+    """Puts another adapter in the place of one."""
+    layer.adapters = tuple(new if a is old else a for a in adapters_of(layer))
+    if own_adapter(layer) is old:
+        layer.__dict__["own_adapter"] = new
 
 
 def remove_adapter(layer: keras.Layer, adapter: Adapter) -> None:

@@ -16,6 +16,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.stand_alone import own_adapter
 
 # Seconds of preparing from which on there is a progress bar.
 _PROGRESS_AFTER_SECONDS = 5.0
@@ -28,6 +29,26 @@ def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
         for path, layer in layer_paths(unwrap(model)).items()
         if adapters_of(layer)
     }
+
+
+def applied_layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """Those whose adapters were applied, not made with the layer."""
+    return {
+        path: layer
+        for path, layer in adapted_layers(model).items()
+        if any(a is not own_adapter(layer) for a in adapters_of(layer))
+    }
+
+
+def own_adapters(model: keras.Model) -> list[keras.Variable]:
+    """What trains in the layers that were made with an adapter."""
+    return [
+        variable
+        for layer in adapted_layers(model).values()
+        if own_adapter(layer) is not None
+        for variable in _keras_internals.own_trainable_variables(layer)
+        if variable.trainable
+    ]
 
 
 def head_variables(model: keras.Model) -> list[keras.Variable]:
@@ -112,6 +133,7 @@ def apply(
     adapter: Adapter | list[Adapter],
     also_train: Selector | None = None,
     verbose: int = 1,
+    data=None,
 ) -> keras.Model:
     """Adds adapters to a built model in place and freezes the rest.
 
@@ -129,14 +151,18 @@ def apply(
         verbose: int. `1` shows a progress bar where preparing may take more
             than five seconds, such as the start of `PiSSA` on a large model;
             `0` is silent. Defaults to `1`.
+        data: what the adapter starts from, where it says so: a `Split`,
+            inputs, or a tuple of inputs and labels, raw text included, for
+            `CorDA` and `LoRAGA`; the model before it was quantised for
+            `LoftQ`. Defaults to `None`.
 
     Returns:
         The model.
 
     Raises:
         ValueError: If a selector matches no layer, a layer already has such
-            an adapter, a rank does not fit, or the model has no head and
-            `also_train` is missing.
+            an adapter, a rank does not fit, the model has no head and
+            `also_train` is missing, or `data` is missing or not needed.
         TypeError: If `adapter` is not an adapter.
 
     Example:
@@ -165,9 +191,18 @@ def apply(
             "batch first."
         )
 
+    needing = [a for a in adapters if a.needs_data]
+    if bool(needing) != (data is not None):
+        raise ValueError(
+            "Expected `data` for adapters that start from some, such as "
+            "`CorDA`, and for no other ones. Received: "
+            f"adapter={adapter!r} {'without' if needing else 'with'} `data`."
+        )
+
     # First everything that can fail.
-    kept = list(model.trainable_variables) if adapted_layers(model) else []
+    kept = list(model.trainable_variables) if applied_layers(model) else []
     kept += _trainable_rest(model, also_train, needed=not kept)
+    kept += own_adapters(model)
     kept_ids = {id(v) for v in kept}
     found = []
     taken: dict[tuple, str] = {}
@@ -185,8 +220,14 @@ def apply(
             found.append((each, path, layer))
     plan = [
         (each, layer, each.prepare(path, layer))
-        for each, path, layer in _with_bar(found, verbose)
+        for each, path, layer in _with_bar(
+            [f for f in found if not f[0].needs_data], verbose
+        )
     ]
+    for each in needing:
+        layers = {path: layer for a, path, layer in found if a is each}
+        prepared = each.prepare_all(model, layers, data)
+        plan += [(each, x, p) for x, p in zip(layers.values(), prepared)]
 
     # Then the writing.
     with unchanged_on_error(model):

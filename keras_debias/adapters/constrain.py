@@ -11,6 +11,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
 from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.stand_alone import trains_base
 from keras_debias.linalg import kernel_view
 
 
@@ -97,7 +98,10 @@ def _changes_of(path, layer, directions) -> list:
     check_width(path, layer, vectors, side)
     if not kernel_adapters:
         return [kernel_change(path, layer, vectors, side)]
-    return [a.constrain(path, layer, vectors, side) for a in kernel_adapters]
+    changes = [a.constrain(path, layer, vectors, side) for a in kernel_adapters]
+    if trains_base(layer):
+        changes.append(kernel_change(path, layer, vectors, side))
+    return changes
 
 
 def check_width(path, layer, vectors, side) -> None:

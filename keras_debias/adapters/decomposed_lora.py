@@ -6,7 +6,6 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.adapters.lora import LoRA
 from keras_debias.layers.kernel_forms import StartedKernel
-from keras_debias.layers.low_rank import scaling
 from keras_debias.linalg import kernel_view
 
 
@@ -23,11 +22,6 @@ class DecomposedLoRA(LoRA):
     def form(self):
         return StartedKernel(self.rank)
 
-    @property
-    def scaling(self) -> float:
-        """The factor `s` before the product."""
-        return scaling(self.rank, self.alpha, self.rank_stabilized)
-
     @abc.abstractmethod
     def decompose(
         self, path: str, matrix: np.ndarray
@@ -35,6 +29,10 @@ class DecomposedLoRA(LoRA):
         """`(A0, B0)` of a kernel as a float32 matrix, inputs x outputs."""
 
     def start(self, path, layer, constraint=None):
+        return self.decompose(path, self.base_matrix(path, layer, constraint))
+
+    def base_matrix(self, path, layer, constraint=None) -> np.ndarray:
+        """The kernel, inputs x outputs, float32, less what is protected."""
         kernel = _keras_internals.dequantized_kernel(layer)
         matrix = ops.cast(kernel_view(layer).to_matrix(kernel), "float32")
         if constraint is not None:
@@ -46,4 +44,4 @@ class DecomposedLoRA(LoRA):
                 f"{path}', with {np.sum(~np.isfinite(matrix))} that are not. "
                 "Load sound weights first."
             )
-        return self.decompose(path, matrix)
+        return matrix

@@ -1,9 +1,8 @@
 import keras
 import numpy as np
 
-from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter import remove_adapter
+from keras_debias.adapters.adapter import replace_adapter
 from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.lora import LoRA
@@ -24,16 +23,7 @@ class DoRA(LoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
-            to `None`.
-        dropout: float in [0, 1). Dropout on the inputs of the factors.
-            Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
-        targets: name, glob, several of them, or a function of a layer that
-            returns a bool. Defaults to `("query", "value")`.
-        train_bias: bool. Whether the biases of the adapted layers train.
-            Defaults to `False`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
         protected: `kd.constraints.OrthogonalUpdate`. The part of each kernel
             along its directions stays outside; length and direction are
             those of the rest. `projections.Subspace` sets it. Defaults to
@@ -107,9 +97,8 @@ class DoRA(LoRA):
             if not same:
                 # A value that knows the split: it is saved with the adapter.
                 config = {**self.get_config(), "protected": constraint}
-                remove_adapter(layer, self)
                 adapter = type(self)(**config)
-                add_adapter(layer, adapter)
+                replace_adapter(layer, self, adapter)
                 layer.form = adapter.form
                 magnitude = layer.form.start_magnitude(layer)
                 layer.lora_magnitude.assign(magnitude)

@@ -32,10 +32,11 @@ def export_peft(
     """Writes low-rank adapters, or biases of attention, for the PEFT library.
 
     `LoRA` (rank-stabilized too), `LoRAFA`, `DoRA` and `VeRA` are the same
-    there. `PiSSA`, `MiLoRA` and `OLoRA` become LoRA of twice the rank, for
-    the base as it is. Of value, query and key biases in any form, BEFT gets
-    the change, one vector for each projection. The head goes along where
-    Hugging Face has the same one.
+    there; `AdaLoRA` and `RandomEntries` are LoRA. `PiSSA`, `MiLoRA`, `OLoRA`,
+    `CorDA` and `LoRAGA` become LoRA of twice the rank, for the base as it is.
+    Of value, query and key biases in any form, BEFT gets the change, one
+    vector for each projection. The head goes along where Hugging Face has
+    the same one.
 
     Args:
         model: a KerasHub task or backbone with such adapters, or a

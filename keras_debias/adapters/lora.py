@@ -2,6 +2,7 @@ import keras
 
 from keras_debias.adapters.low_rank_adapter import LowRankAdapter
 from keras_debias.layers.kernel_forms import LoRAKernel
+from keras_debias.layers.low_rank import scaling
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -62,6 +63,11 @@ class LoRA(LowRankAdapter):
     @property
     def form(self):
         return LoRAKernel(self.rank)
+
+    @property
+    def scaling(self) -> float:
+        """The factor `s` before the product."""
+        return scaling(self.rank, self.alpha, self.rank_stabilized)
 
     def get_config(self):
         return {

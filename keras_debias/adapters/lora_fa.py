@@ -18,16 +18,7 @@ class LoRAFA(LoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
-            to `None`.
-        dropout: float in [0, 1). Dropout on the inputs of the update only.
-            Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
-        targets: name, glob, several of them, or a function of a layer that
-            returns a bool. Defaults to `("query", "value")`.
-        train_bias: bool. Whether the biases of the adapted layers train.
-            Defaults to `False`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
 
     Raises:
         ValueError: If `rank`, `alpha` or `dropout` is out of range.

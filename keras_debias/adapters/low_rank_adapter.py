@@ -15,14 +15,16 @@ from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.kernel_adapter import KernelAdapter
+from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasUpdate
-from keras_debias.layers.class_swap import class_with_updates
-from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.class_swap import adapted_class
 from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
+from keras_debias.layers.stand_alone import own_adapter
+from keras_debias.layers.stand_alone import trains_base
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
 
@@ -54,10 +56,20 @@ class LowRankAdapter(KernelAdapter):
     def form(self) -> KernelForm:
         """The form in which the update trains."""
 
+    def find(self, model, training):
+        found = super().find(model, training)
+        if not callable(self.targets) and self.targets != ALL_LINEAR:
+            return found
+        # Layers that were made with an adapter have theirs.
+        others = {p: x for p, x in found.items() if own_adapter(x) is None}
+        return others or found
+
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
     def exclusive_parts(self, layer):
+        if trains_base(layer):
+            return {"low_rank", "kernel", *BIAS_CLAIMS}
         return {"low_rank", *(BIAS_CLAIMS if self.train_bias else ())}
 
     def prepare(self, path, layer):
@@ -131,10 +143,8 @@ class LowRankAdapter(KernelAdapter):
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
 
-        target = class_with_updates(
-            original_class(layer), True, isinstance(layer, BiasUpdate)
-        )
-        _keras_internals.become(layer, target, change)
+        target = adapted_class(layer, True, isinstance(layer, BiasUpdate))
+        _keras_internals.swap_class(layer, target, change)
 
     def kernel_update(self, layer):
         return layer.factors()
@@ -185,13 +195,16 @@ class LowRankAdapter(KernelAdapter):
         remove_adapter(layer, self)
         if self.train_bias:
             drop_starting_values(layer, ["bias"])
-        layer.__class__ = class_with_updates(
-            original_class(layer), False, isinstance(layer, BiasUpdate)
+        layer.__class__ = adapted_class(
+            layer, False, isinstance(layer, BiasUpdate)
         )
 
     def state(self, layer):
         state = layer.low_rank_state
-        if self.train_bias and layer.base_bias is not None:
+        if trains_base(layer):
+            state = {**state, "kernel": layer.kernel}
+        trains = self.train_bias or trains_base(layer)
+        if trains and layer.base_bias is not None:
             state = {**state, "bias": layer.base_bias}
         return state
 
@@ -199,10 +212,13 @@ class LowRankAdapter(KernelAdapter):
         view = kernel_view(layer)
         weights = self.form.weights(view.inputs, view.outputs)
         shapes = {name: weight.shape for name, weight in weights.items()}
+        if trains_base(layer):
+            shapes["kernel"] = tuple(layer.kernel.shape)
         bias = stored_bias(layer)
-        if self.train_bias and bias is not None:
+        if (self.train_bias or trains_base(layer)) and bias is not None:
             shapes["bias"] = tuple(bias.shape)
         return shapes
 
     def base(self, layer):
-        return frozen_kernel(layer)
+        # One that trains whole starts anywhere.
+        return {} if trains_base(layer) else frozen_kernel(layer)

@@ -17,16 +17,8 @@ class OLoRA(DecomposedLoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `32`.
-        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
-            to `None`.
-        dropout: float in [0, 1). Dropout on the inputs of the trained
-            factors. Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
-        targets: name, glob, several of them, or a function of a layer that
-            returns a bool. Defaults to `("query", "value")`.
-        train_bias: bool. Whether the biases of the adapted layers train.
-            Defaults to `False`.
+        **settings: `alpha`, `dropout`, `rank_stabilized`, `targets` and
+            `train_bias`, as for `LoRA`.
 
     Raises:
         ValueError: If an argument is out of range, or a kernel is not
@@ -45,18 +37,8 @@ class OLoRA(DecomposedLoRA):
         gradients are the same.
     """
 
-    def __init__(
-        self,
-        rank=32,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        targets=("query", "value"),
-        train_bias=False,
-    ):
-        super().__init__(
-            rank, alpha, dropout, rank_stabilized, targets, train_bias
-        )
+    def __init__(self, rank=32, **settings):
+        super().__init__(rank, **settings)
 
     def decompose(self, path, matrix):
         q, r = np.linalg.qr(matrix.T)

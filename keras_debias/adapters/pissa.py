@@ -15,16 +15,7 @@ class PiSSA(DecomposedLoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
-            to `None`.
-        dropout: float in [0, 1). Dropout on the inputs of the trained
-            factors. Defaults to `0.0`.
-        rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
-            `False`.
-        targets: name, glob, several of them, or a function of a layer that
-            returns a bool. Defaults to `("query", "value")`.
-        train_bias: bool. Whether the biases of the adapted layers train.
-            Defaults to `False`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
         exact: bool. Whether to decompose the kernels exactly, for ten times
             the time. Otherwise by a randomized algorithm, whose starting
             product holds at least 0.99 of the norm that the exact one has.

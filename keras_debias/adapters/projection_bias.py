@@ -22,8 +22,7 @@ from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_name
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.class_swap import class_with_updates
-from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.class_swap import adapted_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
@@ -121,10 +120,8 @@ class ProjectionBias(Adapter):
             layer.add_bias_update(self.role, self.form, slot, prepared)
             add_adapter(layer, self)
 
-        target = class_with_updates(
-            original_class(layer), isinstance(layer, LowRankUpdate), True
-        )
-        _keras_internals.become(layer, target, change)
+        target = adapted_class(layer, isinstance(layer, LowRankUpdate), True)
+        _keras_internals.swap_class(layer, target, change)
 
     def disabled_values(self, layer):
         if self.trains_own_bias(layer):
@@ -186,9 +183,7 @@ class ProjectionBias(Adapter):
         layer.remove_bias_update(self.role)
         if not hasattr(layer, "bias_updates"):
             low_rank = isinstance(layer, LowRankUpdate)
-            layer.__class__ = class_with_updates(
-                original_class(layer), low_rank, False
-            )
+            layer.__class__ = adapted_class(layer, low_rank, False)
 
     def _merge_into_output(self, path, layer, layers):
         """Adds `W_o' b_v`: the rows of attention sum to one."""

@@ -23,6 +23,7 @@ from keras_debias.adapters.adapter_folder import check_overwrite
 from keras_debias.adapters.adapter_folder import read_arrays
 from keras_debias.adapters.adapter_folder import read_json
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.apply import applied_layers
 from keras_debias.adapters.apply import mark_trained
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.apply import reset_training
@@ -39,6 +40,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.stand_alone import own_adapter
 
 FORMAT = "keras_debias.adapter/2"
 # The same without a checksum.
@@ -110,15 +112,21 @@ def moved(model: keras.Model) -> dict[str, list[str]]:
 
 def restore(model: keras.Model, description: dict) -> None:
     """Puts described adapters on a model: structure only, no weights."""
-    paths = layer_paths(model)
+    paths = _with_and_without_name(model, layer_paths(model))
     for group in description["adapters"]:
         adapter = _targeted(group)
         for path in group["layers"]:
             layer = paths[path]
-            adapter.attach(layer, adapter.placeholder(layer))
+            # The config of the layer has brought its own.
+            if type(own_adapter(layer)) is not type(adapter):
+                adapter.attach(layer, adapter.placeholder(layer))
     trainable = set(description["trainable"])
-    for path, variable in variable_paths(model).items():
-        variable.trainable = path in trainable
+    by_path = variable_paths(model)
+    for path in by_path:
+        by_path[path].trainable = False
+    aliases = _with_and_without_name(model, by_path)
+    for path in trainable & set(aliases):
+        aliases[path].trainable = True
     if description["adapters"]:
         mark_trained(model)
         for path, names in description["moved"].items():
@@ -127,6 +135,18 @@ def restore(model: keras.Model, description: dict) -> None:
             _make_starts(paths[path], names)
         refuse_copies(model)
     _keras_internals.drop_compiled_functions(model)
+
+
+def _with_and_without_name(model, by_path: dict) -> dict:
+    """Also by the paths that another way of building the model gives.
+
+    Keras leaves out the name of a subclassed model when it rebuilds one.
+    """
+    name = f"{model.name}/"
+    more = {}
+    for path, value in by_path.items():
+        more[name + path] = more[path.removeprefix(name)] = value
+    return {**more, **by_path}
 
 
 def starts(model: keras.Model) -> dict[str, list[str]]:
@@ -325,7 +345,7 @@ def load(
     model = unwrap(model)
     folder = as_path(folder)
     require_bool("trainable", trainable)
-    if adapted_layers(model):
+    if applied_layers(model):
         raise ValueError(
             "Expected a model without adapters. Received: "
             f"model={model.name!r}, which has some. Load onto a fresh model, "
@@ -349,7 +369,8 @@ def load(
         for adapter, members in groups:
             for path in members:
                 layer = paths[path]
-                adapter.attach(layer, adapter.placeholder(layer))
+                if type(own_adapter(layer)) is not type(adapter):
+                    adapter.attach(layer, adapter.placeholder(layer))
                 for name, variable in adapter.state(layer).items():
                     variable.assign(arrays[f"{path}/{name}"])
         for variable, array in plan:
@@ -432,7 +453,10 @@ def _check_layers(model, config, paths, folder) -> list[tuple]:
                     f"Expected '{path}' to be a layer that {adapter!r} can "
                     f"adapt. Received: `{type(layer).__name__}`."
                 )
-            adapter.check(path, layer)
+            if type(own_adapter(layer)) is type(adapter):
+                _check_own(path, layer, adapter)
+            else:
+                adapter.check(path, layer)
             claims = {(path, claim) for claim in adapter.exclusive_parts(layer)}
             if claims & taken:
                 raise ValueError(
@@ -448,6 +472,22 @@ def _check_layers(model, config, paths, folder) -> list[tuple]:
             f"of {len(set(wanted))}. Save the adapter again."
         )
     return groups
+
+
+def _check_own(path, layer, adapter):
+    """Raises unless a layer was made with the adapter of a file."""
+
+    def settings(each):
+        config = each.get_config()
+        return {k: v for k, v in config.items() if k != "targets"}
+
+    expected, received = settings(own_adapter(layer)), settings(adapter)
+    if expected != received:
+        raise ValueError(
+            f"Expected an adapter of '{path}' with the settings {expected}, "
+            f"with which the layer was made. Received: {received}. Build the "
+            "model as it was when saved."
+        )
 
 
 def _check_base(config, paths, groups) -> None:

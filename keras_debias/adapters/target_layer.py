@@ -21,8 +21,8 @@ from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import stored_bias
-from keras_debias.layers.refine import plain_block_class
-from keras_debias.layers.refine import refined_class
+from keras_debias.layers.refined_block import plain_block_class
+from keras_debias.layers.refined_block import refined_class
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.layer_roles import BLOCK
 from keras_debias.utils.numbers import require_flags
@@ -171,7 +171,7 @@ class TargetLayer(KernelAdapter):
             layer.add_refine(block_of(layer).width)
             add_adapter(layer, self)
 
-        _keras_internals.become(layer, refined_class(type(layer)), change)
+        _keras_internals.swap_class(layer, refined_class(type(layer)), change)
 
     def kernel_update(self, layer):
         view = kernel_view(layer)

@@ -26,12 +26,7 @@ class VeRA(LowRankAdapter):
             kernel: each one costs a single weight. Defaults to `256`.
         initial_scale: float. Start of `d`; `b` starts at zero. Defaults to
             `0.1`.
-        dropout: float in [0, 1). Dropout on the inputs of the update only.
-            Defaults to `0.0`.
-        targets: name, glob, several of them, or a function of a layer that
-            returns a bool. Defaults to `("query", "value")`.
-        train_bias: bool. Whether the biases of the adapted layers train.
-            Defaults to `False`.
+        dropout, targets, train_bias: As for `LoRA`.
         seed: int. Seed of `A` and `B`. Defaults to `0`.
 
     Raises:

@@ -7,10 +7,10 @@ from keras import ops
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
-from keras_debias.analysis.gradients import recorded_gradients
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.gradients import recorded_gradients
 from keras_debias.utils.short_repr import ShortRepr
 
 

@@ -9,13 +9,13 @@ from keras_debias.adapters.bias_forms import VectorBias
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_terms import BiasTerm
-from keras_debias.analysis.gradients import recorded_gradients
 from keras_debias.data.batches import Batches
 from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import take_rows
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.split import Split
 from keras_debias.layers.bias_update import bias_shape
+from keras_debias.utils.gradients import recorded_gradients
 
 
 class FisherInformation(BiasTermMeasure):

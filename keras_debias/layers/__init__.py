@@ -1,6 +1,21 @@
-"""Keras layers that the adapters put in place, usable alone."""
+"""Keras layers with an adapter, for models of one's own."""
 
+from keras_debias.layers.dora_dense import DoRADense
+from keras_debias.layers.dora_einsum_dense import DoRAEinsumDense
 from keras_debias.layers.lora_dense import LoRADense
 from keras_debias.layers.lora_einsum_dense import LoRAEinsumDense
+from keras_debias.layers.pissa_dense import PiSSADense
+from keras_debias.layers.pissa_einsum_dense import PiSSAEinsumDense
+from keras_debias.layers.refine import Refine
+from keras_debias.layers.value_bias import ValueBias
 
-__all__ = ["LoRADense", "LoRAEinsumDense"]
+__all__ = [
+    "DoRADense",
+    "DoRAEinsumDense",
+    "LoRADense",
+    "LoRAEinsumDense",
+    "PiSSADense",
+    "PiSSAEinsumDense",
+    "Refine",
+    "ValueBias",
+]

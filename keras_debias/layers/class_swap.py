@@ -4,14 +4,11 @@ import functools
 
 import keras
 
+from keras_debias import _keras_internals
 from keras_debias.layers.bias_update import BiasUpdate
-from keras_debias.layers.lora_dense import LoRADense
-from keras_debias.layers.lora_einsum_dense import LoRAEinsumDense
-
-_LOW_RANK = {
-    keras.layers.Dense: LoRADense,
-    keras.layers.EinsumDense: LoRAEinsumDense,
-}
+from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.layers.low_rank_layers import LOW_RANK_CLASSES
+from keras_debias.layers.stand_alone import StandAlone
 
 
 def original_class(layer: keras.Layer) -> type | None:
@@ -19,15 +16,35 @@ def original_class(layer: keras.Layer) -> type | None:
 
     `None` for other layers, and for subclasses whose `call` is their own.
     """
-    if getattr(type(layer), "is_swapped", False) or type(layer) in _LOW_RANK:
-        return next(c for c in type(layer).__mro__ if c in _LOW_RANK)
+    kind = type(layer)
+    known = getattr(kind, "is_swapped", False) or kind in LOW_RANK_CLASSES
+    if known or (
+        issubclass(kind, StandAlone) and kind.call is LowRankUpdate.call
+    ):
+        return next(c for c in kind.__mro__ if c in LOW_RANK_CLASSES)
     return None
 
 
+def adapted_class(layer: keras.Layer, low_rank: bool, bias: bool) -> type:
+    """The class for a layer with such adapters.
+
+    One of `kd.layers` stays what it is while it has its low-rank update.
+    """
+    own = next(
+        (
+            c
+            for c in type(layer).__mro__
+            if issubclass(c, StandAlone) and not vars(c).get("is_swapped")
+        ),
+        None,
+    )
+    if own is None or not low_rank:
+        return class_with_updates(original_class(layer), low_rank, bias)
+    return _mixed(own, (BiasUpdate, own)) if bias else own
+
+
 @functools.cache
-def class_with_updates(
-    plain: type[keras.Layer], low_rank: bool, bias: bool
-) -> type:
+def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
     It carries the name, the module and the config of the plain one: Keras
@@ -36,19 +53,28 @@ def class_with_updates(
     """
     if not (low_rank or bias):
         return plain
-    bases = (_LOW_RANK[plain] if low_rank else plain,)
+    bases = (LOW_RANK_CLASSES[plain] if low_rank else plain,)
     if bias:
         bases = (BiasUpdate, *bases)
-    return type(
+    return _mixed(plain, bases)
+
+
+@functools.cache
+def _mixed(plain, bases):
+    stands_alone = issubclass(plain, StandAlone)
+    mixed = type(
         plain.__name__,
         bases,
         {
-            "__module__": "keras.layers",
+            "__module__": plain.__module__ if stands_alone else "keras.layers",
             "get_config": plain.get_config,
             "from_config": classmethod(_refuse_copy),
             "is_swapped": True,
         },
     )
+    if stands_alone:
+        _keras_internals.register_as(mixed, plain)
+    return mixed
 
 
 def _refuse_copy(cls, config):

@@ -1,43 +1,49 @@
 import keras
-from keras import ops
 
-from keras_debias.layers.low_rank import BuiltLowRank
-from keras_debias.layers.low_rank import validate_low_rank
+from keras_debias.layers.low_rank_layers import LowRankDense
+from keras_debias.layers.stand_alone import StandAlone
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class LoRADense(BuiltLowRank, keras.layers.Dense):
-    """A `Dense` layer with a frozen kernel and a low-rank update.
+class LoRADense(StandAlone, LowRankDense):
+    """A `Dense` layer with a low-rank update, for models of one's own.
 
-    Computes `activation(x W + s (x A) B + bias)` with `s = alpha / rank`. The
-    kernel `W` takes no part in training, and no gradient of its size is ever
-    formed. `keras_debias.adapters.apply` turns the layers of a built model
-    into this class in place.
+    Computes `activation(x (W + s A B) + bias)` as `x W + s (x A) B`, with
+    `s = alpha / rank`. `LoRADense.from_layer(dense, rank=8)` takes over a
+    pretrained layer: same outputs, its kernel frozen. A new layer has
+    nothing pretrained to keep, and trains its kernel and bias as well.
+
+    `kd.adapters.summary`, `disabled`, `merge`, `save` and `load`, the
+    teacher of BA-LoRA and `.keras` files work on models of such layers as on
+    models with applied adapters. Merged, it is a `Dense` layer.
 
     Args:
         units: int. Size of the output.
         rank: int. Columns of `A`, of shape `(inputs, rank)`, and rows of
             `B`, of shape `(rank, units)`. Defaults to `8`.
-        alpha: float. Numerator of the scale. Defaults to `rank`.
+        alpha: float. Numerator of the scale. `None` means `rank`. Defaults
+            to `None`.
         dropout: float in [0, 1). Dropout on the inputs of the update only.
             Defaults to `0.0`.
         rank_stabilized: bool. `alpha / sqrt(rank)` as the scale. Defaults to
             `False`.
-        train_bias: bool. Whether the bias trains. Defaults to `False`.
-        has_start: bool. Whether starting factors are subtracted, as for
-            PiSSA. Defaults to `False`.
-        has_magnitude: bool. Whether the lengths of the kernel's columns
-            train, as for DoRA. Defaults to `False`.
+        train_kernel: bool. Whether kernel and bias train beside the update.
+            Defaults to `True`; to `False` in `from_layer`.
+        train_bias: bool. Whether the bias trains beside a frozen kernel.
+            Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Dense`.
 
     Raises:
-        ValueError: If `rank`, `alpha` or `dropout` is out of range.
+        ValueError: If `rank`, `alpha` or `dropout` is out of range; when
+            built, if `rank` is larger than a side of the kernel.
 
     Example:
 
-    >>> layer = LoRADense(3, rank=2)
-    >>> tuple(layer(np.ones((4, 5), dtype="float32")).shape)
-    (4, 3)
+    >>> dense = keras.layers.Dense(3)
+    >>> y = dense(np.ones((4, 5), dtype="float32"))
+    >>> layer = LoRADense.from_layer(dense, rank=2)
+    >>> [tuple(v.shape) for v in layer.trainable_variables]
+    [(5, 2), (2, 3)]
 
     Reference:
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
@@ -50,22 +56,16 @@ class LoRADense(BuiltLowRank, keras.layers.Dense):
         alpha=None,
         dropout=0.0,
         rank_stabilized=False,
+        train_kernel=True,
         train_bias=False,
-        has_start=False,
-        has_magnitude=False,
         **kwargs,
     ):
-        validate_low_rank(rank, alpha, dropout)
         super().__init__(units, **kwargs)
-        self.keep_settings(
+        self.keep_adapter(
+            train_kernel,
             rank=rank,
             alpha=alpha,
             dropout=dropout,
             rank_stabilized=rank_stabilized,
             train_bias=train_bias,
-            has_start=has_start,
-            has_magnitude=has_magnitude,
         )
-
-    def _product(self, inputs):
-        return ops.matmul(inputs, self.kernel)

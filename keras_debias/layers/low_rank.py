@@ -9,9 +9,6 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
-from keras_debias.layers.kernel_forms import DoRAKernel
-from keras_debias.layers.kernel_forms import LoRAKernel
-from keras_debias.layers.kernel_forms import StartedKernel
 from keras_debias.layers.kernel_forms import Weight
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import is_number
@@ -105,7 +102,8 @@ class LowRankUpdate(AdaptedLayer):
             dropout: float in [0, 1). Dropout on the inputs of the update.
             rank_stabilized: bool. Whether the scale is `alpha / sqrt(rank)`.
             start: a pair of arrays `(A0, B0)` of shapes `(inputs, rank)` and
-                `(rank, outputs)`, or `None`.
+                `(rank, outputs)`, or `None`; or a function that gives it
+                when the kernel has its values.
             train_bias: bool. Whether the bias trains.
         """
         view = kernel_view(self)
@@ -116,7 +114,10 @@ class LowRankUpdate(AdaptedLayer):
         self.rank_stabilized = rank_stabilized
         self.train_bias = train_bias
         weights = form.weights(view.inputs, view.outputs)
-        values = form.initial(self, start)
+        if callable(start):
+            values = _WhenBuilt(self, form, start)
+        else:
+            values = form.initial(self, start)
         for name, weight in weights.items():
             setattr(self, name, self._add_part(name, weight, values[name]))
         # Not as attributes: they are no part of the layer's state.
@@ -136,7 +137,7 @@ class LowRankUpdate(AdaptedLayer):
             self.base_bias.trainable = True
 
     def _add_part(self, name, weight, value):
-        if not isinstance(value, keras.initializers.Initializer):
+        if not callable(value):
             value = initial(value)
         return self.add_weight(
             name=name,
@@ -259,35 +260,30 @@ class LowRankUpdate(AdaptedLayer):
             getattr(self, name).assign(value)
 
 
-class BuiltLowRank(LowRankUpdate):
-    """A `LowRankUpdate` that is made with its rank, before it is built.
+class _WhenBuilt:
+    """Initializers of weights that start from the kernel.
 
-    The layers that `adapters.apply` adapts are built already.
+    A layer that is built while its model is traced has no kernel yet.
     """
 
-    def keep_settings(self, **settings):
-        """Keeps what the constructor was given, for `build` and the config."""
-        # Not as an attribute, which Keras would keep track of.
-        self.__dict__["low_rank_settings"] = settings
+    def __init__(self, layer, form, start):
+        self._layer = layer
+        self._form = form
+        self._start = start
+        self._values = {}
 
-    def get_config(self):
-        return {**super().get_config(), **self.low_rank_settings}
+    def __getitem__(self, name):
+        def initialize(shape, dtype=None):
+            kernel = _keras_internals.base_variables(self._layer)["kernel"]
+            if not _keras_internals.has_value(kernel):
+                return ops.zeros(shape, dtype)
+            if name not in self._values:
+                self._values = dict(
+                    self._form.initial(self._layer, self._start())
+                )
+            value = self._values.pop(name)
+            if not isinstance(value, keras.initializers.Initializer):
+                value = initial(value)
+            return value(shape, dtype)
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        settings = dict(self.low_rank_settings)
-        rank = settings.pop("rank")
-        start = None
-        form = LoRAKernel(rank)
-        if settings.pop("has_start"):
-            # Placeholders: the real ones come with the weights.
-            form, view = StartedKernel(rank), kernel_view(self)
-            start = (
-                np.zeros((view.inputs, rank)),
-                np.zeros((rank, view.outputs)),
-            )
-        if settings.pop("has_magnitude"):
-            form = DoRAKernel(form)
-        if self.base_bias is not None:
-            self.base_bias.trainable = False
-        self.add_low_rank(form, start=start, **settings)
+        return initialize

@@ -29,6 +29,7 @@ from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.gradient_source import GradientSource
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.regularization import Regularization
+from keras_debias.training.sensitivity import Sensitivity
 from keras_debias.training.shared_backward import GradientComputer
 from keras_debias.training.shared_backward import SharedBackward
 from keras_debias.training.shared_backward import plan
@@ -99,6 +100,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self.regularizer_trackers = regularization.trackers
         self.label_names = getattr(model, "label_names", None)
         self.alignment = None
+        self.sensitivity = None
         self.alignment_objective = None
         self.evaluating = False
         self._objective_losses = {}
@@ -419,6 +421,13 @@ class BaseDebiasedModel(NetworkWrapper):
             computer: computes the gradients of the step's objectives.
             variables: list of the variables that train.
         """
+        update = self._compute_update(computer, variables)
+        if self.sensitivity is not None:
+            scale = self.optimizer.scale_loss(ops.ones((), "float32"))
+            self.sensitivity.update_state(update, variables, scale)
+        return update
+
+    def _compute_update(self, computer, variables):
         if self.cached_norm_ratio is None or self.alignment is not None:
             return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
@@ -499,6 +508,19 @@ class BaseDebiasedModel(NetworkWrapper):
             )
         self.alignment_objective = objective
         _keras_internals.drop_compiled_functions(self)
+
+    def track_sensitivity(self, variables, beta1, beta2) -> Sensitivity:
+        """Keeps how sensitive the loss is to each entry of some weights.
+
+        Args:
+            variables: list of weights that train.
+            beta1, beta2: floats. See `Sensitivity`.
+        """
+        new = Sensitivity(variables, beta1, beta2)
+        if self.sensitivity is None or not self.sensitivity.watches(new):
+            self.sensitivity = new
+            _keras_internals.drop_compiled_functions(self)
+        return self.sensitivity
 
     def get_metrics_result(self):
         result = super().get_metrics_result()

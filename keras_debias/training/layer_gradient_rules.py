@@ -8,23 +8,28 @@ weights for any weights of the rows.
 
 import contextlib
 import functools
+import math
 import re
 
 import keras
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.layers.added_vector import AddedVector
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
-from keras_debias.layers.refine import Refine
+from keras_debias.layers.refined_block import RefinedBlock
 from keras_debias.linalg import kernel_view
 
 
 def layer_gradient_rule(layer: keras.Layer):
     """The rule of a layer with own trainable weights, or `None`."""
-    for kind in (DenseContraction, RefineContraction, NormContraction):
+    for kind in (
+        *(DenseContraction, RefineContraction, VectorContraction),
+        NormContraction,
+    ):
         if kind.fits(layer):
             return kind(layer)
     return None
@@ -174,7 +179,10 @@ class DenseContraction(LayerGradientRule):
         scale = ops.cast(layer.lora_gate.value * layer.scaling, g.dtype)
         weights = ops.unstack(weights, axis=0)
         # The factors that are weights themselves, and what is made of others.
-        direct = {s: layer.factors_of(s)[:1] for s in ("read", "write")}
+        direct = {
+            s: layer.factors_of(s)[:1] if layer.form.has_direct_factors else []
+            for s in ("read", "write")
+        }
         found, made = {}, {}
 
         def keep(side, gradients):
@@ -264,7 +272,7 @@ class RefineContraction(LayerGradientRule):
     @classmethod
     def fits(cls, layer):
         own = own_trainable(layer)
-        return isinstance(layer, Refine) and own == [layer.refine]
+        return isinstance(layer, RefinedBlock) and own == [layer.refine]
 
     @contextlib.contextmanager
     def watch(self, mark):
@@ -281,6 +289,34 @@ class RefineContraction(LayerGradientRule):
         g = ops.reshape(gradient, (ops.shape(gradient)[0], -1, width))
         sums = ops.matmul(weights, ops.cast(ops.sum(g, axis=1), "float32"))
         return [ops.unstack(sums, axis=0)]
+
+
+class VectorContraction(LayerGradientRule):
+    """The vector of a layer that does nothing but add it."""
+
+    @classmethod
+    def fits(cls, layer):
+        # Its last axes only: the first one is that of the rows.
+        return isinstance(layer, AddedVector) and is_known(layer)
+
+    @contextlib.contextmanager
+    def watch(self, mark):
+        call = self.layer.call
+
+        def watched(inputs):
+            return mark(self, inputs, call(inputs))
+
+        with replaced(self.layer, call=watched):
+            yield
+
+    def gradients(self, inputs, gradient, weights, vjp):
+        shape = tuple(self.layer.vector.shape)
+        g = ops.reshape(
+            gradient, (ops.shape(gradient)[0], -1, math.prod(shape))
+        )
+        sums = ops.matmul(weights, ops.cast(ops.sum(g, axis=1), "float32"))
+        sums = sums * self.layer.bias_gate.value
+        return [[ops.reshape(s, shape) for s in ops.unstack(sums, axis=0)]]
 
 
 class NormContraction(LayerGradientRule):

@@ -223,7 +223,9 @@ def plan(model) -> SharedBackward | str:
         reason = _layer_reason(layer)
         if reason is not None:
             return reason
-    if network.losses:
+    # Asked first: while jax trains, variables have no values to penalize.
+    penalized = any(v.regularizer for v in network.trainable_variables)
+    if penalized or network.losses:
         return "The network adds losses of its own."
     layer_gradient_rules = []
     for layer in layers:

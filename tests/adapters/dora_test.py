@@ -6,19 +6,19 @@ import pytest
 from keras import ops
 
 import keras_debias as kd
-from keras_debias.layers import LoRADense
-from keras_debias.layers import LoRAEinsumDense
+from keras_debias.layers import DoRADense
+from keras_debias.layers import DoRAEinsumDense
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
 # The last one has its outputs before an axis of the inputs.
 LAYERS = {
-    "dense": lambda **k: LoRADense(12, rank=2, has_magnitude=True, **k),
-    "query": lambda **k: LoRAEinsumDense(
-        "abc,cde->abde", (None, 3, 4), rank=2, has_magnitude=True, **k
+    "dense": lambda **k: DoRADense(12, rank=2, **k),
+    "query": lambda **k: DoRAEinsumDense(
+        "abc,cde->abde", (None, 3, 4), rank=2, **k
     ),
-    "turned": lambda **k: LoRAEinsumDense(
-        "abc,cd->adb", (12, None), rank=2, has_magnitude=True, **k
+    "turned": lambda **k: DoRAEinsumDense(
+        "abc,cd->adb", (12, None), rank=2, **k
     ),
 }
 
@@ -60,7 +60,7 @@ def test_is_a_length_times_a_direction(create):
 
 
 def test_a_column_of_zeros_stays_finite():
-    layer = LoRADense(3, rank=1, has_magnitude=True)
+    layer = DoRADense(3, rank=1)
     x = np.ones((2, 4), "float32")
     layer.build(x.shape)
     kernel = ops.convert_to_numpy(layer.kernel).copy()

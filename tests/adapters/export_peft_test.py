@@ -36,6 +36,8 @@ KINDS = {
     "PiSSA": lambda: adapters.PiSSA(2, alpha=3, rank_stabilized=True),
     "MiLoRA": lambda: adapters.MiLoRA(2),
     "OLoRA": lambda: adapters.OLoRA(2),
+    "AdaLoRA": lambda: adapters.AdaLoRA(2),
+    "RandomEntries": lambda: adapters.RandomEntries(9),
     # Layers of two sizes, which share the factors of the largest.
     "VeRA": lambda: adapters.VeRA(9, targets=("query", "*feedforward*")),
 }

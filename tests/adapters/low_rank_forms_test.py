@@ -167,7 +167,10 @@ class TestVeRA:
 
 @pytest.mark.parametrize(
     "kind, side",
-    [("LoRAFA", "read"), ("MiLoRA", "write"), ("OLoRA", "read")],
+    [
+        *(("LoRAFA", "read"), ("MiLoRA", "write"), ("OLoRA", "read")),
+        *(("AdaLoRA", "read"), ("AdaLoRA", "write")),
+    ],
 )
 def test_updates_stay_out_of_a_protected_subspace(kind, side):
     model = adapted(getattr(adapters, kind)(2, targets="part_0"))

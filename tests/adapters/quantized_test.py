@@ -150,6 +150,7 @@ if keras.config.backend() == "torch":
         *("llama", "int8"),
         [kd.adapters.LoRA(rank=2), kd.adapters.ValueBias()],
     )
+    CASES["bert_int8_adalora"] = ("bert", "int8", kd.adapters.AdaLoRA(rank=2))
     CASES["bert_int8_bias"] = ("bert", "int8", kd.adapters.AllBiases())
 
 

@@ -92,7 +92,8 @@ class DoRAKernel(KernelForm):
         inner = inner + ops.matmul(ops.matmul(ops.transpose(a), a), b)
         squares = ops.sum(ops.square(matrix), axis=0)
         squares = squares + ops.sum(inner * b, axis=0)
-        return ops.sqrt(ops.maximum(squares, 0.0))
+        # The kernel may train as well.
+        return ops.stop_gradient(ops.sqrt(ops.maximum(squares, 0.0)))
 
     def _magnitude_scale(self, layer):
         """`m_j / |V_j| - 1`, zero where the adapter is off."""

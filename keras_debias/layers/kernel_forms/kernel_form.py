@@ -29,6 +29,8 @@ class KernelForm(abc.ABC):
     has_start = False
     # Whether the update is a product of factors and nothing more.
     is_product = True
+    # Whether the weights that `names_of` names are the factors themselves.
+    has_direct_factors = True
 
     def __init__(self, rank: int):
         self.rank = rank

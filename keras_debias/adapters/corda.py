@@ -1,0 +1,164 @@
+import contextlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_debias.adapters.measured_lora import MeasuredLoRA
+from keras_debias.linalg import kernel_view
+from keras_debias.utils.numbers import require_flags
+
+# Of the mean variance, added to each until the inverse is sound.
+_DAMPING = 0.01
+_SOUND = 0.05
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class CorDA(MeasuredLoRA):
+    """LoRA that starts from directions that matter to some data, or do not.
+
+    With `C` the second moment of a layer's inputs on some rows of data, and
+    the singular value decomposition `C W = U S V'`, the kernel is `W = C^-1 U
+    S V'`. To preserve knowledge, give rows that show it, such as questions
+    and answers: the components that matter least to them train. Otherwise
+    give rows of the task: those that matter most to them train.
+
+    `adapters.apply(..., data=rows)` takes the rows, without labels; some
+    hundred are enough where there are more tokens than inputs of a layer.
+    Padding does not count.
+
+    A learning rate to start from is that of `PiSSA`, `2e-4`.
+
+    Args:
+        rank: int. Rank of each update. Defaults to `128`.
+        preserve_knowledge: bool. Whether what matters least to the rows
+            trains, else what matters most. Defaults to `True`.
+        batch_size: int. Rows in a forward pass. Defaults to `8`.
+        **settings: `alpha`, `dropout`, `rank_stabilized`, `targets` and
+            `train_bias`, as for `LoRA`.
+
+    Raises:
+        ValueError: If an argument is out of range; when applied, without
+            `data`, or if inputs of a layer are not finite.
+
+    Example:
+
+    ```python
+    corda = kd.adapters.CorDA(rank=32, preserve_knowledge=False)
+    kd.adapters.apply(classifier, corda, data=train.take(range(256)))
+    ```
+
+    Reference:
+        [Yang et al., 2024](https://arxiv.org/abs/2406.05223). As in PEFT,
+        0.01 of the mean variance is added to the diagonal of `C`, and more
+        until its inverse is sound. The base is never written to.
+    """
+
+    def __init__(
+        self, rank=128, preserve_knowledge=True, batch_size=8, **settings
+    ):
+        super().__init__(rank, batch_size=batch_size, **settings)
+        require_flags(preserve_knowledge=preserve_knowledge)
+        self.preserve_knowledge = preserve_knowledge
+
+    def measure(self, model, layers, batches):
+        moments = [_Moment(layer) for layer in layers.values()]
+        with contextlib.ExitStack() as stack:
+            for moment in moments:
+                stack.enter_context(moment.recording())
+            for index in range(len(batches)):
+                x, _, _ = keras.utils.unpack_x_y_sample_weight(batches[index])
+                for moment in moments:
+                    moment.mask = _padding_mask(x)
+                x = keras.tree.map_structure(ops.convert_to_tensor, x)
+                model(x, training=False)
+        return [moment.mean for moment in moments]
+
+    def factors_from(self, path, matrix, measured):
+        if measured is None or not np.isfinite(measured).all():
+            raise ValueError(
+                f"Expected finite inputs of '{path}' on `data`. Received: "
+                f"{'none' if measured is None else 'NaN or infinity'}. Look "
+                "for broken rows, or leave the layer out of `targets`."
+            )
+        moment, inverse = _invertible(measured.astype("float64"))
+        u, s, vt = np.linalg.svd(
+            moment @ matrix.astype("float64"), full_matrices=False
+        )
+        part = slice(self.rank)
+        if self.preserve_knowledge:
+            part = slice(len(s) - self.rank, len(s))
+        root = np.sqrt(s[part] / self.scaling)
+        return (
+            (inverse @ u[:, part] * root).astype("float32"),
+            (root[:, None] * vt[part]).astype("float32"),
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "preserve_knowledge": self.preserve_knowledge,
+        }
+
+
+class _Moment:
+    """The second moment of what enters a layer."""
+
+    def __init__(self, layer):
+        self._layer = layer
+        self._sum = 0.0
+        self._count = 0
+        self.mask = None
+
+    @property
+    def mean(self):
+        return self._sum / self._count if self._count else None
+
+    @contextlib.contextmanager
+    def recording(self):
+        layer = self._layer
+        # In `__dict__`: neither Keras' tracking nor torch's modules see it.
+        names = ("call", "quantized_call")
+        for name in names:
+            layer.__dict__[name] = self._recorded(getattr(layer, name))
+        try:
+            yield
+        finally:
+            for name in names:
+                del layer.__dict__[name]
+
+    def _recorded(self, call):
+        def recorded(inputs, *args, **kwargs):
+            self._add(inputs)
+            return call(inputs, *args, **kwargs)
+
+        return recorded
+
+    def _add(self, inputs):
+        rows = kernel_view(self._layer).input_rows(inputs)
+        rows = np.array(
+            ops.convert_to_numpy(ops.cast(rows, "float32")), "float64"
+        )
+        mask = self.mask
+        if mask is not None and mask.shape == rows.shape[:2]:
+            rows = rows[mask]
+        rows = rows.reshape(-1, rows.shape[-1])
+        self._sum = self._sum + rows.T @ rows
+        self._count += len(rows)
+
+
+def _padding_mask(x):
+    mask = x.get("padding_mask") if isinstance(x, dict) else None
+    return None if mask is None else np.asarray(mask).astype(bool)
+
+
+def _invertible(moment):
+    """The moment with as much on its diagonal as its inverse needs."""
+    size, damping = len(moment), _DAMPING
+    variance = np.mean(np.diag(moment)) or 1.0
+    while True:
+        damped = moment + damping * variance * np.eye(size)
+        inverse = np.linalg.inv(damped)
+        if np.linalg.norm(damped @ inverse - np.eye(size)) < _SOUND:
+            return damped, inverse
+        damping *= 2

@@ -1,0 +1,68 @@
+import keras
+
+from keras_debias.layers.low_rank_layers import LowRankDense
+from keras_debias.layers.stand_alone import StandAlone
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+class PiSSADense(StandAlone, LowRankDense):
+    """A `Dense` layer whose update starts from its kernel's SVD.
+
+    As `LoRADense`, with the start of `kd.adapters.PiSSA`: `A` and `B` are the
+    leading singular directions of the kernel, and `x W + s (x A) B -
+    s (x A0) B0` is what the layer computes. `from_layer` starts from the
+    pretrained kernel, and so does loading a plain layer's weights; a new
+    layer starts from its initial one.
+
+    Args:
+        units: int. Size of the output.
+        rank: int. Rank of the update. Defaults to `8`.
+        alpha, dropout, rank_stabilized, train_kernel, train_bias: As for
+            `LoRADense`.
+        exact: bool. Whether to decompose the kernel exactly. Defaults to
+            `False`.
+        seed: int. Seed of the randomized algorithm. Defaults to `0`.
+        **kwargs: Arguments of `keras.layers.Dense`.
+
+    Raises:
+        ValueError: If an argument is out of range; when built, if `rank` is
+            larger than a side of the kernel.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(3)
+    >>> y = dense(np.ones((4, 5), dtype="float32"))
+    >>> layer = PiSSADense.from_layer(dense, rank=2)
+    >>> [tuple(v.shape) for v in layer.trainable_variables]
+    [(5, 2), (2, 3)]
+
+    Reference:
+        [Meng et al., 2024](https://arxiv.org/abs/2404.02948)
+    """
+
+    adapter_name = "PiSSA"
+
+    def __init__(
+        self,
+        units,
+        rank=8,
+        alpha=None,
+        dropout=0.0,
+        rank_stabilized=False,
+        train_kernel=True,
+        train_bias=False,
+        exact=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(units, **kwargs)
+        self.keep_adapter(
+            train_kernel,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            rank_stabilized=rank_stabilized,
+            train_bias=train_bias,
+            exact=exact,
+            seed=seed,
+        )
