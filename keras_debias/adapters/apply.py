@@ -166,13 +166,13 @@ def apply(
         )
 
     # First everything that can fail.
-    kept = list(model.trainable_variables) if adapted_layers(model) else []
-    kept += _trainable_rest(model, also_train, needed=not kept)
-    kept_ids = {id(v) for v in kept}
+    trainable = list(model.trainable_variables) if adapted_layers(model) else []
+    trainable += _trainable_rest(model, also_train, needed=not trainable)
+    trainable_ids = {id(v) for v in trainable}
     found = []
     taken: dict[tuple, str] = {}
     for each in adapters:
-        for path, layer in each.find(model, kept_ids).items():
+        for path, layer in each.find(model, trainable_ids).items():
             for claim in each.exclusive_parts(layer):
                 key = (id(layer), claim)
                 if key in taken:
@@ -191,11 +191,11 @@ def apply(
     # Then the writing.
     with unchanged_on_error(model):
         for variable in model.weights:
-            variable.trainable = id(variable) in kept_ids
+            variable.trainable = id(variable) in trainable_ids
         for each, layer, prepared in plan:
             each.attach(layer, prepared)
         mark_trained(model)
-        keep_statistics(model, kept_ids)
+        keep_statistics(model, trainable_ids)
         refuse_copies(model)
         reset_training(model)
     return model

@@ -149,8 +149,8 @@ def require_clean(path, update, constraint, scale=0.0) -> float:
         leaked = v.T @ p if q is None else (v.T @ p) @ q
     else:
         leaked = p @ v if q is None else p @ (q @ v)
-    whole = p if q is None else np.linalg.qr(p, mode="r") @ q
-    learnt, leaked = np.linalg.norm(whole), np.linalg.norm(leaked)
+    update = p if q is None else np.linalg.qr(p, mode="r") @ q
+    learnt, leaked = np.linalg.norm(update), np.linalg.norm(leaked)
     if leaked > max(1e-4 * learnt, 1e-6 * scale, 1e-12):
         raise ValueError(
             "Expected an adapter that has learnt nothing along the "

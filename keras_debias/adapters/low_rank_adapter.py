@@ -26,7 +26,7 @@ from keras_debias.layers.low_rank import validate_low_rank
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
 
-# What the kernel of a base may be kept as; `None` is as floats.
+# How the kernel of a base may be quantized; `None` is not at all.
 QUANTIZATIONS = (None, "int8", "int4")
 
 
@@ -134,7 +134,7 @@ class LowRankAdapter(KernelAdapter):
         target = class_with_updates(
             original_class(layer), True, isinstance(layer, BiasUpdate)
         )
-        _keras_internals.become(layer, target, change)
+        _keras_internals.swap_class(layer, target, change)
 
     def kernel_update(self, layer):
         return layer.factors()

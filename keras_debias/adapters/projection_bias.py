@@ -124,7 +124,7 @@ class ProjectionBias(Adapter):
         target = class_with_updates(
             original_class(layer), isinstance(layer, LowRankUpdate), True
         )
-        _keras_internals.become(layer, target, change)
+        _keras_internals.swap_class(layer, target, change)
 
     def disabled_values(self, layer):
         if self.trains_own_bias(layer):
@@ -155,11 +155,11 @@ class ProjectionBias(Adapter):
             return
         if self.role == "value" and qkv_slot_of(layer, "value") is None:
             found = output_of(path, layers)
-            there = found and stored_bias(found[1]) is not None
-            if there and found[1].quantization_mode is None:
+            has_bias = found and stored_bias(found[1]) is not None
+            if has_bias and found[1].quantization_mode is None:
                 return
             missing = "its output projection has none either"
-            if there:
+            if has_bias:
                 # Keras rounds what goes into it: no bias behind is equal.
                 missing = "its output projection is quantised"
         else:

@@ -167,7 +167,7 @@ class TargetLayer(KernelAdapter):
             layer.add_refine(block_of(layer).width)
             add_adapter(layer, self)
 
-        _keras_internals.become(layer, refined_class(type(layer)), change)
+        _keras_internals.swap_class(layer, refined_class(type(layer)), change)
 
     def kernel_update(self, layer):
         view = kernel_view(layer)

@@ -76,10 +76,10 @@ def compare(
     """Trains every method with every seed, and says what helps.
 
     All methods get the same start, rows and number of optimizer updates for
-    a seed. With a `folder`, each run is kept as it finishes: called again,
+    a seed. With a `folder`, each run is saved as it finishes: called again,
     after an interruption or with more seeds or methods, only missing runs
     are made. A run that raises is recorded and does not stop the others; the
-    next call tries it again. So it does with a kept run whose files cannot
+    next call tries it again. So it does with a saved run whose files cannot
     be read, or whose scores do not follow from its predictions: a warning
     names it.
 
@@ -107,7 +107,7 @@ def compare(
             `kd.evaluate`: further columns of the table. Where labels are
             floats (a regression) and there are none, `rmse`, `mae`, `r2`,
             `pearson` and `spearman`.
-        folder: path, made if need be. Defaults to `None`: nothing is kept.
+        folder: path, made if need be. Defaults to `None`: nothing is saved.
         batch_size: int, for predictions.
         min_group_size, bootstrap: int, see `kd.evaluate`.
         prepare_evaluation: function of the trained model, called before it
@@ -214,7 +214,7 @@ def compare(
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
     store = RunFolder(folder)
-    store.claim(configuration, settings)
+    store.register(configuration, settings)
 
     runs, errors = [], {}
     total, began = len(methods) * len(seeds), time.perf_counter()
@@ -226,7 +226,7 @@ def compare(
         say = f"[{number + 1}/{total}] {name}, seed {seed}: "
         run = store.read(name, seed, data)
         if run is not None:
-            _say(verbose, f"{say}kept")
+            _log(verbose, f"{say}cached")
             runs.append(run)
             continue
         trainer = Trainer(
@@ -257,7 +257,7 @@ def compare(
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
-            _say(verbose, f"{say}broken: {error}")
+            _log(verbose, f"{say}broken: {error}")
             warnings.warn(
                 f"The run of {name!r} with seed {seed} is broken and left "
                 f"out: {type(error).__name__}: {error}",
@@ -267,7 +267,7 @@ def compare(
         store.write(run, data)
         runs.append(run)
         spent = time.perf_counter() - began
-        _say(
+        _log(
             verbose,
             f"{say}{run.updates} updates in {run.seconds:.0f} s; "
             f"{spent:.0f} s so far",
@@ -280,7 +280,7 @@ def compare(
     )
 
 
-def _say(verbose, text):
+def _log(verbose, text):
     if verbose:
         print(text, flush=True)
 
@@ -491,13 +491,13 @@ def _check_seeds(seeds) -> list[int]:
             f"`[0]`. Received: seeds={seeds!r}"
         )
     seeds = list(seeds)
-    whole = all(
+    all_valid = all(
         isinstance(s, (int, np.integer))
         and not isinstance(s, bool)
         and 0 <= s <= LARGEST_SEED
         for s in seeds
     )
-    if not seeds or not whole:
+    if not seeds or not all_valid:
         raise ValueError(
             "`seeds` must hold at least one integer, all from 0 to "
             f"{LARGEST_SEED}. Received: seeds={seeds}"

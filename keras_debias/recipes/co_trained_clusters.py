@@ -13,7 +13,7 @@ from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
 
-SMALLEST = 1e-4  # probability
+_MIN_PROBABILITY = 1e-4  # probability
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -157,7 +157,7 @@ def hinted_classes(cells, train) -> np.ndarray:
 
 
 def _log_odds(probabilities):
-    clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    clipped = np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.log(clipped) - np.log1p(-clipped)
 
 
