@@ -1,4 +1,4 @@
-"""Classes that a built layer is turned into, and back."""
+"""Swaps the class of a built layer, and swaps it back."""
 
 import functools
 
@@ -17,7 +17,7 @@ _LOW_RANK = {
 def original_class(layer: keras.Layer) -> type | None:
     """`Dense` or `EinsumDense`, whatever adapters a layer has.
 
-    `None` for other layers, and for subclasses whose `call` is their own.
+    `None` for other layers, and for subclasses that override `call`.
     """
     if getattr(type(layer), "is_swapped", False) or type(layer) in _LOW_RANK:
         return next(c for c in type(layer).__mro__ if c in _LOW_RANK)
@@ -30,9 +30,9 @@ def class_with_updates(
 ) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
-    It carries the name, the module and the config of the plain one: Keras
-    files layers by the name of their class, and a model that is rebuilt from
-    its config is the plain model, which adapters are put on again.
+    It has the name, the module and the config of the plain class. Keras saves
+    layers by the name of their class, and a model that is rebuilt from its
+    config is the plain model, to which adapters are applied again.
     """
     if not (low_rank or bias):
         return plain

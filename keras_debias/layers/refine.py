@@ -1,4 +1,4 @@
-"""A block whose input is refined by a vector, and back."""
+"""Adds a trained vector to the input of a block, and removes it."""
 
 import functools
 
@@ -13,9 +13,9 @@ from keras_debias.layers.adapted_layer import AdaptedLayer
 class Refine(AdaptedLayer):
     """Adds a trained vector to the hidden states that enter a layer.
 
-    A mixin for blocks such as `TransformerDecoder`, whatever else they take:
-    the hidden states are the first argument of their `call`. The vector is
-    kept in float32 and starts at zero.
+    A mixin for blocks such as `TransformerDecoder`. The hidden states must be
+    the first argument of their `call`; the others do not matter. The vector
+    is stored in float32 and starts at zero.
     """
 
     @property
@@ -50,7 +50,7 @@ class Refine(AdaptedLayer):
         self.refine.trainable = True
 
     def remove_refine(self):
-        """Takes the vector away; the class is left to the caller."""
+        """Removes the vector. The caller swaps the class back."""
         _keras_internals.remove_weight(self, self.refine)
         self.__dict__.pop("refine", None)
 
@@ -100,7 +100,7 @@ class Refine(AdaptedLayer):
 def refined_class(plain: type) -> type:
     """The class of a block with a refine vector.
 
-    It carries name, module and config of the plain one; see
+    It has the name, module and config of the plain class; see
     `class_with_updates`.
     """
     return type(
