@@ -17,7 +17,7 @@ from keras_debias.adapters.selection import select
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
 
-# Seconds of preparing from which on there is a progress bar.
+# A progress bar is shown if preparing takes more seconds than this.
 _PROGRESS_AFTER_SECONDS = 5.0
 
 
@@ -69,14 +69,14 @@ def mark_trained(model: keras.Model) -> None:
 
 
 def note_training(model: keras.Model) -> None:
-    """Notes that all that trains now is not the base's any more."""
+    """Records that the weights that train now differ from the base."""
     for layer in (model, *_keras_internals.flatten_layers(model)):
         own = _keras_internals.own_trainable_variables(layer)
         mark_moved(layer, [v.name for v in own if v.trainable])
 
 
 def changed_trainable(model: keras.Model) -> list[str]:
-    """What trains otherwise on adapted layers than adapters left it.
+    """Weights of adapted layers that were frozen or unfrozen since.
 
     Freezing or unfreezing a part of a model, as `body.trainable = False`
     does, reaches factors and frozen kernels alike.
@@ -95,7 +95,7 @@ def changed_trainable(model: keras.Model) -> list[str]:
 
 
 def reset_training(model: keras.Model) -> None:
-    """Forgets compiled steps, and an optimizer over other variables."""
+    """Drops compiled steps, and an optimizer over other variables."""
     _keras_internals.drop_compiled_functions(model)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and optimizer.built:
@@ -165,7 +165,7 @@ def apply(
             "batch first."
         )
 
-    # First everything that can fail.
+    # Check everything first.
     trainable = list(model.trainable_variables) if adapted_layers(model) else []
     trainable += _trainable_rest(model, also_train, needed=not trainable)
     trainable_ids = {id(v) for v in trainable}
@@ -188,7 +188,7 @@ def apply(
         for each, path, layer in _with_bar(found, verbose)
     ]
 
-    # Then the writing.
+    # Then write.
     with unchanged_on_error(model):
         for variable in model.weights:
             variable.trainable = id(variable) in trainable_ids

@@ -17,9 +17,9 @@ from keras_debias.linalg import kernel_view
 def constrain(model: keras.Model, directions: Directions) -> list:
     """Constrains every trained kernel that meets the directions.
 
-    Adapters answer for their own weights, and start again where they have
-    to; kernels that train as a whole keep their part along the directions.
-    All or nothing.
+    Each adapter constrains its own weights, and reinitializes them if it has
+    to. Kernels that train whole keep their part along the directions. If
+    anything fails, nothing is changed.
 
     Args:
         model: a built `keras.Model`.
@@ -65,13 +65,13 @@ def constrain(model: keras.Model, directions: Directions) -> list:
     constrained = []
     for change in changes:
         constrained += change()
-    # A layer that is split computes otherwise.
+    # A split layer computes in another way.
     _keras_internals.drop_compiled_functions(model)
     return constrained
 
 
 def release(model: keras.Model) -> None:
-    """Takes away what `constrain` put on."""
+    """Removes the constraints that `constrain` has set."""
     for variable in unwrap(model).variables:
         if isinstance(variable.constraint, OrthogonalUpdate):
             variable.constraint = None
@@ -141,7 +141,7 @@ def kernel_change(path, layer, vectors, side, start=None):
 def require_clean(path, update, constraint, scale=0.0) -> float:
     """Raises if an update has entered the directions; returns its length.
 
-    `scale` is the length of what the update was rounded beside.
+    `scale` is the length of the kernel with which the update was rounded.
     """
     p, q = update
     v = constraint.directions.astype("float64")
