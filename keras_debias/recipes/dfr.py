@@ -23,7 +23,7 @@ class DFR(GroupRecipe):
     budget goes into plain fine-tuning on the others. Then the last layer is
     fitted anew: logistic regression on the features of held-out rows, drawn
     so that all groups are of one size, averaged over several draws. The
-    regression is no optimizer update; its time is in the measured time.
+    regression is not an optimizer update; its time counts as training time.
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
@@ -126,7 +126,7 @@ class DFR(GroupRecipe):
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
         kernel = np.zeros((coefficients.shape[1], units))
-        # A class without a row is never to be said.
+        # A class without rows is never predicted.
         bias = np.full(units, -1e4)
         kernel[:, found.classes_] = coefficients.T
         bias[found.classes_] = intercept

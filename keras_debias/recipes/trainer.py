@@ -137,7 +137,7 @@ class Trainer:
             The trained `DebiasedModel`.
 
         Raises:
-            TypeError: If `train` is no Split.
+            TypeError: If `train` is not a `Split`.
             ValueError: If more than the budget would be spent.
         """
         if not isinstance(train, Split):
