@@ -57,7 +57,7 @@ def own_non_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     return list(layer._non_trainable_variables)
 
 
-def become(layer: keras.Layer, layer_class: type, change: Callable) -> None:
+def swap_class(layer: keras.Layer, layer_class: type, change: Callable) -> None:
     """Turns a built layer into another class in place, then calls `change`.
 
     `_tracker`: Keras locks tracking after `build`; `change` adds weights.

@@ -64,14 +64,14 @@ class KernelView:
         return "".join(c for c in self._kernel if c in self._input)
 
     @property
-    def _kept(self) -> str:
+    def _outer(self) -> str:
         return "".join(c for c in self._kernel if c not in self._input)
 
     @property
     def _batch(self) -> str:
         """The axes of the output that come from the input."""
         output = self._output
-        for letter in self._kept:
+        for letter in self._outer:
             output = output.replace(letter, "")
         return output
 
@@ -85,11 +85,11 @@ class KernelView:
 
     @property
     def outputs(self) -> int:
-        return math.prod(self._sizes(self._kept))
+        return math.prod(self._sizes(self._outer))
 
     @property
     def _axes(self) -> tuple[int, ...]:
-        return tuple(self._kernel.index(c) for c in self._summed + self._kept)
+        return tuple(self._kernel.index(c) for c in self._summed + self._outer)
 
     def to_matrix(self, kernel):
         """The kernel as a matrix of shape `(inputs, outputs)`."""
@@ -98,7 +98,7 @@ class KernelView:
 
     def from_matrix(self, matrix):
         """A matrix of shape `(inputs, outputs)` as a kernel."""
-        kernel = ops.reshape(matrix, self._sizes(self._summed + self._kept))
+        kernel = ops.reshape(matrix, self._sizes(self._summed + self._outer))
         return ops.transpose(kernel, tuple(np.argsort(self._axes).tolist()))
 
     @property
@@ -106,7 +106,7 @@ class KernelView:
         """Whether plain reshapes around a matmul do what the einsum does."""
         return (
             self._input == self._batch + self._summed
-            and self._output == self._batch + self._kept
+            and self._output == self._batch + self._outer
         )
 
     def down(self, x, a):
@@ -128,25 +128,25 @@ class KernelView:
         """`h B`: rank-sized activations times a factor `(rank, outputs)`."""
         if self._is_trailing:
             y = ops.matmul(h, b)
-            if len(self._kept) > 1:
+            if len(self._outer) > 1:
                 batch = ops.shape(y)[:-1]
-                y = ops.reshape(y, (*batch, *self._sizes(self._kept)))
+                y = ops.reshape(y, (*batch, *self._sizes(self._outer)))
             return y
         letter = self._free_letter
-        b = ops.reshape(b, (b.shape[0], *self._sizes(self._kept)))
+        b = ops.reshape(b, (b.shape[0], *self._sizes(self._outer)))
         return ops.einsum(
-            f"{self._batch}{letter},{letter}{self._kept}->{self._output}",
+            f"{self._batch}{letter},{letter}{self._outer}->{self._output}",
             h,
             b,
         )
 
     def scale(self, y, factors):
         """Outputs of the layer times one factor for each output."""
-        factors = ops.reshape(factors, self._sizes(self._kept))
+        factors = ops.reshape(factors, self._sizes(self._outer))
         if self._is_trailing:
             return ops.multiply(y, factors)
         return ops.einsum(
-            f"{self._output},{self._kept}->{self._output}", y, factors
+            f"{self._output},{self._outer}->{self._output}", y, factors
         )
 
     def input_rows(self, x):
@@ -155,7 +155,7 @@ class KernelView:
 
     def output_rows(self, y):
         """Outputs of the layer as `(batch, positions, outputs)`."""
-        return self._rows(y, self._output, self._kept, self.outputs)
+        return self._rows(y, self._output, self._outer, self.outputs)
 
     def _rows(self, x, letters, last, size):
         if not self._is_trailing:
@@ -174,7 +174,9 @@ class KernelView:
     @property
     def keeps_order(self) -> bool:
         """Whether outputs have the order of the kernel's own axes."""
-        return [c for c in self._output if c in self._kept] == list(self._kept)
+        return [c for c in self._output if c in self._outer] == list(
+            self._outer
+        )
 
     @property
     def _free_letter(self) -> str:

@@ -549,7 +549,7 @@ ROWS = [
         lambda tmp: R.AuditGroups(min_count="20"),
         ValueError,
     ),
-    ("recipes.BagOfWords", lambda tmp: R.BagOfWords(strength="1"), ValueError),
+    ("recipes.BagOfWords", lambda tmp: R.BagOfWords(C="1"), ValueError),
     ("recipes.BagOfWords", lambda tmp: R.BagOfWords(folds=1), ValueError),
     (
         "recipes.BalancedSampling",
@@ -597,7 +597,7 @@ ROWS = [
         TypeError,
     ),
     ("recipes.DFA", lambda tmp: R.DFA(swap_weight="1"), ValueError),
-    ("recipes.DFR", lambda tmp: R.DFR(strength=None), ValueError),
+    ("recipes.DFR", lambda tmp: R.DFR(C=None), ValueError),
     ("recipes.DFR", lambda tmp: R.DFR(held_out=1.0), ValueError),
     (
         "recipes.FineTuning",

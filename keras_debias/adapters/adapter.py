@@ -10,7 +10,7 @@ from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.stand_alone import own_adapter
 
-# All that an adapter can claim of a bias; the parts are of a fused one.
+# Keys of bias ownership; "query bias" etc. are parts of a fused bias.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
 
 
@@ -43,9 +43,9 @@ class Adapter(abc.ABC):
     def find(self, model, training) -> dict[str, keras.Layer]:
         """The layers to adapt, by path.
 
-        `training` holds the ids of the weights that train in any case. What
-        a name with wildcards, or a function, says of many layers at once
-        leaves out those that train whole, such as the head.
+        `training` holds the ids of the weights that train in any case. Names
+        with wildcards, and functions, select many layers at once: layers
+        that train whole, such as the head, are left out.
         """
         found = select(model, self.targets, self.accepts, "targets")
         named = self.targets
@@ -72,7 +72,7 @@ class Adapter(abc.ABC):
 
     @abc.abstractmethod
     def exclusive_parts(self, layer) -> set[str]:
-        """What the adapter takes for itself; no two may take the same."""
+        """The parts of a layer that no other adapter may train as well."""
 
     def check(self, path, layer) -> None:  # noqa: B027
         """Raises if the layer cannot take this adapter."""
@@ -105,7 +105,7 @@ class Adapter(abc.ABC):
     # On and off.
 
     def prepare(self, path, layer):
-        """What `attach` needs; raises if the layer cannot be adapted."""
+        """Computes what `attach` needs; raises if that is impossible."""
         self.check(path, layer)
         return self.placeholder(layer)
 
@@ -136,7 +136,7 @@ class Adapter(abc.ABC):
 
     @abc.abstractmethod
     def merge(self, path, layer, layers) -> None:
-        """Adds the update to the base and takes the adapter away."""
+        """Adds the update to the base and removes the adapter."""
 
     # What a file holds.
 
@@ -185,7 +185,7 @@ def _trains_whole(layer, training) -> bool:
 def train_base(layer: keras.Layer, variables: list) -> None:
     """Makes weights of a layer train and keeps their values.
 
-    Those of its state too, such as moving means: training moves them.
+    Includes its state, such as moving means, which training changes.
     """
     values = dict(getattr(layer, "initial_values", {}))
     for variable in moving_state(layer):
@@ -197,7 +197,7 @@ def train_base(layer: keras.Layer, variables: list) -> None:
 
 
 def keep_statistics(model: keras.Model, training: set[int]) -> None:
-    """Keeps the state of frozen layers that training moves all the same.
+    """Stores the state of frozen layers that training changes anyway.
 
     Keras stops the moving means of a layer whose `trainable` is off, not of
     one whose weights are frozen one by one. Not those of layers that train
@@ -219,7 +219,7 @@ def keep_statistics(model: keras.Model, training: set[int]) -> None:
 
 
 def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
-    """The state of a layer that is no longer what it was at the start."""
+    """The state of a layer that has changed since the start."""
     values = getattr(layer, "initial_values", {})
     return [
         v
@@ -277,7 +277,7 @@ def initial_value(layer: keras.Layer, variable: keras.Variable):
 
 
 def drop_starting_values(layer: keras.Layer, names: list[str]) -> None:
-    """Forgets the starting values of weights that an adapter leaves."""
+    """Removes the initial values of weights that an adapter gives up."""
     values = getattr(layer, "initial_values", {})
     layer.initial_values = {
         name: value for name, value in values.items() if name not in names

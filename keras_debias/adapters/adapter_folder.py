@@ -1,4 +1,4 @@
-"""Adapter folders: what one is, and how it is written whole."""
+"""Adapter folders: how they are recognized, read and written atomically."""
 
 import json
 import pathlib
@@ -71,8 +71,8 @@ def read_json(path: pathlib.Path):
     """The contents of a JSON file of bounded size.
 
     Raises:
-        OSError: If the file is none, or too long.
-        ValueError: If it is not JSON, or nested beyond reason.
+        OSError: If there is no such file, or it is too long.
+        ValueError: If it is not JSON, or nested too deeply.
     """
     text = read_regular(path, _JSON_LIMIT).decode("utf-8")
     try:
@@ -85,7 +85,7 @@ def read_arrays(path: pathlib.Path, model) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file that a model could have.
 
     Raises:
-        ValueError: If the file is no whole one, or too long for the model.
+        ValueError: If the file is incomplete, or too long for the model.
     """
     count = sum(int(np.prod(v.shape)) for v in model.weights)
     try:

@@ -18,7 +18,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.stand_alone import own_adapter
 
-# Seconds of preparing from which on there is a progress bar.
+# A progress bar is shown if preparing takes more seconds than this.
 _PROGRESS_AFTER_SECONDS = 5.0
 
 
@@ -90,14 +90,14 @@ def mark_trained(model: keras.Model) -> None:
 
 
 def note_training(model: keras.Model) -> None:
-    """Notes that all that trains now is not the base's any more."""
+    """Records that the weights that train now differ from the base."""
     for layer in (model, *_keras_internals.flatten_layers(model)):
         own = _keras_internals.own_trainable_variables(layer)
         mark_moved(layer, [v.name for v in own if v.trainable])
 
 
 def changed_trainable(model: keras.Model) -> list[str]:
-    """What trains otherwise on adapted layers than adapters left it.
+    """Weights of adapted layers that were frozen or unfrozen since.
 
     Freezing or unfreezing a part of a model, as `body.trainable = False`
     does, reaches factors and frozen kernels alike.
@@ -116,7 +116,7 @@ def changed_trainable(model: keras.Model) -> list[str]:
 
 
 def reset_training(model: keras.Model) -> None:
-    """Forgets compiled steps, and an optimizer over other variables."""
+    """Drops compiled steps, and an optimizer over other variables."""
     _keras_internals.drop_compiled_functions(model)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and optimizer.built:
@@ -199,15 +199,15 @@ def apply(
             f"adapter={adapter!r} {'without' if needing else 'with'} `data`."
         )
 
-    # First everything that can fail.
-    kept = list(model.trainable_variables) if applied_layers(model) else []
-    kept += _trainable_rest(model, also_train, needed=not kept)
-    kept += own_adapters(model)
-    kept_ids = {id(v) for v in kept}
+    # Check everything first.
+    trainable = list(model.trainable_variables) if applied_layers(model) else []
+    trainable += _trainable_rest(model, also_train, needed=not trainable)
+    trainable += own_adapters(model)
+    trainable_ids = {id(v) for v in trainable}
     found = []
     taken: dict[tuple, str] = {}
     for each in adapters:
-        for path, layer in each.find(model, kept_ids).items():
+        for path, layer in each.find(model, trainable_ids).items():
             for claim in each.exclusive_parts(layer):
                 key = (id(layer), claim)
                 if key in taken:
@@ -229,14 +229,14 @@ def apply(
         prepared = each.prepare_all(model, layers, data)
         plan += [(each, x, p) for x, p in zip(layers.values(), prepared)]
 
-    # Then the writing.
+    # Then write.
     with unchanged_on_error(model):
         for variable in model.weights:
-            variable.trainable = id(variable) in kept_ids
+            variable.trainable = id(variable) in trainable_ids
         for each, layer, prepared in plan:
             each.attach(layer, prepared)
         mark_trained(model)
-        keep_statistics(model, kept_ids)
+        keep_statistics(model, trainable_ids)
         refuse_copies(model)
         reset_training(model)
     return model

@@ -18,9 +18,9 @@ from keras_debias.linalg import kernel_view
 def constrain(model: keras.Model, directions: Directions) -> list:
     """Constrains every trained kernel that meets the directions.
 
-    Adapters answer for their own weights, and start again where they have
-    to; kernels that train as a whole keep their part along the directions.
-    All or nothing.
+    Each adapter constrains its own weights, and reinitializes them if it has
+    to. Kernels that train whole keep their part along the directions. If
+    anything fails, nothing is changed.
 
     Args:
         model: a built `keras.Model`.
@@ -66,13 +66,13 @@ def constrain(model: keras.Model, directions: Directions) -> list:
     constrained = []
     for change in changes:
         constrained += change()
-    # A layer that is split computes otherwise.
+    # A split layer computes in another way.
     _keras_internals.drop_compiled_functions(model)
     return constrained
 
 
 def release(model: keras.Model) -> None:
-    """Takes away what `constrain` put on."""
+    """Removes the constraints that `constrain` has set."""
     for variable in unwrap(model).variables:
         if isinstance(variable.constraint, OrthogonalUpdate):
             variable.constraint = None
@@ -145,7 +145,7 @@ def kernel_change(path, layer, vectors, side, start=None):
 def require_clean(path, update, constraint, scale=0.0) -> float:
     """Raises if an update has entered the directions; returns its length.
 
-    `scale` is the length of what the update was rounded beside.
+    `scale` is the length of the kernel with which the update was rounded.
     """
     p, q = update
     v = constraint.directions.astype("float64")
@@ -153,8 +153,8 @@ def require_clean(path, update, constraint, scale=0.0) -> float:
         leaked = v.T @ p if q is None else (v.T @ p) @ q
     else:
         leaked = p @ v if q is None else p @ (q @ v)
-    whole = p if q is None else np.linalg.qr(p, mode="r") @ q
-    learnt, leaked = np.linalg.norm(whole), np.linalg.norm(leaked)
+    update = p if q is None else np.linalg.qr(p, mode="r") @ q
+    learnt, leaked = np.linalg.norm(update), np.linalg.norm(leaked)
     if leaked > max(1e-4 * learnt, 1e-6 * scale, 1e-12):
         raise ValueError(
             "Expected an adapter that has learnt nothing along the "

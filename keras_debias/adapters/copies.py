@@ -18,8 +18,8 @@ def _refuse(protocol):
 def refuse_copies(model: keras.Model) -> None:
     """Makes `copy.deepcopy` and `pickle` of an adapted model raise.
 
-    Both ask the object itself how it is taken apart. So for every model
-    that has adapted layers below.
+    Both ask the object itself for its parts. Set on every model that
+    contains adapted layers.
     """
     for each in (model, *_keras_internals.flatten_layers(model)):
         if isinstance(each, keras.Model) and _is_adapted(each):
@@ -27,7 +27,7 @@ def refuse_copies(model: keras.Model) -> None:
 
 
 def allow_copies(model: keras.Model) -> None:
-    """Takes back `refuse_copies`."""
+    """Undoes `refuse_copies`."""
     for each in (model, *_keras_internals.flatten_layers(model)):
         each.__dict__.pop("__reduce_ex__", None)
 

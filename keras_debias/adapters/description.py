@@ -13,8 +13,7 @@ _PARTS = (BiasForm, OrthogonalUpdate)
 def read_adapter(config: dict) -> Adapter:
     """The adapter that a file names, which can be no other object.
 
-    Keras would build any class that a file names before anyone could see
-    what it is.
+    Keras would build any class that a file names, before it can be checked.
     """
     _require_class(config, (Adapter,))
     for value in config["config"].values():

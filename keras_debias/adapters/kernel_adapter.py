@@ -39,6 +39,6 @@ class KernelAdapter(Adapter):
     def ablated_values(self, layer, constraint) -> list[tuple]:
         """`(variable, value)` that project the update, as well as the base.
 
-        The kernel itself is the caller's business.
+        The caller projects the kernel itself.
         """
         return []

@@ -28,15 +28,15 @@ from keras_debias.layers.stand_alone import trains_base
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
 
-# What the kernel of a base may be kept as; `None` is as floats.
+# How the kernel of a base may be quantized; `None` is not at all.
 QUANTIZATIONS = (None, "int8", "int4")
 
 
 class LowRankAdapter(KernelAdapter):
     """Base class of adapters that train a low-rank update of frozen kernels.
 
-    A subclass says in which `form` the update trains, and where it has
-    starting factors, from what it starts.
+    A subclass defines the `form` of the update and, if it has them, the
+    initial factors.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class LowRankAdapter(KernelAdapter):
         return None
 
     def placeholder(self, layer):
-        """What `start` gives, before weights are loaded over it."""
+        """A stand-in for `start`, over which weights are loaded."""
         if not self.form.has_start:
             return None
         view = kernel_view(layer)
@@ -137,7 +137,7 @@ class LowRankAdapter(KernelAdapter):
                 start=prepared,
                 train_bias=self.train_bias,
             )
-            # It trains beside the factors where another adapter says so.
+            # It trains beside the factors if another adapter asks for it.
             layer.kernel.trainable = kernel_trains
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])

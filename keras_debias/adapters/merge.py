@@ -24,7 +24,7 @@ from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.class_swap import original_class
 
-# What adapters leave on layers beside weights.
+# Attributes besides weights that adapters set on layers.
 _RECORDS = (
     *("initial_values", "moved_weights", "trained_weights"),
     "adapter_parts",
@@ -90,7 +90,7 @@ def _changed_by_merging(layers, paths) -> list[keras.Variable]:
     changed = []
     for path, layer in layers.items():
         if original_class(layer) is None:
-            # What takes a refine vector is a part of the block before.
+            # A refine vector is merged into a part of the block before.
             shift = shift_before(path, paths)
             changed += [] if shift is None else [shift]
             continue
@@ -132,8 +132,8 @@ def disabled(model: keras.Model):
     by a variable that becomes zero, and base weights and moving statistics
     that training moves get their starting values, so that compiled
     `predict`, `evaluate` and `generate` follow at once. The head stays as it
-    is now. Contexts may lie in each other, and in several threads: the
-    adapters are on again when the last one ends.
+    is now. Contexts may be nested, and used in several threads: the adapters
+    are on again when the last context ends.
 
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.
@@ -161,7 +161,7 @@ def disabled(model: keras.Model):
 
 
 # How often each layer is disabled now, and its values when that began: two
-# threads, or two contexts in each other, must not restore what is off.
+# threads, or nested contexts, must not restore what is still disabled.
 _disabled = weakref.WeakKeyDictionary()
 _lock = threading.RLock()
 

@@ -152,11 +152,11 @@ class ProjectionBias(Adapter):
             return
         if self.role == "value" and qkv_slot_of(layer, "value") is None:
             found = output_of(path, layers)
-            there = found and stored_bias(found[1]) is not None
-            if there and found[1].quantization_mode is None:
+            has_bias = found and stored_bias(found[1]) is not None
+            if has_bias and found[1].quantization_mode is None:
                 return
             missing = "its output projection has none either"
-            if there:
+            if has_bias:
                 # Keras rounds what goes into it: no bias behind is equal.
                 missing = "its output projection is quantised"
         else:

@@ -17,10 +17,10 @@ def require_savable(model: keras.Model) -> None:
         }
         names = set(getattr(layer, "moved_weights", ()))
         if getattr(layer, "quantization_mode", None) is not None:
-            kept = {
+            in_floats = {
                 v.name for v in layer.variables if id(v) in mine or v.trainable
             }
-            if names - kept:
+            if names - in_floats:
                 raise ValueError(
                     "Expected weights in floats where they have trained. "
                     f"Received: '{path}', quantised to "

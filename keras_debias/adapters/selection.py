@@ -1,4 +1,4 @@
-"""Finds layers by name, glob or predicate, and names them for good."""
+"""Finds layers by name, glob or predicate; gives them stable paths."""
 
 import fnmatch
 import re
@@ -40,7 +40,7 @@ def _automatic_name(layer: keras.Layer) -> tuple[str, int] | None:
 
 
 def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:
-    """All layers below a model by a path that lasts.
+    """All layers of a model by a stable path.
 
     The path is the layer's own, with names that Keras made up (`dense_7`)
     counted anew within their parent (`dense_1`): those depend on what else
@@ -78,7 +78,7 @@ def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:
         for end in range(1, len(parts) + 1):
             prefix = "/".join(path.split("/")[:end])
             parts[end - 1] = lasting.get(prefix, parts[end - 1])
-        # Its own name, which Keras leaves out when it rebuilds one.
+        # The name of the model, which Keras leaves out when it rebuilds one.
         if isinstance(model, keras.Sequential) and path.startswith(
             f"{model.name}/"
         ):
@@ -96,7 +96,7 @@ def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:
 
 
 def variable_paths(model: keras.Model) -> dict[str, keras.Variable]:
-    """All weights of a model by a path that lasts; see `layer_paths`."""
+    """All weights of a model by a stable path; see `layer_paths`."""
     result = {}
     seen = set()
     layers = {**layer_paths(model), "": model}

@@ -43,7 +43,7 @@ from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.stand_alone import own_adapter
 
 FORMAT = "keras_debias.adapter/2"
-# The same without a checksum.
+# The earlier format, without a checksum.
 FIRST_FORMAT = "keras_debias.adapter/1"
 CONFIG_NAME = "adapter.json"
 WEIGHTS_NAME = "adapter.safetensors"
@@ -59,7 +59,7 @@ def fingerprint(layer: keras.Layer, adapters: Sequence) -> str:
     for adapter in adapters:
         values.update(adapter.base(layer))
     digest = hashlib.sha256()
-    # The kernel first, alone for what changes no bias.
+    # The kernel comes first, and alone if no adapter changes the bias.
     for name in sorted(values, key=lambda name: (name != "kernel", name)):
         rounded = ops.cast(ops.cast(values[name], "bfloat16"), "float32")
         rounded = np.ascontiguousarray(ops.convert_to_numpy(rounded), "<f4")
@@ -255,7 +255,7 @@ def save(
 
 
 def _plain(variable):
-    """A value NumPy and safetensors know: bfloat16 travels as float32."""
+    """A value that NumPy and safetensors support: bfloat16 as float32."""
     if variable.dtype == "bfloat16":
         return ops.cast(variable.value, "float32")
     return variable.value
@@ -438,7 +438,7 @@ def _check_layers(model, config, paths, folder) -> list[tuple]:
     for group in config["adapters"]:
         try:
             adapter = _targeted(group)
-        # What a class raises on the settings of a file is anyone's guess.
+        # A class may raise anything for the settings of a file.
         except Exception as error:
             raise ValueError(
                 f"Expected an adapter that this library knows. Received: "

@@ -209,7 +209,7 @@ class TargetLayer(KernelAdapter):
     def base(self, layer):
         if is_dense(layer):
             return {"kernel": initial_value(layer, layer.kernel)}
-        # The vector belongs to no weight of the block.
+        # The vector is not a part of any weight of the block.
         return {}
 
     def check_merge(self, path, layer, layers):

@@ -1,4 +1,4 @@
-"""Puts a model back when a change to it fails half-way."""
+"""Restores a model when a change to it fails half-way."""
 
 import contextlib
 

@@ -45,10 +45,11 @@ def model_updates(model: keras.Model, base) -> dict[str, tuple]:
     after = kernels(model)
     before = kernels(base) if isinstance(base, keras.Model) else dict(base)
     if set(after) != set(before):
-        odd = sorted(set(after) ^ set(before))
+        mismatched = sorted(set(after) ^ set(before))
         raise ValueError(
             "Expected two models with the same dense layers. Received: "
-            f"{len(odd)} that only one of them has, such as {odd[:3]}."
+            f"{len(mismatched)} that only one of them has, such as "
+            f"{mismatched[:3]}."
         )
     for path, matrix in after.items():
         if matrix.shape != before[path].shape:

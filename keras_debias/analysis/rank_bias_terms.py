@@ -134,12 +134,12 @@ def measured(
     for term, number in zip(found, numbers, strict=True):
         at = rows.index(term.row), names.index(term.name)
         values[at], sizes[at] = number, term.size
-    there = sizes > 0
+    present = sizes > 0
     totals = [
-        measure.total(values[there[:, i], i], sizes[there[:, i], i])
+        measure.total(values[present[:, i], i], sizes[present[:, i], i])
         for i in range(len(names))
     ]
-    used = there.any(axis=1)
+    used = present.any(axis=1)
     return BiasTermRanking(
         measure=measure.name,
         layers=[row for row, use in zip(rows, used, strict=True) if use],
@@ -158,7 +158,7 @@ def _compared(found, before):
         )
     others = {term.key: term for term in find_bias_terms(before)}
     own = {term.key: term for term in found}
-    kept, starts = [], {}
+    terms, starts = [], {}
     for key in [*own, *(k for k in others if k not in own)]:
         term, other = own.get(key), others.get(key)
         sizes = [t and t.size for t in (term, other)]
@@ -169,9 +169,9 @@ def _compared(found, before):
                 f"{sizes[1]} there and {sizes[0]} in `model`."
             )
         if term.exists or other.exists:
-            kept.append(term)
+            terms.append(term)
             starts[key] = other.value()
-    return kept, starts
+    return terms, starts
 
 
 def _check(ranking, measure, found, starts):

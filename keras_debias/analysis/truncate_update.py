@@ -103,7 +103,7 @@ def truncate_update(
     if k is not None and k > max(ranks):
         raise ValueError(
             f"Expected `k` of at most {max(ranks)}, the largest rank of an "
-            f"update; above it, all is kept. Received: k={k}"
+            f"update; above it, nothing is removed. Received: k={k}"
         )
     layers = layer_paths(model)
     for path, (u, s, vt) in plan.items():
@@ -150,8 +150,8 @@ def _svd(p, q):
         u, s, vt = np.linalg.svd(r @ t.T)
         u, vt = left @ u, vt @ right.T
     # float32 weights: less is rounding
-    kept = s > 1e-6 * max(s[0], 1e-30)
-    return u[:, kept], s[kept], vt[kept]
+    above = s > 1e-6 * max(s[0], 1e-30)
+    return u[:, above], s[above], vt[above]
 
 
 def _write(layer, u, s, vt, adapted, update):

@@ -254,8 +254,8 @@ def _decompose(members) -> tuple[np.ndarray, np.ndarray]:
     u, s, _ = np.linalg.svd(
         np.concatenate(members, axis=1), full_matrices=False
     )
-    kept = s > 1e-6 * s[0]
-    u, s = u[:, kept], s[kept]
+    above = s > 1e-6 * s[0]
+    u, s = u[:, above], s[above]
     # A sign that does not depend on the library.
     u = u * np.sign(u[np.abs(u).argmax(axis=0), np.arange(u.shape[1])])
     return u, np.square(s) / len(members)

@@ -248,14 +248,14 @@ def _labels(split):
         labels = sparse.csr_matrix(y.astype("float64"))
     else:
         y = class_labels(split, "`audit`")
-        there, codes = np.unique(y, return_inverse=True)
-        if len(there) < 2:
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
             raise ValueError(
                 "Expected at least two classes. Received: the only label "
-                f"{_name(split, there[0])!r} in all {len(split)} rows."
+                f"{_name(split, classes[0])!r} in all {len(split)} rows."
             )
-        names = [_name(split, label) for label in there]
-        labels = one_hot(codes, len(there))
+        names = [_name(split, label) for label in classes]
+        labels = one_hot(codes, len(classes))
     names = list(names)
     counts = np.asarray(labels.sum(axis=0)).ravel()
     varied = (counts > 0) & (counts < len(split))
@@ -278,10 +278,10 @@ def _confusions(split, predicted):
         # The same columns as the labels that are tested.
         varied = (split.y.min(axis=0) == 0) & (split.y.max(axis=0) == 1)
         return label_confusions(split.y[:, varied], predicted[:, varied])
-    there, true = np.unique(split.y, return_inverse=True)
-    known = np.isin(predicted, there)
-    guess = np.where(known, np.searchsorted(there, predicted), len(there))
-    return class_confusions(true, guess, len(there))
+    classes, true = np.unique(split.y, return_inverse=True)
+    known = np.isin(predicted, classes)
+    guess = np.where(known, np.searchsorted(classes, predicted), len(classes))
+    return class_confusions(true, guess, len(classes))
 
 
 def _errors(split, labels, names, predicted):

@@ -23,12 +23,12 @@ class GroupFeatures:
         columns = [sparse.csr_matrix((n, 0))]
         for attribute, groups in group_attributes(split).items():
             counts = np.bincount(groups.ids, minlength=len(groups.names))
-            kept = np.flatnonzero((counts >= min_count) & (counts < n))
+            frequent = np.flatnonzero((counts >= min_count) & (counts < n))
             self.features += [
                 Feature(attribute, GROUP, attribute, token=groups.names[value])
-                for value in kept
+                for value in frequent
             ]
-            columns.append(one_hot(groups.ids, len(groups.names))[:, kept])
+            columns.append(one_hot(groups.ids, len(groups.names))[:, frequent])
         self._columns = sparse.hstack(columns, format="csr")
 
     def count(self, indicators, features=None) -> np.ndarray:

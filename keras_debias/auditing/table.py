@@ -7,7 +7,7 @@ from keras_debias.evaluation.table import percent
 from keras_debias.evaluation.table import text_table
 
 TOP = 20
-SMALLEST = 8
+_SMALLEST_SHOWN = 8
 WIDTH = 78
 
 
@@ -181,13 +181,15 @@ def probe_rows(report):
 def smallest_groups(report) -> dict[str, int]:
     """The smallest groups, in ascending order."""
     smallest = sorted(report.groups.items(), key=lambda item: item[1])
-    return dict(smallest[:SMALLEST])
+    return dict(smallest[:_SMALLEST_SHOWN])
 
 
 def _groups(report) -> str:
     text = text_table(*shares("group", smallest_groups(report), report.n))
-    if len(report.groups) > SMALLEST:
-        text += f"\nThe smallest {SMALLEST} of {len(report.groups)} groups."
+    if len(report.groups) > _SMALLEST_SHOWN:
+        text += (
+            f"\nThe smallest {_SMALLEST_SHOWN} of {len(report.groups)} groups."
+        )
     return text
 
 

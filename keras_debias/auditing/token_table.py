@@ -86,9 +86,9 @@ class TokenTable:
             indices = np.asarray(indices, dtype="int32")
             start += size
             columns = column[indices]
-            kept = columns >= 0
-            rows = np.repeat(np.arange(len(lengths)), lengths)[kept]
+            known = columns >= 0
+            rows = np.repeat(np.arange(len(lengths)), lengths)[known]
             yield sparse.csr_matrix(
-                (np.ones(len(rows)), (rows, columns[kept])),
+                (np.ones(len(rows)), (rows, columns[known])),
                 shape=(len(lengths), len(tokens)),
             )

@@ -150,9 +150,10 @@ class BackupAndRestore(keras.callbacks.Callback):
             try:
                 text = read_regular(self._record(name), _RECORD_LIMIT)
                 record = json.loads(text)
-                whole = record["checksum"] == _digest(self._weights(name))
-                found += [(record["epoch"], name, record)] if whole else []
-                damaged += [] if whole else [name]
+                if record["checksum"] == _digest(self._weights(name)):
+                    found.append((record["epoch"], name, record))
+                else:
+                    damaged.append(name)
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 damaged.append(name)
         if found:

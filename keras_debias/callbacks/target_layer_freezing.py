@@ -103,8 +103,8 @@ class TargetLayerFreezing(keras.callbacks.Callback):
             self.layer = self.search.layer
         block = blocks(network)[self.layer].layer
         inside = {id(v) for v in block.weights}
-        kept = inside | {id(v) for v in head_variables(network)}
-        left = [v for v in model.trainable_variables if id(v) in kept]
+        trained = inside | {id(v) for v in head_variables(network)}
+        left = [v for v in model.trainable_variables if id(v) in trained]
         if not any(id(v) in inside for v in left):
             paths = {id(x): path for path, x in layer_paths(network).items()}
             raise ValueError(
@@ -114,7 +114,7 @@ class TargetLayerFreezing(keras.callbacks.Callback):
                 "lies. Adapt all layers before."
             )
         for variable in model.trainable_variables:
-            variable.trainable = id(variable) in kept
+            variable.trainable = id(variable) in trained
         mark_trained(network)
         model.optimizer = _over(model.optimizer, model.trainable_variables)
         _keras_internals.drop_compiled_functions(model)

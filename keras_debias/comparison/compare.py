@@ -87,10 +87,10 @@ def compare(
     """Trains every method with every seed, and says what helps.
 
     All methods get the same start, rows and number of optimizer updates for
-    a seed. With a `folder`, each run is kept as it finishes: called again,
+    a seed. With a `folder`, each run is saved as it finishes: called again,
     after an interruption or with more seeds or methods, only missing runs
     are made. A run that raises is recorded and does not stop the others; the
-    next call tries it again. So it does with a kept run whose files cannot
+    next call tries it again. So it does with a saved run whose files cannot
     be read, or whose scores do not follow from its predictions: a warning
     names it.
 
@@ -119,7 +119,7 @@ def compare(
             `kd.evaluate`: further columns of the table. Where labels are
             floats (a regression) and there are none, `rmse`, `mae`, `r2`,
             `pearson` and `spearman`.
-        folder: path, made if need be. Defaults to `None`: nothing is kept.
+        folder: path, made if need be. Defaults to `None`: nothing is saved.
         batch_size: int, for predictions.
         min_group_size, bootstrap: int, see `kd.evaluate`.
         prepare_evaluation: function of the trained model, called before it
@@ -247,7 +247,7 @@ def compare(
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
     store = RunFolder(folder)
-    store.claim(configuration, settings)
+    store.register(configuration, settings)
 
     _say_if_busy(verbose)
     failed = {}
@@ -288,7 +288,7 @@ def compare(
             ],
             {**arguments, "folder": folder},
             workers,
-            functools.partial(_say, verbose),
+            functools.partial(_log, verbose),
         )
     scoring = Settings(min_group_size=min_group_size, bootstrap=bootstrap)
     models = KeptModels(store, keep)
@@ -330,7 +330,7 @@ def compare(
         say = f"[{number + 1}/{total}] {name}, seed {seed}: "
         run = store.read(name, seed, data)
         if run is not None:
-            _say(verbose, f"{say}kept")
+            _log(verbose, f"{say}cached")
             runs.append(run)
             continue
         if (name, seed) in failed:
@@ -343,12 +343,12 @@ def compare(
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
-            _say(verbose, f"{say}broken: {error}")
+            _log(verbose, f"{say}broken: {error}")
             _warn_of_failure(name, seed, errors[name, seed])
             continue
         runs.append(run)
         spent = time.perf_counter() - began
-        _say(
+        _log(
             verbose,
             f"{say}{run.updates} updates in {run.seconds:.0f} s; "
             f"{spent:.0f} s so far",
@@ -371,7 +371,7 @@ def _leave_best(comparison, models, make, verbose) -> None:
             models.leave(best)
             return
         say = f"{best.method}, seed {best.seed}: "
-        _say(verbose, f"{say}made again, for its model was not kept")
+        _log(verbose, f"{say}made again, for its model was not kept")
         position = comparison.runs.index(best)
         comparison.runs[position] = make(best.method, best.seed)
 
@@ -390,14 +390,14 @@ def _say_if_busy(verbose):
     processors = os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > processors + 0.5:
-        _say(
+        _log(
             verbose,
             f"Other programs are running: load {load:.1f} on {processors} "
             "processors. Runs will take longer.",
         )
 
 
-def _say(verbose, text):
+def _log(verbose, text):
     if verbose:
         print(text, flush=True)
 
@@ -619,13 +619,13 @@ def _check_seeds(seeds) -> list[int]:
             f"`[0]`. Received: seeds={seeds!r}"
         )
     seeds = list(seeds)
-    whole = all(
+    all_valid = all(
         isinstance(s, (int, np.integer))
         and not isinstance(s, bool)
         and 0 <= s <= LARGEST_SEED
         for s in seeds
     )
-    if not seeds or not whole:
+    if not seeds or not all_valid:
         raise ValueError(
             "`seeds` must hold at least one integer, all from 0 to "
             f"{LARGEST_SEED}. Received: seeds={seeds}"

@@ -87,7 +87,7 @@ class Comparison:
         folder: str | os.PathLike,
         methods: Iterable[str] | None = None,
     ) -> "Comparison":
-        """Reads the finished runs that `compare` kept in a folder.
+        """Reads the finished runs that `compare` saved in a folder.
 
         Args:
             folder: path of the folder.

@@ -76,9 +76,9 @@ class Run(ShortRepr):
             )
         scores = Scores.from_dict(values["scores"])
         names = {f.name for f in dataclasses.fields(cls)}
-        kept = {k: v for k, v in values.items() if k in names}
+        known = {k: v for k, v in values.items() if k in names}
         try:
-            run = cls(**{**kept, "scores": scores})
+            run = cls(**{**known, "scores": scores})
         except TypeError as error:
             raise ValueError(
                 f"Expected a dict that `Run.to_dict` made. Received: {error}"

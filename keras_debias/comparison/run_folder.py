@@ -45,14 +45,14 @@ class RunFolder:
     with its checksum, is named in a warning and left out.
 
     Args:
-        path: path of the folder, or `None`: then nothing is kept.
+        path: path of the folder, or `None`: then nothing is saved.
     """
 
     def __init__(self, path):
         self.path = None if path is None else pathlib.Path(path)
         self._warned = set()
 
-    def claim(self, configuration: dict, methods: dict) -> None:
+    def register(self, configuration: dict, methods: dict) -> None:
         """Checks that the folder is of this comparison, or makes it so.
 
         Raises:
@@ -141,8 +141,8 @@ class RunFolder:
             try:
                 values = json.loads(file.read_text(encoding="utf-8"))
                 name, seed = values["method"], values["seed"]
-                sound = isinstance(name, str) and type(seed) is int
-                if not sound or not isinstance(values["settings"], dict):
+                is_valid = isinstance(name, str) and type(seed) is int
+                if not is_valid or not isinstance(values["settings"], dict):
                     raise ValueError("it holds something else")
             except UNREADABLE as error:
                 self._warn(file, f"{type(error).__name__}: {error}")

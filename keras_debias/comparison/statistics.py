@@ -120,9 +120,9 @@ def summary_of(frame, methods) -> pd.DataFrame:
 
 def _in_order(measures) -> list[str]:
     """The measures of a split: accuracies first, then metrics."""
-    there = list(dict.fromkeys(measures))
-    known = [measure for measure in MEASURES if measure in there]
-    return known + [measure for measure in there if measure not in MEASURES]
+    requested = list(dict.fromkeys(measures))
+    known = [measure for measure in MEASURES if measure in requested]
+    return known + [measure for measure in requested if measure not in MEASURES]
 
 
 def paired_tests(differences: np.ndarray) -> tuple[float, float]:

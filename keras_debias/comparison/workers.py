@@ -6,7 +6,7 @@ import os
 import pickle
 import traceback
 
-import keras
+from keras_debias.comparison.environment import environment
 
 # How many threads a process computes with; each library reads its own.
 THREADS = (
@@ -93,7 +93,7 @@ class _environment:
     """Sets environment variables while processes are started."""
 
     def __init__(self, values):
-        self.values = values | {"KERAS_BACKEND": keras.config.backend()}
+        self.values = values | {"KERAS_BACKEND": environment()["backend"]}
 
     def __enter__(self):
         self.before = {name: os.environ.get(name) for name in self.values}

@@ -189,8 +189,10 @@ def label_values(y) -> tuple[np.ndarray, tuple[str, ...] | None]:
             [None if pd.isna(v) else str(v) for v in y], dtype=object
         )
         absent = missing_labels(np.array(order, dtype=object))
-        kept = tuple(c for c, no in zip(order, absent, strict=True) if not no)
-        return values, kept or None
+        present = tuple(
+            c for c, no in zip(order, absent, strict=True) if not no
+        )
+        return values, present or None
     if isinstance(y, pd.api.extensions.ExtensionArray):
         y = y.to_numpy()
     if isinstance(y, (list, tuple)) and any(

@@ -117,7 +117,7 @@ def warn_of_missing_labels(
         raise ValueError(
             f"No row has a gold label: all {len(missing)} of {len(missing)} "
             f"rows of {where} say {', '.join(spelled)}, as in a test split "
-            "whose labels are kept back. Use another split."
+            "whose labels are withheld. Use another split."
         )
     rest = {str(value) for value in values[~missing]}
     if rest <= {"1", "1.0"} and set(spelled) <= {"'-1'", "-1", "'-1.0'"}:
@@ -165,7 +165,7 @@ def merge_spellings(
         for index in group
     }
     # Sorted names stay sorted, those of a `pandas.Categorical` keep theirs.
-    kept = sorted(set(chosen.values()))
+    classes = sorted(set(chosen.values()))
     merged = [
         ", ".join(f"{names[i]!r} ({counts[i]} rows)" for i in group)
         for group in spellings.values()
@@ -177,8 +177,8 @@ def merge_spellings(
         "the classes; names that are spelled exactly there stay apart.",
         stacklevel=stacklevel,
     )
-    moved = np.array([kept.index(chosen[i]) for i in range(len(names))])
-    return moved[codes], [names[i].strip() for i in kept]
+    moved = np.array([classes.index(chosen[i]) for i in range(len(names))])
+    return moved[codes], [names[i].strip() for i in classes]
 
 
 def match_labels(

@@ -27,7 +27,7 @@ def waterbirds(
 
     The images are resized to 256/224 of `image_size`, whatever their
     shape, and the middle is cut out, as in the published test transform.
-    They are kept as bytes: the 4,795 training images of 224 x 224 take 0.7
+    They are stored as bytes: the 4,795 training images of 224 x 224 take 0.7
     GB of memory. Augmentation is for layers of the model.
 
     Args:

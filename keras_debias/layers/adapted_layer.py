@@ -1,4 +1,4 @@
-"""What all layers with adapter weights of their own share."""
+"""Saving and loading of layers that have adapter weights."""
 
 import hashlib
 
@@ -9,20 +9,20 @@ from keras_debias import _keras_internals
 
 
 def stored_bias(layer):
-    """The bias weight of a layer, or `None`: `bias` may be more than that."""
+    """The bias weight of a layer, or `None`. `bias` may include updates."""
     return layer.__dict__.get("bias")
 
 
 class AdaptedLayer:
     """Saves and loads a `Dense` or `EinsumDense` layer with adapters.
 
-    A mixin. What a checkpoint of the bare model holds must load into a model
-    without adapters, hence merged. Beside it, in a group of its own that a
-    plain layer does not look for, are the parts: loaded into a model with
-    the same adapters and the same base, they restore both exactly; into any
-    other one, the sum goes into the base, which `adapters.save` refuses. A
-    `DebiasedModel` asks for the parts alone, for one save, with
-    `save_adapters_separately_once`.
+    A mixin. A checkpoint of the bare model must load into a model without
+    adapters, so it holds the merged weights. It also holds the separate
+    parts, in a group that a plain layer ignores. Loaded into a model with
+    the same adapters and the same base, the parts restore both exactly.
+    Loaded into any other model, the sum goes into the base, and
+    `adapters.save` then refuses that model. `DebiasedModel` requests the
+    parts alone, for one save, with `save_adapters_separately_once`.
     """
 
     name: str
@@ -42,11 +42,11 @@ class AdaptedLayer:
         return _keras_internals.base_variables(self)["kernel"].value
 
     def merged_bias(self):
-        """The bias with all updates added, `None` where there is none."""
+        """The bias with all updates added, or `None` if there is no bias."""
         return None if self.base_bias is None else self.base_bias.value
 
     def reset_updates(self) -> None:
-        """Makes all updates zero again."""
+        """Resets all updates to zero."""
 
     def save_adapters_separately_once(self) -> None:
         """Makes the next save write adapters apart from the base."""
@@ -130,13 +130,13 @@ class AdaptedLayer:
                 )
 
     def _whole(self) -> list[tuple]:
-        """`(name, variable)` of all that a file of the layer restores."""
+        """`(name, variable)` pairs of everything that a file restores."""
         base = _keras_internals.base_variables(self)
         own = {f"base_{name}": variable for name, variable in base.items()}
         return list({**own, **self.adapter_state()}.items())
 
     def _way_back(self):
-        """The present values, and a function that puts them back."""
+        """The current values, and a function that restores them."""
         values = {name: as_copy(variable) for name, variable in self._whole()}
         starts = dict(getattr(self, "initial_values", {}))
 
@@ -151,7 +151,7 @@ class AdaptedLayer:
         return undo
 
     def _start_anew(self) -> None:
-        """Takes loaded base weights that train as the ones to start from."""
+        """Makes loaded trainable base weights the initial values."""
         values = getattr(self, "initial_values", None)
         if values:
             own = _keras_internals.base_variables(self).values()

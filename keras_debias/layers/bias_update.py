@@ -1,4 +1,4 @@
-"""A trainable update of a bias, or of a part of it, or in place of one."""
+"""A trainable update of a bias, of a part of it, or of a missing one."""
 
 import dataclasses
 import math
@@ -19,8 +19,9 @@ class BiasSlot:
 
     Args:
         shape: tuple of ints. The shape of the layer's whole bias.
-        qkv_slot: int or `None`. For a projection that gives queries, keys and
-            values at once: which third of the last axis, else all of it.
+        qkv_slot: int or `None`. For a projection that computes queries, keys
+            and values together, the third of the last axis. `None` means the
+            whole axis.
     """
 
     shape: tuple[int, ...]
@@ -67,24 +68,24 @@ def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
         inputs, kernel = layer.equation.split("->")[0].split(",")
         output = layer.equation.split("->")[1]
         sizes = dict(zip(kernel, _keras_internals.kernel_shape(layer)))
-        kept = [c in kernel and c not in inputs for c in output]
+        of_kernel = [c in kernel and c not in inputs for c in output]
         return tuple(
-            int(sizes[c]) if keep else 1 for c, keep in zip(output, kept)
-        )[kept.index(True) :]
+            int(sizes[c]) if own else 1 for c, own in zip(output, of_kernel)
+        )[of_kernel.index(True) :]
     return _keras_internals.kernel_shape(layer)[-1:]
 
 
 def bias_name(role: str, name: str) -> str:
-    """What a weight of an update is called in its layer."""
+    """The name of a weight of an update in its layer."""
     return f"{role}_bias_{name}" if name else f"{role}_bias"
 
 
 class BiasUpdate(AdaptedLayer):
     """Mixed into `Dense` and `EinsumDense`: the bias plus trained updates.
 
-    `bias` becomes what is added to the output: the layer's own, frozen one
-    where there is one, and the updates. So the `call` of any of these
-    layers, low-rank or not, needs no change.
+    `bias` is the sum that is added to the output: the layer's frozen bias,
+    if it has one, and the updates. Therefore the `call` of these layers,
+    low-rank or not, needs no change.
     """
 
     @property
@@ -153,7 +154,7 @@ class BiasUpdate(AdaptedLayer):
         }
 
     def remove_bias_update(self, role):
-        """Takes the weights of an update away."""
+        """Removes the weights of an update."""
         updates, starts = dict(self.bias_updates), dict(self.bias_starts)
         for own in updates.pop(role)[2].values():
             _keras_internals.remove_weight(self, getattr(self, own))

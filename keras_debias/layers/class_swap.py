@@ -1,4 +1,4 @@
-"""Classes that a built layer is turned into, and back."""
+"""Swaps the class of a built layer, and swaps it back."""
 
 import functools
 
@@ -14,7 +14,7 @@ from keras_debias.layers.stand_alone import StandAlone
 def original_class(layer: keras.Layer) -> type | None:
     """`Dense` or `EinsumDense`, whatever adapters a layer has.
 
-    `None` for other layers, and for subclasses whose `call` is their own.
+    `None` for other layers, and for subclasses that override `call`.
     """
     kind = type(layer)
     known = getattr(kind, "is_swapped", False) or kind in LOW_RANK_CLASSES
@@ -47,9 +47,9 @@ def adapted_class(layer: keras.Layer, low_rank: bool, bias: bool) -> type:
 def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
-    It carries the name, the module and the config of the plain one: Keras
-    files layers by the name of their class, and a model that is rebuilt from
-    its config is the plain model, which adapters are put on again.
+    It has the name, the module and the config of the plain class. Keras saves
+    layers by the name of their class, and a model that is rebuilt from its
+    config is the plain model, to which adapters are applied again.
     """
     if not (low_rank or bias):
         return plain

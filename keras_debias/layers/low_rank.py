@@ -1,4 +1,4 @@
-"""What the layers with a low-rank update share."""
+"""The common part of layers with a low-rank update."""
 
 import contextlib
 
@@ -15,7 +15,7 @@ from keras_debias.utils.numbers import is_number
 
 
 def validate_low_rank(rank, alpha, dropout) -> None:
-    """Raises for settings that no low-rank update can have."""
+    """Raises if the settings of a low-rank update are invalid."""
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise ValueError(
             f"Expected `rank` to be a positive integer. Received: rank={rank!r}"
@@ -41,8 +41,9 @@ def scaling(rank: int, alpha: float | None, rank_stabilized: bool) -> float:
 def without_low_rank(layers):
     """Leaves low-rank updates out of the calls inside.
 
-    A closed gate multiplies an update by zero; this does not compute it. It
-    is seen when a call is traced, so it is no replacement for the gate.
+    A gate of zero multiplies the update by zero; this context does not
+    compute the update. It takes effect when a call is traced, so it does not
+    replace the gate.
     """
     chosen = [layer for layer in layers if isinstance(layer, LowRankUpdate)]
     for layer in chosen:
@@ -57,10 +58,10 @@ def without_low_rank(layers):
 class LowRankUpdate(AdaptedLayer):
     """A low-rank update beside a frozen kernel: `y = x W + s (x A) B`.
 
-    Mixed into `Dense` and `EinsumDense`. Which weights make `A` and `B` is
-    the business of a `KernelForm`; this class holds the weights, adds the
-    update to the outputs and merges it. With starting factors the update is
-    `s ((x A) B - (x A0) B0)`: the layer starts as it was.
+    Mixed into `Dense` and `EinsumDense`. A `KernelForm` defines which weights
+    make `A` and `B`. This class holds the weights, adds the update to the
+    outputs and merges it. With initial factors the update is
+    `s ((x A) B - (x A0) B0)`, so the outputs do not change at the start.
     """
 
     # See `without_low_rank`.
@@ -120,7 +121,7 @@ class LowRankUpdate(AdaptedLayer):
             values = form.initial(self, start)
         for name, weight in weights.items():
             setattr(self, name, self._add_part(name, weight, values[name]))
-        # Not as attributes: they are no part of the layer's state.
+        # Not attributes: they are not part of the layer's state.
         self.__dict__["low_rank_constants"] = form.constants(
             view.inputs, view.outputs
         )
@@ -143,13 +144,13 @@ class LowRankUpdate(AdaptedLayer):
             name=name,
             shape=weight.shape,
             initializer=value,
-            # Whatever the base is kept in: small updates would be lost.
+            # Whatever the dtype of the base: it would round small updates away.
             dtype="float32",
             trainable=weight.trainable,
         )
 
     def remove_low_rank(self):
-        """Takes the weights of the update away again."""
+        """Removes the weights of the update."""
         state = self.low_rank_state
         for variable in (*state.values(), self.lora_gate):
             _keras_internals.remove_weight(self, variable)
@@ -171,7 +172,7 @@ class LowRankUpdate(AdaptedLayer):
 
     @property
     def low_rank_values(self) -> dict:
-        """What the form makes the factors of: weights and constants."""
+        """The weights and constants from which the form makes the factors."""
         return {**self.low_rank_state, **self.low_rank_constants}
 
     def adapter_state(self):
@@ -209,8 +210,8 @@ class LowRankUpdate(AdaptedLayer):
     def factors(self) -> tuple:
         """`(P, Q)` with `P Q` the update, inputs x outputs, float64.
 
-        Of the rank of the update, twice that with starting factors. Where
-        the update is more than a product, `(update, None)`.
+        Their rank is that of the update, or twice that with initial factors.
+        `(update, None)` if the update is not a product.
         """
         if not self.form.is_product:
             matrix = kernel_view(self).to_matrix(self.delta())
@@ -226,7 +227,7 @@ class LowRankUpdate(AdaptedLayer):
         return [getattr(self, name) for name in self.form.names_of(side)]
 
     def reinitialize(self, start) -> None:
-        """Gives the layer other starting factors, and no update."""
+        """Sets other initial factors and resets the update to zero."""
         for name, value in self.form.initial(self, start).items():
             getattr(self, name).assign(np.array(value, "float32"))
 

@@ -84,7 +84,7 @@ class EDGE(Projection):
         common: bool. `False` takes out the part of `B` that is orthogonal to
             `G` instead (the ablation of the paper's Figure 4). Defaults to
             `True`.
-        refresh: int, at least 1. For how many updates `|B| / |G|` is kept.
+        refresh: int, at least 1. For how many updates `|B| / |G|` is cached.
             With the ratio known, the update is the gradient of one weighted
             sum of the two losses: one backward pass, of language models
             too. Above 1 it is no longer exact, and needs `scope="global"`

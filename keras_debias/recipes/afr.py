@@ -27,7 +27,7 @@ class AFR(Recipe):
 
     with `p` the fine-tuned model's probability of its label. A penalty keeps
     the layer near the fine-tuned one. No group labels are used. The last fit
-    is no optimizer update; its time is in the measured time.
+    is not an optimizer update; its time counts as training time.
 
     Attributes:
         held_out: float in (0, 1). The part held out. Defaults to `0.2`.

@@ -24,9 +24,9 @@ class AuditGroups(GroupInference):
     findings of the same measure: with a hue, all hues that go with a label;
     a token counts by itself. The cue of a row hints at its own label, at
     another, or the row has none. It needs no training and no budget. It
-    cannot tell a shortcut from what honestly belongs to a class (word
-    overlap does say something about entailment): look at `notes["cue"]`
-    before you believe the result.
+    cannot distinguish a shortcut from a feature that belongs to a class
+    (word overlap is evidence of entailment): check `notes["cue"]` before you
+    rely on the result.
 
     When it helps: where one measurable feature is the shortcut. Groups
     balanced: colored digits at 0.95, five seeds: 79.8 % correct where the

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from keras_debias.data.duplicates import content_folds
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
+from keras_debias.utils.renamed import renamed
 
 # Words and runs of punctuation: a cue such as " !!" is no word.
 TOKENS = r"\w+|[^\w\s]+"
@@ -27,9 +28,9 @@ class BagOfWords:
     right without doing the task.
 
     Attributes:
-        least: int. Rows that a token must occur in. Defaults to `5`.
-        strength: float, above 0: the regression's `C`; smaller is smoother.
-            Defaults to `0.1`.
+        min_df: int. Rows that a token must occur in. Defaults to `5`.
+        C: float, above 0. The inverse of the strength of the regression's
+            penalty, as in scikit-learn. Defaults to `0.1`.
         folds: int. Parts for predictions of the training rows: each row is
             predicted by a model that has not seen it. Defaults to `5`.
 
@@ -49,22 +50,22 @@ class BagOfWords:
         hypothesis-only model on MultiNLI; theirs is neural.
     """
 
-    least: int = 5
-    strength: float = 0.1
+    min_df: int = 5
+    C: float = 0.1
     folds: int = 5
 
     def __post_init__(self):
-        for name, least in (("least", 1), ("folds", 2)):
+        for name, least in (("min_df", 1), ("folds", 2)):
             value = getattr(self, name)
             if not is_number(value) or int(value) != value or value < least:
                 raise ValueError(
                     f"Expected `{name}` to be an integer of at least {least}. "
                     f"Received: {name}={value}"
                 )
-        if not (is_number(self.strength) and self.strength > 0):
+        if not (is_number(self.C) and self.C > 0):
             raise ValueError(
-                "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength!r}"
+                "Expected `C` to be a finite number above 0. "
+                f"Received: C={self.C!r}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:
@@ -106,9 +107,9 @@ class BagOfWords:
     def _fitted(self, texts, y) -> Pipeline:
         model = make_pipeline(
             CountVectorizer(
-                token_pattern=TOKENS, binary=True, min_df=self.least
+                token_pattern=TOKENS, binary=True, min_df=self.min_df
             ),
-            LogisticRegression(C=self.strength, max_iter=200),
+            LogisticRegression(C=self.C, max_iter=200),
         )
         with warnings.catch_warnings():
             # Nearly converged is good enough for a bias.
@@ -117,7 +118,7 @@ class BagOfWords:
                 return model.fit(texts, y)
             except ValueError as error:
                 raise ValueError(
-                    f"Expected some token in at least {self.least} rows. "
+                    f"Expected some token in at least {self.min_df} rows. "
                     f"Received: {len(texts)} texts without"
                 ) from error
 
@@ -126,7 +127,7 @@ class BagOfWords:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return cls(**renamed(config, least="min_df", strength="C"))
 
 
 def _num_classes(train) -> int:

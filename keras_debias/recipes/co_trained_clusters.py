@@ -13,7 +13,7 @@ from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
 
-SMALLEST = 1e-4  # probability
+_MIN_PROBABILITY = 1e-4  # probability
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -26,8 +26,8 @@ class CoTrainedClusters(GroupInference):
     2. Two models learn to predict the *hint*, never the label: a linear probe
        on frozen features, and a shallow model on words and simple measures.
        Both are cross-fitted. A row that k-means puts on the wrong side of a
-       boundary is corrected, and words that honestly belong to a class are
-       not taken for a cue.
+       boundary is corrected, and words that belong to a class are not taken
+       for a cue.
     3. Their standardized log-odds are summed, over both models and several
        numbers of clusters, so that no number has to be chosen.
     4. The cell of a row is the class with the highest sum, and the quarter
@@ -157,7 +157,7 @@ def hinted_classes(cells, train) -> np.ndarray:
 
 
 def _log_odds(probabilities):
-    clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    clipped = np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.log(clipped) - np.log1p(-clipped)
 
 

@@ -17,15 +17,15 @@ def without_first_text(x):
 
 
 class CounterfactualModel:
-    """A model that takes off what it would say without seeing the evidence.
+    """Subtracts the logits of an evidence-free input.
 
     Args:
         model: a model with `predict` that returns logits.
         blind: function of inputs to inputs without the evidence.
-        scale: float. How much is taken off.
+        scale: float. Factor of the logits that are subtracted.
 
     Attributes:
-        from_logits: bool. The outputs are no probabilities.
+        from_logits: bool. `True`: the outputs are not probabilities.
     """
 
     from_logits = True
@@ -44,7 +44,7 @@ class CounterfactualModel:
         return self.model.preprocessor
 
     def predict(self, x, batch_size=None, verbose="auto"):
-        """`f(x) - scale * f(blind(x))`, shifted to be no probabilities."""
+        """`f(x) - scale * f(blind(x))`, shifted: not probabilities."""
         seen = self.model.predict(x, batch_size=batch_size, verbose=verbose)
         blind = self.model.predict(
             self.blind(x), batch_size=batch_size, verbose=verbose
@@ -60,10 +60,10 @@ class CounterfactualModel:
 class CounterfactualInference(Recipe):
     """Plain fine-tuning; the bias is taken off at inference (CORSAIR).
 
-    The model is asked twice: with the input, and with the evidence taken
-    away, where only the bias can answer. `scale` times the second answer is
-    taken off the first. It costs nothing in training and twice the time at
-    inference.
+    The model predicts twice: from the input, and from the input without the
+    evidence, where only the bias can decide. `scale` times the second logits
+    are subtracted from the first. It costs nothing in training and doubles
+    the time of inference.
 
     When it helps: where the bias can answer without the evidence. SNLI with a
     planted token, three seeds: MNLI-hard 39.6 % (plain 37.9), QNLI 57.3 %

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from keras_debias.auditing.fields import fields_of
 
-SMALLEST = 1e-12  # probability
+_MIN_PROBABILITY = 1e-12  # probability
 MAX_WIDTH = 384  # of features; wider ones are reduced
 
 
@@ -88,7 +88,7 @@ def choose_C(matrix, y, classes, grid, folds) -> tuple[float, np.ndarray]:
     for C in grid:
         found = out_of_fold(matrix, y, classes, C, folds)
         chosen = found[np.arange(len(y)), y]
-        loss = -np.log(np.clip(chosen, SMALLEST, None)).mean()
+        loss = -np.log(np.clip(chosen, _MIN_PROBABILITY, None)).mean()
         if best is None or loss < best[0]:
             best = (loss, C, found)
     return best[1], best[2]

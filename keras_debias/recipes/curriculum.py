@@ -14,7 +14,7 @@ from keras_debias.utils.numbers import is_number
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class Curriculum(Recipe):
-    """Shows biased rows first, and unbiased ones more and more.
+    """Orders training from biased to unbiased examples.
 
     Rows are ranked by how much a bias-only model believes their label. The
     first updates draw from the most biased `start` of them, and the part

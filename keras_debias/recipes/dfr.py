@@ -11,6 +11,7 @@ from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_recipe import GroupRecipe
 from keras_debias.utils.numbers import is_number
+from keras_debias.utils.renamed import renamed
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -22,13 +23,14 @@ class DFR(GroupRecipe):
     budget goes into plain fine-tuning on the others. Then the last layer is
     fitted anew: logistic regression on the features of held-out rows, drawn
     so that all groups are of one size, averaged over several draws. The
-    regression is no optimizer update; its time is in the measured time.
+    regression is not an optimizer update; its time counts as training time.
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
         held_out: float in (0, 1). The part held out. Defaults to `0.2`.
         draws: int. Balanced draws to average over. Defaults to `10`.
-        strength: float, above 0: the regression's `C`. Defaults to `1.0`.
+        C: float, above 0. The inverse of the strength of the regression's
+            penalty, as in scikit-learn. Defaults to `1.0`.
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
@@ -43,13 +45,13 @@ class DFR(GroupRecipe):
 
     Reference:
         [Kirichenko et al., 2023](https://arxiv.org/abs/2204.02937). They use
-        an L1 penalty, with its strength chosen on validation groups; here it
-        is L2 with a given strength.
+        an L1 penalty, with `C` chosen on validation groups; here it is L2
+        with a given `C`.
     """
 
     held_out: float = 0.2
     draws: int = 10
-    strength: float = 1.0
+    C: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,10 +61,10 @@ class DFR(GroupRecipe):
                 "Expected `draws` to be an integer of at least 1. "
                 f"Received: draws={self.draws!r}"
             )
-        if not (is_number(self.strength) and self.strength > 0):
+        if not (is_number(self.C) and self.C > 0):
             raise ValueError(
-                "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength!r}"
+                "Expected `C` to be a finite number above 0. "
+                f"Received: C={self.C!r}"
             )
 
     def fit_groups(self, trainer, train):
@@ -102,7 +104,7 @@ class DFR(GroupRecipe):
             rows = sampling.draw(
                 balanced.groups.ids, sizes.min() * len(sizes), generator
             )
-            found = LogisticRegression(C=self.strength, max_iter=1000).fit(
+            found = LogisticRegression(C=self.C, max_iter=1000).fit(
                 features[rows], balanced.y[rows]
             )
             new = self._as_layer(found, head.units)
@@ -112,6 +114,10 @@ class DFR(GroupRecipe):
         head.set_weights([kernel, bias])
         return model
 
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(renamed(config, strength="C"))
+
     @staticmethod
     def _as_layer(found, units):
         """Kernel and bias of one output a class, also for two classes."""
@@ -120,7 +126,7 @@ class DFR(GroupRecipe):
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
         kernel = np.zeros((coefficients.shape[1], units))
-        # A class without a row is never to be said.
+        # A class without rows is never predicted.
         bias = np.full(units, -1e4)
         kernel[:, found.classes_] = coefficients.T
         bias[found.classes_] = intercept

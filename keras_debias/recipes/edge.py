@@ -18,8 +18,8 @@ from keras_debias.recipes.shallow_model import ShallowModel
 class EDGE(Recipe):
     """EDGE against the bias of a bias-only model.
 
-    `projections.EDGE` takes what the model in training finds easy for the
-    bias. Here a bias-only model is fitted first and says it: the bias
+    `projections.EDGE` takes examples that are easy for the model in training
+    as biased. Here a bias-only model is fitted first and decides it: the bias
     gradient weighs each sample by `b^q`, with `b` the out-of-fold probability
     of the sample's label. The equations are the same.
 

@@ -19,7 +19,7 @@ def first_stage_predictions(
     Raises:
         ValueError: If the model gets every row right, or every row wrong.
     """
-    first = trainer.fit(train, share=share, last=False)
+    first = trainer.fit(train, share=share, is_final=False)
     guesses = trainer.predict(first, train).argmax(-1).astype("int32")
     wrong = guesses != train.y
     check_mistakes(trainer, wrong, share)

@@ -20,7 +20,7 @@ from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
 
 # Cells below this are too small for a mean.
-LEAST = 5
+_MIN_CELL_SIZE = 5
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -236,19 +236,20 @@ class GRASP(Recipe):
         else:
             groups = Groups.from_values(self.factor)
         cells = [
-            np.sum(np.bincount(groups.ids[train.y == c]) >= LEAST)
+            np.sum(np.bincount(groups.ids[train.y == c]) >= _MIN_CELL_SIZE)
             for c in np.unique(train.y)
         ]
         if max(cells) < 2:
             raise ValueError(
                 "Expected a factor of at least two groups within a class, "
-                f"each with {LEAST} samples or more. Received: {groups}"
+                f"each with {_MIN_CELL_SIZE} samples or more. "
+                f"Received: {groups}"
             )
         return groups.ids
 
     def _fine_tune(self, trainer, train, found, share):
         """A new model, and the kernels it started from without adapters."""
-        last = share is None
+        is_final = share is None
         updates = trainer.claim_updates(share, train)
         network = trainer.network(updates, self.adapters)
         base = None if adapted_layers(network) else kernels(network)
@@ -261,7 +262,7 @@ class GRASP(Recipe):
             projection=[*plain, *constraint] or None,
             regularizers=self.regularizers,
         )
-        return trainer.advance(model, train, updates, last=last), base
+        return trainer.advance(model, train, updates, is_final=is_final), base
 
     @staticmethod
     def _distance(trainer, model, train, factor) -> float:
@@ -285,7 +286,7 @@ def factor_distance(probabilities, y, factor) -> float:
         means = [
             probabilities[(y == label) & (factor == value)].mean(axis=0)
             for value in np.unique(factor)
-            if np.sum((y == label) & (factor == value)) >= LEAST
+            if np.sum((y == label) & (factor == value)) >= _MIN_CELL_SIZE
         ]
         if len(means) > 1:
             distances.append(np.ptp(means, axis=0).max())

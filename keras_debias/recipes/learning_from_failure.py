@@ -54,7 +54,7 @@ class LearningFromFailure(Recipe):
         check_class_labels(train, self)
         amplified = losses.PerRow(losses.GeneralizedCrossEntropy(self.q))
         biased = trainer.fit(
-            train, share=self.biased_share, last=False, objective=amplified
+            train, share=self.biased_share, is_final=False, objective=amplified
         )
         probabilities = trainer.predict(biased, train)
         trainer.notes["biased_accuracy"] = float(

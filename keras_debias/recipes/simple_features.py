@@ -12,6 +12,7 @@ from keras_debias.auditing.fields import fields_of
 from keras_debias.data.duplicates import content_folds
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
+from keras_debias.utils.renamed import renamed
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -24,8 +25,8 @@ class SimpleFeatures:
     punctuation, numbers and word overlap of texts.
 
     Attributes:
-        strength: float, above 0: the regression's `C`; smaller is smoother.
-            Defaults to `1.0`.
+        C: float, above 0. The inverse of the strength of the regression's
+            penalty, as in scikit-learn. Defaults to `1.0`.
         folds: int. Parts for predictions of the training rows: each row is
             predicted by a model that has not seen it. Defaults to `5`.
 
@@ -42,7 +43,7 @@ class SimpleFeatures:
     ```
     """
 
-    strength: float = 1.0
+    C: float = 1.0
     folds: int = 5
 
     def __post_init__(self):
@@ -52,10 +53,10 @@ class SimpleFeatures:
                 "Expected `folds` to be an integer of at least 2. "
                 f"Received: folds={self.folds!r}"
             )
-        if not (is_number(self.strength) and self.strength > 0):
+        if not (is_number(self.C) and self.C > 0):
             raise ValueError(
-                "Expected `strength` to be a finite number above 0. "
-                f"Received: strength={self.strength!r}"
+                "Expected `C` to be a finite number above 0. "
+                f"Received: C={self.C!r}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:
@@ -65,7 +66,7 @@ class SimpleFeatures:
             train: `kd.data.Split` with one class a row.
         """
         check_class_labels(train, self)
-        there, counts = np.unique(train.y, return_counts=True)
+        present, counts = np.unique(train.y, return_counts=True)
         if counts.min() < self.folds:
             raise ValueError(
                 f"Expected at least {self.folds} rows of each class. "
@@ -74,10 +75,10 @@ class SimpleFeatures:
         names = train.label_names
         classes = int(train.y.max()) + 1 if names is None else len(names)
         found = np.zeros((len(train), classes))
-        found[:, there] = cross_val_predict(
+        found[:, present] = cross_val_predict(
             make_pipeline(
                 StandardScaler(),
-                LogisticRegression(C=self.strength, max_iter=1000),
+                LogisticRegression(C=self.C, max_iter=1000),
             ),
             measured(train, fields_of(train, None)),
             train.y,
@@ -91,4 +92,4 @@ class SimpleFeatures:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return cls(**renamed(config, strength="C"))

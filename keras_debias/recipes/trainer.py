@@ -112,7 +112,7 @@ class Trainer:
         train,
         *,
         share=None,
-        last=True,
+        is_final=True,
         projection=None,
         regularizers=None,
         objective=None,
@@ -126,8 +126,8 @@ class Trainer:
             train: `kd.data.Split`.
             share: float in (0, 1], the part of the budget to spend. Defaults
                 to `None`: all that is left.
-            last: bool. Whether this is the stage whose model is returned, so
-                that the criterion picks its weights.
+            is_final: bool. Whether the model of this stage is returned: the
+                criterion then picks its weights. Defaults to `True`.
             projection, regularizers, objective: as for `DebiasedModel`.
             loss: as for `compile`; the network's own by default.
             adapters: an adapter or a list, applied to the new network.
@@ -137,7 +137,7 @@ class Trainer:
             The trained `DebiasedModel`.
 
         Raises:
-            TypeError: If `train` is no Split.
+            TypeError: If `train` is not a `Split`.
             ValueError: If more than the budget would be spent.
         """
         if not isinstance(train, Split):
@@ -154,7 +154,9 @@ class Trainer:
             loss=loss,
             adapters=adapters,
         )
-        return self.advance(model, train, updates, last=last, sampler=sampler)
+        return self.advance(
+            model, train, updates, is_final=is_final, sampler=sampler
+        )
 
     def claim_updates(self, share, train) -> int:
         """Takes a share off the budget; returns its number of updates."""
@@ -242,7 +244,7 @@ class Trainer:
         train,
         updates,
         *,
-        last=True,
+        is_final=True,
         sampler=None,
         first_epoch=0,
         evaluated_model=None,
@@ -253,7 +255,7 @@ class Trainer:
         other outputs. The two share their weights.
         """
         evaluated_model = model if evaluated_model is None else evaluated_model
-        choose = last and self.selection is not None
+        choose = is_final and self.selection is not None
         checks = min(self.budget.checks, updates) if choose else 1
         bounds = np.linspace(0, updates, checks + 1).round().astype(int)
         best = BestWeights(self.validation, self.selection) if choose else None

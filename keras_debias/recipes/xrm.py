@@ -103,7 +103,7 @@ class XRM(GroupInference):
                 rows = train.take(half)._replace(y=labels[half])
                 if steps:
                     trainer.advance(
-                        twin, rows, steps, last=False, first_epoch=number
+                        twin, rows, steps, is_final=False, first_epoch=number
                     )
             outputs = [trainer.predict(twin, train) for twin in twins]
             if number + 1 < self.rounds:

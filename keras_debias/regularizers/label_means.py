@@ -42,8 +42,8 @@ def label_means(y_true, y_pred, mask=None):
 
     def mean(weights):
         count = ops.sum(weights, axis=0)
-        kept = ops.where(weights > 0, scores, ops.zeros_like(scores))
-        total = ops.sum(kept, axis=0)
+        counted = ops.where(weights > 0, scores, ops.zeros_like(scores))
+        total = ops.sum(counted, axis=0)
         return total / ops.maximum(count, 1.0), ops.cast(count > 0, "float32")
 
     (in_mean, has_in), (out_mean, has_out) = mean(contain), mean(lack)

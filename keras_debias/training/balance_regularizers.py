@@ -21,14 +21,14 @@ ROUNDING = 1e-4
 
 
 class _Nothing(Projection):
-    """Takes the task out of the update: what is left is not projected."""
+    """Removes the task from the update; the rest is not projected."""
 
     def project(self, gradients, variables):
         return [ops.zeros_like(g) for g in gradients["task"]]
 
 
 class _Recorder(keras.optimizers.Optimizer):
-    """Keeps the gradients it is given, and changes no variable."""
+    """Records the gradients it is given, and changes no variable."""
 
     def build(self, variables):
         if self.built:
@@ -60,7 +60,7 @@ def balance_regularizers(
     neither weights nor moving statistics nor the regularizers.
 
     At the start a model equals its teacher, and the gradient of
-    `Consistency` is zero but for rounding. Calibrate after some steps of
+    `Consistency` is zero but for rounding. Call it after some steps of
     training; a regularizer whose gradient is below 1e-4 of the task's keeps
     its weight, with a warning.
 

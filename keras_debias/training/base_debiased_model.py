@@ -36,7 +36,7 @@ from keras_debias.training.shared_backward import plan
 from keras_debias.training.step_values import StepValues
 from keras_debias.training.subspace_constraints import constrain_network
 from keras_debias.training.subspace_constraints import constraints_of
-from keras_debias.training.subspace_constraints import kept_components
+from keras_debias.training.subspace_constraints import frozen_components
 from keras_debias.utils.numbers import require_seed
 
 
@@ -126,9 +126,9 @@ class BaseDebiasedModel(NetworkWrapper):
                 trainable=False,
             )
         if seed is None:
-            # Drawn as Keras draws its own: `set_random_seed` decides it.
+            # Drawn as Keras draws its own seeds: `set_random_seed` fixes it.
             seed = random.randint(0, 2**31 - 1)
-        # A weight, so that a resumed run goes on in the same order.
+        # A weight, so that a resumed run continues in the same order.
         self.shuffle_seed = self.add_weight(
             name="shuffle_seed",
             shape=(),
@@ -221,7 +221,7 @@ class BaseDebiasedModel(NetworkWrapper):
         if any(
             getattr(o, "of_probabilities", False) for o in self.objectives()
         ):
-            # Before the first step, which on JAX leaves no weights behind.
+            # Before the first step: if that fails on JAX, the weights are gone.
             for each in keras.tree.flatten(chosen):
                 check_probability(each)
         super().compile(
@@ -265,7 +265,7 @@ class BaseDebiasedModel(NetworkWrapper):
         return found
 
     def objective_loss(self, objective):
-        """The compiled loss with an objective between value and mean."""
+        """The compiled loss with an objective between values and mean."""
         if objective not in self._objective_losses:
             self._objective_losses[objective] = self._with_objective(objective)
         return self._objective_losses[objective]
@@ -299,7 +299,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 return super().compute_loss(
                     x, y, y_pred, sample_weight, training=training
                 )
-            # The same number, in less time.
+            # The same value, faster.
             _keras_internals.build_loss(self, y, y_pred)
             return self._with_added_losses(
                 self.objective_loss(identity)(y, y_pred, sample_weight)
@@ -341,7 +341,7 @@ class BaseDebiasedModel(NetworkWrapper):
         return found
 
     def check_tables(self, rows) -> None:
-        """Raises unless what objectives know by row is of this data."""
+        """Raises unless the per-row tables of objectives fit this data."""
         for objective in (*self.objectives(), self.objective):
             known = getattr(objective, "num_rows", None)
             if known not in (None, rows):
@@ -392,7 +392,7 @@ class BaseDebiasedModel(NetworkWrapper):
     def track_loss(self, loss, values: StepValues, y_pred) -> None:
         """Updates the loss and the regularizers of the logs."""
         rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
-        # A refused batch shows, and `fit` raises.
+        # A refused batch logs NaN, and `fit` raises.
         loss = ops.where(values.is_finite, loss, float("nan"))
         tracker = _keras_internals.loss_tracker(self)
         tracker.update_state(loss, sample_weight=rows)
@@ -409,7 +409,7 @@ class BaseDebiasedModel(NetworkWrapper):
 
     @property
     def separate_passes(self) -> str | None:
-        """Why each objective takes a backward pass of its own, or `None`."""
+        """Why each objective needs its own backward pass, or `None`."""
         self.shared_backward(self.trainable_variables)
         reason = self._planned[1]
         return reason if isinstance(reason, str) else None
@@ -496,7 +496,7 @@ class BaseDebiasedModel(NetworkWrapper):
         ratio.update_state(bias_norm / safe)
 
     def track_alignment(self, objective) -> None:
-        """Keeps cosine and norm ratio of two gradients in the logs.
+        """Logs cosine and norm ratio of two gradients.
 
         Args:
             objective: the objective to compare the task's gradient with.
@@ -616,7 +616,7 @@ class BaseDebiasedModel(NetworkWrapper):
         return result
 
     def _own_state(self) -> dict[str, keras.Variable]:
-        """Own weights, and random states, which Keras does not save."""
+        """Own weights and the random states, which Keras does not save."""
         weights = {id(v) for v in self.weights}
         network = {id(v) for v in self.model.weights}
         own = {v.name: v for v in self.weights if id(v) not in network}
@@ -640,13 +640,13 @@ class BaseDebiasedModel(NetworkWrapper):
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():
             store[name] = layer.initial_values[key]
-        for name, constraint in kept_components(self.model).items():
+        for name, constraint in frozen_components(self.model).items():
             store[name] = constraint.component
 
     def load_own_variables(self, store):
         own = self._own_state()
         starts = self._starts()
-        constraints = kept_components(self.model)
+        constraints = frozen_components(self.model)
         expected = {*own, *starts, *constraints}
         if set(store.keys()) != expected:
             raise ValueError(
@@ -664,7 +664,7 @@ class BaseDebiasedModel(NetworkWrapper):
             constraint.component = np.array(store[name])
 
     def _starts(self) -> dict[str, tuple]:
-        """Where base weights that train keep their starting values."""
+        """Where trainable base weights keep their initial values."""
         found = [
             (layer, key)
             for layer in layers_to_disable(self.model)

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` take, as what Keras' own take."""
+"""Converts what `fit`, `evaluate` and `predict` take for Keras."""
 
 import sys
 
@@ -31,7 +31,7 @@ def network_inputs(inputs):
 
 
 def without_inputs(inputs):
-    """What travels beside the inputs of the network, if anything does."""
+    """Everything in a batch but the inputs of the network."""
     if network_inputs(inputs) is inputs:
         return {}
     return {n: inputs[n] for n in (GROUPS, INDEX) if n in inputs}
@@ -40,7 +40,7 @@ def without_inputs(inputs):
 def _preprocess(model, x):
     """The preprocessing of a KerasHub task, or `None` if there is none.
 
-    A dict of token arrays has been through it.
+    A dict of token arrays has been preprocessed already.
     """
     is_done = isinstance(x, dict) and "token_ids" in x
     if model.preprocessor is None or is_done:
@@ -65,7 +65,7 @@ def _is_dataset(x) -> bool:
 
 def _is_torch(x, name) -> bool:
     """Whether `x` is of a class of `torch.utils.data`."""
-    # Where torch was never imported, nothing is of torch.
+    # If torch was never imported, no object is of torch.
     data = sys.modules.get("torch.utils.data")
     return data is not None and isinstance(x, getattr(data, name))
 

@@ -112,9 +112,9 @@ class JaxDebiasedModel(BaseDebiasedModel):
         return logs, (trainable, rest, optimizer_state, metrics_state)
 
     def _perturbations(self, forward, trainable, shared, calls):
-        """Zeros to add to the outputs of the layers that train.
+        """Zeros to add to the outputs of trainable layers.
 
-        `None` where the objectives cannot share a backward pass.
+        `None` if the objectives cannot share a backward pass.
         """
         if shared is None:
             return None

@@ -1,9 +1,9 @@
 """Gradients of a layer's own weights from its inputs and output gradients.
 
-Each rule belongs to one layer that has weights to train. `watch` puts
-a `mark` where the layer's weights have done all they do to a row: what `mark`
-sees there, and the gradient that reaches it, give the gradients of those
-weights for any weights of the rows.
+Each rule belongs to one layer with trainable weights. `watch` inserts a call
+of `mark` after the last use of these weights. The inputs and outputs that
+`mark` gets, and the gradient of the outputs, give the gradients of the weights
+for any weighting of the rows.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def own_trainable(layer: keras.Layer) -> list[keras.Variable]:
 
 @contextlib.contextmanager
 def replaced(layer, **functions):
-    """Other methods on one layer for a while.
+    """A context in which one layer has other methods.
 
     In `__dict__`: neither Keras' tracking nor torch's modules take notice.
     """
@@ -71,7 +71,7 @@ class LayerGradientRule:
 
     @classmethod
     def fits(cls, layer) -> bool:
-        """Whether all weights that the layer trains are understood."""
+        """Whether the rule covers all weights that the layer trains."""
         raise NotImplementedError
 
     def watch(self, mark):
@@ -85,7 +85,8 @@ class LayerGradientRule:
         """The gradients of the own weights.
 
         Args:
-            inputs, gradient: what `mark` saw, and the gradient of its outputs.
+            inputs, gradient: the inputs that `mark` got, and the gradient of
+                its outputs.
             weights: float32 tensor of shape `(objectives, batch)`.
             vjp: function of `(function, values, cotangents)`: the
                 gradients of a function of a list of tensors.
@@ -121,8 +122,8 @@ class DenseContraction(LayerGradientRule):
         bias = _keras_internals.base_variables(layer).get("bias")
         if bias is not None:
             shape = [size for size in bias.shape if size != 1]
-            kept = [size for size in bias_shape(layer) if size != 1]
-            if shape != kept or len(bias.shape) > len(shape) + 1:
+            expected = [size for size in bias_shape(layer) if size != 1]
+            if shape != expected or len(bias.shape) > len(shape) + 1:
                 return False
             known.append(bias)
         known = {id(v) for v in (*known, kernel)}
@@ -205,7 +206,7 @@ class DenseContraction(LayerGradientRule):
         return found
 
     def _through_factors(self, made, count, vjp) -> dict:
-        """From the gradients of factors to those of what they are made of."""
+        """Gradients of weights from the gradients of their factors."""
         layer = self.layer
         values = {
             name: v.value if isinstance(v, keras.Variable) else v
@@ -239,7 +240,7 @@ class DenseContraction(LayerGradientRule):
         }
 
     def _updates(self, sums, vjp):
-        """From the gradients of a whole bias to those of its updates."""
+        """Gradients of bias updates from the gradient of the whole bias."""
         layer, found = self.layer, {}
         shape = bias_shape(layer)
         base = layer.base_bias
@@ -358,7 +359,7 @@ class NormContraction(LayerGradientRule):
 
 
 def is_known(layer) -> bool:
-    """Whether a layer comes from Keras, KerasHub or here."""
+    """Whether a layer is from Keras, KerasHub or this library."""
     module = type(layer).__module__.split(".")[0]
     return module in ("keras", "keras_hub", "keras_debias")
 

@@ -19,10 +19,10 @@ from keras_debias.utils.files import atomic_write
 
 
 class NetworkWrapper(keras.Model):
-    """A Keras model around `self.model`, without a step of its own.
+    """A Keras model around `self.model`, without a training step.
 
-    `fit`, `evaluate` and `predict` take what Keras' own take, and Splits and
-    raw strings. What a backend trains is in `BaseDebiasedModel`.
+    `fit`, `evaluate` and `predict` take what those of Keras take, and also
+    Splits and raw strings. The step is in `BaseDebiasedModel`.
     """
 
     # The network.
@@ -50,28 +50,28 @@ class NetworkWrapper(keras.Model):
 
     # How the backend takes strings that nothing preprocesses; see `Batches`.
     strings = None
-    # By what the rows of every batch must divide, on several devices.
+    # The number of rows of every batch must be a multiple of it.
     batch_parts = 1
     # Whether `fit` runs.
     fitting = False
 
     @property
     def writes_files(self) -> bool:
-        """Whether this process writes the files of `fit`, of several."""
+        """Whether this process, of several, writes the files of `fit`."""
         return True
 
     def local_callbacks(
         self, callbacks: list[keras.callbacks.Callback]
     ) -> list[keras.callbacks.Callback]:
-        """Those of the callbacks that run in this process, of several."""
+        """The callbacks that run in this process, of several."""
         return callbacks
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
-        """What must run before all other callbacks of `fit`."""
+        """Callbacks that must run before all others of `fit`."""
         return []
 
     def last_callbacks(self) -> list[keras.callbacks.Callback]:
-        """What must run after all other callbacks of `fit`."""
+        """Callbacks that must run after all others of `fit`."""
         return []
 
     # Keras' own methods, with our inputs.
@@ -80,10 +80,10 @@ class NetworkWrapper(keras.Model):
         """Exports the network, as `keras.Model.export` does."""
         return self.model.export(filepath, *args, **kwargs)
 
-    # Files are whole or absent, old or new.
+    # Atomic writes: a file is complete or absent, old or new.
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """Saves to a `.keras` file, which is replaced when it is whole.
+        """Saves to a `.keras` file, which is replaced atomically.
 
         Args:
             filepath: path, ending in `.keras`.
@@ -102,7 +102,7 @@ class NetworkWrapper(keras.Model):
                 super().save(target, zipped=zipped, **kwargs)
 
     def save_weights(self, filepath, overwrite=True, **kwargs):
-        """Saves to a `.weights.h5` file, which is replaced when it is whole.
+        """Saves to a `.weights.h5` file, which is replaced atomically.
 
         Arguments as for `keras.Model.save_weights`.
         """
@@ -346,7 +346,7 @@ class NetworkWrapper(keras.Model):
             )
         self._warned_of = changed
 
-    # Adapters that come or go make traced functions stale.
+    # Adding or removing adapters makes traced functions stale.
 
     def _is_stale(self, force):
         # A number: Keras would keep track of each item of a list.

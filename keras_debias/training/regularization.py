@@ -14,7 +14,7 @@ from keras_debias.layers.low_rank import without_low_rank
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.training.inputs import network_inputs
 from keras_debias.training.teacher_features import cached_features
-from keras_debias.training.teacher_features import split_at_head
+from keras_debias.training.teacher_features import split_before_trained
 
 _PADDING_MASKS = ("padding_mask", "decoder_padding_mask")
 _CROSS_ENTROPIES = (
@@ -106,7 +106,7 @@ class Regularization:
                 regularizer.warn_if_idle((rows, *shape[1:]))
 
     def prepare_cache(self, batches) -> None:
-        """Hands the batches the teacher's features, if there is a cache."""
+        """Adds the teacher's features to the batches, if there is a cache."""
         caches = [getattr(r, "cache", None) for r in self.members]
         caches = [c for c in caches if c is not None]
         if not caches:
@@ -117,7 +117,7 @@ class Regularization:
                 "batches of a dataset do not say which rows they hold. "
                 "Received: a dataset. Leave `cache` out."
             )
-        encoder, self.head = split_at_head(self.network)
+        encoder, self.head = split_before_trained(self.network)
         batches.features = cached_features(
             self.network, encoder, caches[0], batches
         )
@@ -127,16 +127,16 @@ class Regularization:
     def teacher_outputs(self, inputs, mapping=(), run=None) -> dict:
         """The logits of each teacher, by `id`: one forward pass each.
 
-        In a stateless scope: what the network computes with other values of
-        some variables, without writing to one. The head is the present one.
+        Runs in a stateless scope, with other values for some variables, and
+        writes to none of them. The head has its current weights.
 
         Args:
             inputs: the inputs of the step.
             mapping: `(variable, value)` pairs, the present values where they
                 are not in the variables.
-            run: function of a network, a function of inputs and such pairs,
-                and inputs, that calls the one with the others. Calls it as
-                it is by default.
+            run: function of `(network, function, inputs)` that returns
+                `function(inputs, mapping)`, for instance compiled. Defaults
+                to `None`: a plain call.
         """
         found = {}
         features = None
@@ -204,7 +204,7 @@ class Regularization:
         )
 
     def track(self, values, rows) -> None:
-        """Updates what the logs show."""
+        """Updates the logged values."""
         for tracker, value in zip(self.trackers, values):
             tracker.update_state(value, sample_weight=rows)
 
@@ -213,7 +213,7 @@ def row_mask(inputs, y_pred, sample_weight):
     """Which rows of the outputs count: a bool tensor, or `None` for all.
 
     A row counts if its sample weight is not zero. Without weights of tokens
-    the padding mask of the inputs, or the mask that the network hands on,
+    the padding mask of the inputs, or the mask that the network returns,
     says which tokens count.
     """
     rank = len(y_pred.shape)

@@ -6,7 +6,7 @@ from keras import ops
 
 
 class SetShuffleEpoch(keras.callbacks.Callback):
-    """Tells the batches which epoch it is, also after a resumed start."""
+    """Sets the epoch by which batches are shuffled, also when resuming."""
 
     def __init__(self, batches):
         super().__init__()
@@ -18,10 +18,11 @@ class SetShuffleEpoch(keras.callbacks.Callback):
 
 
 class SyncReplicas(keras.callbacks.Callback):
-    """Gives all processes the state of the first.
+    """Copies the state of the first process to all others.
 
-    All of it before training; after each epoch what a forward pass writes,
-    such as moving means, which every process takes from its own rows.
+    Before training it copies everything. After each epoch it copies the
+    weights that a forward pass writes, such as moving means, which every
+    process computes from its own rows.
     """
 
     def __init__(self, replicas):
@@ -39,7 +40,7 @@ class SyncReplicas(keras.callbacks.Callback):
 
 
 class WaitForFiles(keras.callbacks.Callback):
-    """The last callback: what the first process writes, others may want."""
+    """Waits, as the last callback, until the first process wrote its files."""
 
     def __init__(self, replicas):
         super().__init__()

@@ -1,10 +1,10 @@
 """One backward pass for several objectives of the same rows.
 
-The gradients of two functions of the per-sample losses weigh the same
-per-sample gradients: at the outputs of the network, and so at the output of
-every layer below, the row of the one is a multiple of the row of the other.
-So what arrives at a layer is sent there once, and each layer with weights to
-train contracts it with its inputs once for each objective.
+The gradients of two functions of the per-sample losses are weighted sums of
+the same per-sample gradients. At the outputs of the network, and therefore at
+the output of every layer below, a row of one gradient is a multiple of the
+same row of the other. One backward pass to the layers is enough, and each
+trainable layer multiplies the result with its inputs once for each objective.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ from keras_debias.training.layer_gradient_rules import layer_gradient_rule
 from keras_debias.training.layer_gradient_rules import own_trainable
 from keras_debias.training.layer_gradient_rules import replaced
 
-# Of Keras, and one row of theirs depends on others, or nobody knows.
+# Layers of Keras in which a row may depend on other rows.
 _COUPLING = (
     *("BatchNormalization", "Lambda", "SpectralNormalization", "MixUp"),
     *("CutMix", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"),
     *("TimeDistributed", "Bidirectional", "RNN", "Pipeline"),
 )
-# What KerasHub's graphs do between layers, row by row.
+# Row-wise operations between layers in KerasHub's graphs.
 _ROWWISE_OPERATIONS = ("GetItem", "Add", "Multiply", "Cast", "NotEqual")
 
 
 @dataclasses.dataclass
 class Call:
-    """What one call of a layer has to say.
+    """A recorded call of a layer.
 
     Attributes:
         rule: of the layer; `None` for the network as a whole.
@@ -59,7 +59,7 @@ class SharedBackward:
 
     @contextlib.contextmanager
     def recording(self, perturbations=None):
-        """Takes down the calls of all layers that train, in their order.
+        """Records each call of a trainable layer, in call order.
 
         `perturbations`, for a backend without gradients of tensors within a
         function, are added to the outputs; the last one to those of the
@@ -89,7 +89,7 @@ class SharedBackward:
             yield calls
 
     def fits(self, calls) -> bool:
-        """Whether each row of what was taken down is a row of the batch."""
+        """Whether each row of the recorded calls is a row of the batch."""
         if not calls or calls[-1].rule is not None:
             return False
         rows = calls[-1].outputs.shape[0]
@@ -99,7 +99,7 @@ class SharedBackward:
         )
 
     def weights(self, cotangents):
-        """How each objective weighs the rows, against the first.
+        """The weight of each row in each objective, relative to the first.
 
         Args:
             cotangents: for each objective its gradient with respect to the
@@ -109,8 +109,8 @@ class SharedBackward:
             A float32 tensor of shape `(objectives, batch)`.
         """
         first, *others = [ops.cast(c, "float32") for c in cotangents]
-        # Scaled: rows that are certain have gradients near the smallest
-        # numbers there are.
+        # Scaled: the gradients of rows that are predicted with certainty are
+        # close to underflow.
         largest = ops.max(ops.abs(first), axis=-1, keepdims=True)
         reached = largest > 0
         largest = ops.where(reached, largest, ops.ones_like(largest))
@@ -123,10 +123,10 @@ class SharedBackward:
         return ops.stack(rows)
 
     def contract(self, calls, gradients, weights, variables, vjp):
-        """The gradients of all weights that train.
+        """The gradients of all trainable weights.
 
         Args:
-            calls: what was taken down, without the network's own.
+            calls: the recorded calls, without that of the network.
             gradients: of the first objective, for the outputs of each call.
             weights: see `weights`.
             variables: list of the weights that train.
@@ -174,7 +174,7 @@ class GradientComputer:
         self.calls = calls
 
     def per_objective(self) -> dict:
-        """From each objective to its gradients."""
+        """A dict from each objective to its gradients."""
         objectives = self.model.objectives()
         one = ops.ones((), "float32")
         rows = [
@@ -204,7 +204,7 @@ class GradientComputer:
 
 
 def per_sample(objectives) -> list:
-    """Those of the objectives that are functions of per-sample losses."""
+    """The objectives that are functions of per-sample losses."""
     return [o for o in objectives if o is not GradientSource.REGULARIZERS]
 
 
@@ -265,7 +265,7 @@ def _layer_reason(layer) -> str | None:
     subclassed = name in ("Functional", "Sequential")
     if not (subclassed or is_known(layer)):
         return f"'{layer.path}' is a layer of your own: it may couple rows."
-    # On jax every layer is a `JaxLayer`, of the backend.
+    # On jax every layer subclasses `JaxLayer` of the backend.
     parents = {
         parent.__name__
         for parent in type(layer).__mro__

@@ -10,10 +10,10 @@ from keras_debias.projections.subspace import Subspace
 
 
 def constrain_network(network, projections) -> list[int] | None:
-    """Constrains a network; returns the ids of what trains, if it does.
+    """Constrains a network; returns the ids of trainable weights, or `None`.
 
-    Without a `Subspace` among the projections, takes away the constraints
-    that another model around the network may have left, with a warning.
+    Without a `Subspace` among the projections, removes the constraints that
+    another model around the network may have set, with a warning.
     """
     subspaces = [p for p in projections if isinstance(p, Subspace)]
     if len(subspaces) > 1:
@@ -39,7 +39,7 @@ def constrain_network(network, projections) -> list[int] | None:
 
 
 def constraints_of(network) -> list[tuple]:
-    """`(variable, constraint)` of what a `Subspace` constrains."""
+    """`(variable, constraint)` pairs that a `Subspace` has set."""
     return [
         (v, v.constraint)
         for v in network.variables
@@ -49,7 +49,7 @@ def constraints_of(network) -> list[tuple]:
 
 @contextlib.contextmanager
 def unconstrained(network):
-    """A context in which another model may be made around a network."""
+    """A context without constraints, to make another `DebiasedModel`."""
     constraints = constraints_of(network)
     for variable, _ in constraints:
         variable.constraint = None
@@ -60,8 +60,8 @@ def unconstrained(network):
             variable.constraint = constraint
 
 
-def kept_components(network) -> dict[str, OrthogonalUpdate]:
-    """Constraints of whole kernels, which keep a part of the start."""
+def frozen_components(network) -> dict[str, OrthogonalUpdate]:
+    """Constraints of whole kernels, which hold a frozen component."""
     found = [
         v.constraint
         for v in network.variables

@@ -13,13 +13,13 @@ from keras_debias.data.batches import Batches
 from keras_debias.data.batches import take_rows
 from keras_debias.data.image_files import ImageFiles
 
-# Rows computed anew to see whether a cache is that of this teacher.
+# Rows computed again to check that a cache is of this teacher.
 _PROBES = 8
 _TOLERANCE = 1e-3
 
 
-def split_at_head(network) -> tuple[keras.Model, keras.Model]:
-    """The part of a classifier that only adapters change, and the rest.
+def split_before_trained(network) -> tuple[keras.Model, keras.Model]:
+    """Splits a classifier before the first layer that trains whole.
 
     Returns:
         `(encoder, head)`, two models that share the network's layers.
@@ -93,11 +93,12 @@ def cached_features(network, encoder, cache, batches) -> np.ndarray:
             "use a `TeacherCache` for each training set."
         )
     probes = np.unique(np.linspace(0, found - 1, _PROBES).astype(int))
-    fresh, kept = compute(take_rows(batches.x, probes)), cache.features[probes]
+    computed = compute(take_rows(batches.x, probes))
+    cached = cache.features[probes]
     change = float("inf")
-    if fresh.shape == kept.shape:
-        change = np.abs(fresh.astype("float32") - kept).max()
-    if not change <= _TOLERANCE * max(1.0, np.abs(kept).max()):
+    if computed.shape == cached.shape:
+        change = np.abs(computed.astype("float32") - cached).max()
+    if not change <= _TOLERANCE * max(1.0, np.abs(cached).max()):
         raise ValueError(
             "Expected a cache of this teacher. Received: a stale one, whose "
             f"features differ by up to {change:.3g} from those of the "

@@ -27,7 +27,7 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         return tf.constant(array.tolist(), dtype="string")
 
     def make_train_function(self, force=False):
-        # In the traced step, the start of each slot would be two more graphs.
+        # Within the traced step, each slot would add two graphs.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
@@ -63,11 +63,11 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
         def apply():
             if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-                # Refuses what comes below, at the price of the memory.
+                # It does not support the call below, so memory leaks.
                 update_weights()
             else:
-                # Not as a replica: Keras' mean over replicas has a gradient
-                # that tensorflow keeps for good, with graph and weights.
+                # Outside of the replica context: tensorflow would never free
+                # the gradient of Keras' mean over replicas, nor its graph.
                 context = tf.distribute.get_replica_context()
                 context.merge_call(update_weights)
             return True

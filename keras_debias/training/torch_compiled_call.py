@@ -1,8 +1,8 @@
 """What a network computes, on torch, as one compiled graph.
 
-Keras runs Python for every layer and every weight, which a GPU waits for.
-Here it runs once, while the operations of torch are taken down; what
-`torch.compile` is handed is their list, without any Python of Keras.
+Keras runs Python for every layer and every weight, and a GPU waits for it.
+Here it runs once, while the operations of torch are recorded. `torch.compile`
+gets the recorded graph, without the Python of Keras.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_debias.training.torch_fused_matmuls import fuse_matmuls
 
-# How far the graph may be from the function, as a share of the largest.
+# Largest difference of graph and function, relative to the largest value.
 _TOLERANCE = 1e-4
 _HALF_TOLERANCE = 0.1
 
@@ -27,11 +27,11 @@ class CompiledCall:
     the function writes are written.
 
     Args:
-        function: function of nested tensors to nested tensors. What it does
-            beside them it does once, when it is traced.
+        function: function of nested tensors to nested tensors. Its other
+            effects happen once, when it is traced.
         variables: list of the variables that it reads.
-        differentiated: whether gradients of variables are asked for. Those
-            of arguments always may be. Defaults to `True`.
+        differentiated: whether gradients of variables are needed. Those of
+            arguments are always available. Defaults to `True`.
         compiler: a backend of `torch.compile`. Defaults to `"inductor"`.
 
     Raises:
@@ -100,10 +100,10 @@ class CompiledCall:
         return torch.compile(graph, backend=self.compiler, dynamic=False)
 
 
-def kept_for_several_passes():
-    """A context in which a graph may be pulled back more than once.
+def several_backward_passes():
+    """A context in which a graph may be differentiated more than once.
 
-    Otherwise the first backward pass gives away what it has read.
+    Otherwise the first backward pass frees the buffers that it has read.
     """
     return functorch_config.patch(donated_buffer=False)
 
@@ -119,8 +119,8 @@ def seeded(seed):
 def _check(function, graph, values, leaves):
     """Raises if a graph and the function that was traced differ.
 
-    A gradient that a layer defines by itself is lost in a graph, and so are
-    random numbers from a generator of its own.
+    A graph loses custom gradients of a layer, and random numbers from a
+    layer's own generator.
     """
     expected = _outputs_and_gradients(function, values, leaves)
     found = _outputs_and_gradients(graph, values, leaves)

@@ -10,17 +10,17 @@ from keras_debias.training.torch_compiled_call import CompiledCall
 class CompiledNetwork:
     """The forward passes of a `DebiasedModel`'s step, compiled.
 
-    For batches of the shapes of the first one; others, such as the last one
-    of an epoch, are not worth the minute that a compiler takes.
+    Only batches of the shape of the first one are compiled. Compiling for
+    others, such as the last one of an epoch, takes a minute and does not pay.
 
     Args:
         model: the `DebiasedModel`.
         shared: its `SharedBackward`, or `None`.
-        differentiated: whether gradients of weights are asked for, rather
-            than those at the outputs of layers alone.
+        differentiated: whether gradients of weights are needed, or only
+            those at the outputs of layers.
     """
 
-    # What `torch.compile` calls its backend.
+    # The `backend` of `torch.compile`.
     compiler = "inductor"
 
     def __init__(self, model, shared, differentiated):
@@ -41,7 +41,7 @@ class CompiledNetwork:
         return shapes == self._shapes
 
     def forward(self, x) -> tuple:
-        """Outputs in training, and the calls of layers that train."""
+        """Outputs in training, and the calls of trainable layers."""
         if self._forward is None:
             self._tap(x)
             self._forward = CompiledCall(
@@ -62,8 +62,8 @@ class CompiledNetwork:
     def _watched(self, x, perturbations):
         """The forward pass, zeros added to the outputs of some layers.
 
-        What a compiled graph returns has no way back into it: gradients at
-        the outputs of layers are those of the zeros.
+        Gradients cannot flow back through outputs of a compiled graph.
+        Those at the outputs of layers are the gradients of the zeros.
         """
         if not perturbations:
             y_pred, inputs = self._plain(x), []
@@ -78,7 +78,7 @@ class CompiledNetwork:
         return self.model.model(x, training=True)
 
     def _tap(self, x):
-        """Finds the shapes of what the layers that train return."""
+        """Finds the shapes of the outputs of trainable layers."""
         if self.shared is None:
             return
         with torch.no_grad(), keras.StatelessScope():
@@ -93,7 +93,7 @@ class CompiledNetwork:
             self._rules.append(call.rule)
 
     def teacher(self, network, function, x):
-        """What `Regularization.teacher_outputs` asks for."""
+        """The `run` of `Regularization.teacher_outputs`."""
         if id(network) not in self._teachers:
             variables = network.variables
 

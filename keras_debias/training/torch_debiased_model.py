@@ -13,8 +13,8 @@ from keras_debias.training.run_callbacks import SyncReplicas
 from keras_debias.training.run_callbacks import WaitForFiles
 from keras_debias.training.shared_backward import GradientComputer
 from keras_debias.training.shared_backward import per_sample
-from keras_debias.training.torch_compiled_call import kept_for_several_passes
 from keras_debias.training.torch_compiled_call import seeded
+from keras_debias.training.torch_compiled_call import several_backward_passes
 from keras_debias.training.torch_compiled_network import CompiledNetwork
 from keras_debias.training.torch_replicas import Replicas
 
@@ -32,8 +32,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
             trainable=False,
         )
 
-    # Keras would hand whole steps to `torch.compile`, which sees no further
-    # than its own Python; here the forward pass of training is compiled.
+    # Keras would pass whole steps to `torch.compile`, which cannot trace their
+    # Python. Here only the forward pass of training is compiled.
 
     def make_train_function(self, force=False):
         with self._uncompiled():
@@ -59,7 +59,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         """The compiled forward passes for a batch, or `None`."""
         if not self.jit_compile:
             return None
-        # Made anew when adapters, objectives or what trains have changed.
+        # Rebuilt when adapters, objectives or trainable weights change.
         key = self.train_function, [id(v) for v in variables]
         if self._compiled[0] != key:
             self._check_compilable()
@@ -89,7 +89,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
 
     @property
     def writes_files(self):
-        # Outside of `fit`, every process does as it is told.
+        # Outside of `fit`, every process writes what its caller asks for.
         return not self.fitting or self.replicas.rank == 0
 
     def local_callbacks(self, callbacks):
@@ -105,7 +105,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             )
         if self.replicas.rank == 0:
             return callbacks
-        # It would make the folder in the moment in which the first does.
+        # It would race with the first process to make the folder.
         checkpoint = keras.callbacks.ModelCheckpoint
         return [each for each in callbacks if type(each) is not checkpoint]
 
@@ -122,11 +122,11 @@ class TorchDebiasedModel(BaseDebiasedModel):
         each step gets its own state of it, and the global one is put back.
 
         Returns:
-            The outputs, and the calls that `shared` took down.
+            The outputs, and the calls that `shared` recorded.
         """
         count = int(self.step_count.value)
         seed = int(self.shuffle_seed.value) * 1_000_003 + count
-        # Each process drops other units; one alone has rank 0.
+        # Each process drops other units; a single process has rank 0.
         seed += self.replicas.rank * 7_368_787
         with seeded(seed):
             if compiled is not None:
@@ -141,7 +141,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def train_step(self, data):
         if not self.jit_compile:
             return self._train_step(data)
-        with kept_for_several_passes():
+        with several_backward_passes():
             return self._train_step(data)
 
     def _train_step(self, data):
@@ -158,7 +158,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
             )
         y_pred, calls = self._forward(x, shared, compiled)
         mask = self.regularization.mask(x, y_pred, sample_weight)
-        # From here on, the batch is that of all processes.
+        # From here on, the batch is the union over all processes.
         y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
             y,
             y_pred,

@@ -1,7 +1,7 @@
-"""Products of one tensor with several narrow matrices, as a single one.
+"""Fuses products of one tensor with several narrow matrices into one.
 
-Query, key and value read the same input, each with a low-rank factor of its
-own. In a graph that is plain to see, and no layer has to know of another.
+Query, key and value multiply the same input, each with its own low-rank
+factor. A graph shows this, and no layer has to know of another.
 """
 
 import operator
@@ -9,17 +9,17 @@ import operator
 import torch
 
 _MATMUL = torch.ops.aten.matmul.default
-# Wider ones gain nothing from company.
+# Fusing wider matrices is not faster.
 _WIDEST = 128
 
 
 def fuse_matmuls(graph, num_weights) -> None:
-    """Joins what the first `num_weights` inputs of a graph make of a tensor.
+    """Fuses the products of a tensor with matrices made of weights.
 
     Args:
         graph: `torch.fx.Graph` of operations of torch.
         num_weights: int. Only matrices that are made of these inputs are
-            joined: others may depend on each other's products.
+            fused: others may depend on each other's products.
     """
     _drop_casts_to_the_same(graph)
     nodes = list(graph.nodes)
@@ -29,7 +29,7 @@ def fuse_matmuls(graph, num_weights) -> None:
         if node.target != _MATMUL:
             continue
         x, matrix = node.args
-        # Of a weight, products could be what other matrices are made of.
+        # Products of a weight could be parts of other matrices.
         if x in of_weights or matrix not in of_weights:
             continue
         if _is_narrow(matrix.meta["val"].shape):
@@ -62,7 +62,7 @@ def _join(graph, x, products):
 
 
 def _made_of(nodes, num_weights) -> set:
-    """The nodes that depend on some first inputs alone, and on no chance."""
+    """The nodes that depend only on the first inputs, and not on chance."""
     found = set()
     for number, node in enumerate(nodes):
         if node.op == "placeholder":
@@ -76,7 +76,7 @@ def _made_of(nodes, num_weights) -> set:
 
 
 def _move_to_the_start(nodes, needed):
-    """Moves nodes, and what they are made of, behind the inputs."""
+    """Moves nodes and their inputs to the start of the graph."""
     needed = set(needed)
     for node in reversed(nodes):
         if node in needed:
@@ -89,7 +89,7 @@ def _move_to_the_start(nodes, needed):
 
 
 def _drop_casts_to_the_same(graph):
-    """Takes out conversions that Keras asks for to be on the safe side."""
+    """Removes casts of tensors to the dtype that they have."""
     for node in list(graph.nodes):
         if not str(node.target).startswith("aten.to."):
             continue

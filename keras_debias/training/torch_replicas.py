@@ -1,4 +1,4 @@
-"""Several processes as one: what `torchrun` starts, within a step."""
+"""The processes that `torchrun` starts, combined within a step."""
 
 import keras
 import numpy as np
@@ -12,10 +12,11 @@ from keras_debias.data.batches import INDEX
 class Replicas:
     """The processes of the default group of `torch.distributed`.
 
-    Each has the rows of its part of a batch. `gather` gives all of them the
-    outputs of the whole batch, so that every loss, objective, regularizer
-    and metric is what one process computes on it, whatever couples its rows;
-    gradients flow into the own rows only, and `mean` brings them together.
+    Each process has its part of the rows of a batch. `gather` gives every
+    process the outputs of the whole batch, so that losses, objectives,
+    regularizers and metrics equal those of a single process, even if they
+    couple rows. Gradients flow into the own rows only, and `mean` averages
+    them.
     """
 
     @property
@@ -27,14 +28,14 @@ class Replicas:
 
     @property
     def rank(self) -> int:
-        """The number of this process, from 0."""
+        """The index of this process, from 0."""
         return distributed.get_rank() if self.size > 1 else 0
 
     def gather(self, *structures, inputs):
-        """Nested tensors of the rows here as those of all processes.
+        """Gathers nested tensors of the rows of all processes.
 
         `inputs` are those of the step and say how many rows count. The own
-        rows keep their gradient, `size` times as large: what `mean` divides
+        rows keep their gradient, `size` times as large; `mean` divides by it
         again. A `None` stays, as does a mask that Keras attached.
         """
         if self.size == 1:
@@ -61,7 +62,7 @@ class Replicas:
     def _gather(self, tensor, counts):
         tensor = tensor[: counts[self.rank]]
         own = tensor.detach().contiguous()
-        # Bytes: not every engine sends every dtype.
+        # As bytes: not every `torch.distributed` backend sends every dtype.
         sent = own.new_zeros((max(counts), *own.shape[1:]))
         sent[: len(own)] = own
         sent = sent.view(-1).view(torch.uint8)
@@ -77,7 +78,7 @@ class Replicas:
         return torch.cat(parts)
 
     def mean(self, gradients: dict) -> dict:
-        """Lists of gradients averaged over the processes, in one message."""
+        """Averages lists of gradients over the processes, in one message."""
         if self.size == 1:
             return gradients
         tensors = [g for found in gradients.values() for g in found]
@@ -90,7 +91,7 @@ class Replicas:
         }
 
     def share(self, variables: list[keras.Variable]) -> None:
-        """Gives all processes the values that the first one has."""
+        """Copies the values of the first process to all processes."""
         if self.size == 1:
             return
         for variable in variables:
@@ -100,13 +101,13 @@ class Replicas:
             variable.assign(value)
 
     def wait(self) -> None:
-        """Returns when all processes have come here."""
+        """Waits until all processes have called it."""
         if self.size > 1:
             distributed.barrier()
 
 
 def _own_rows(inputs) -> int:
-    """How many rows of a batch count: not the one in place of none."""
+    """How many rows of a batch count, without the filler of an empty one."""
     if isinstance(inputs, dict) and INDEX in inputs:
         return int((inputs[INDEX] >= 0).sum())
     return len(keras.tree.flatten(inputs)[0])

@@ -25,4 +25,4 @@ def test_compare_writes_a_report_and_goes_on(
     summary = pd.read_csv(tmp_path / "c" / "summary.csv")
     assert set(summary["method"]) == {"plain", "balanced"}
     assert main(["compare", *arguments]) == 0
-    assert capsys.readouterr().out.count("kept") == 2
+    assert capsys.readouterr().out.count("cached") == 2

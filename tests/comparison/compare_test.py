@@ -70,7 +70,7 @@ def test_runs_are_kept_and_not_repeated(tmp_path, capsys):
         **arguments(folder=folder, model_fn=counting(calls), verbose=1)
     )
     assert len(calls) == 6
-    assert capsys.readouterr().out.count("kept") == 4
+    assert capsys.readouterr().out.count("cached") == 4
     assert_same(again, first)
     assert_same(kd.comparison.Comparison.load(folder), first)
     # More seeds and methods only add to it.

@@ -42,7 +42,7 @@ def test_processes_make_the_runs_of_one(tmp_path, capsys):
     # Nothing is left to do for what is kept.
     del settings["methods"]["broken"]
     again = kd.compare(**settings)
-    assert capsys.readouterr().out.count("kept") == 2
+    assert capsys.readouterr().out.count("cached") == 2
     pd.testing.assert_frame_equal(again.summary(), one.summary())
 
 

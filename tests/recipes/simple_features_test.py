@@ -41,13 +41,13 @@ def test_a_class_without_rows_gets_no_probability():
 def test_bad_input():
     with pytest.raises(ValueError, match="folds=1"):
         kd.recipes.SimpleFeatures(folds=1)
-    with pytest.raises(ValueError, match="strength=0"):
-        kd.recipes.SimpleFeatures(strength=0)
+    with pytest.raises(ValueError, match="C=0"):
+        kd.recipes.SimpleFeatures(C=0)
     split = kd.data.Split(["a", "b", "c"], [0, 0, 1])
     with pytest.raises(ValueError, match="a class with 1"):
         kd.recipes.SimpleFeatures().out_of_fold(split)
 
 
 def test_config():
-    bias = kd.recipes.SimpleFeatures(strength=0.5)
+    bias = kd.recipes.SimpleFeatures(C=0.5)
     assert kd.recipes.SimpleFeatures.from_config(bias.get_config()) == bias
