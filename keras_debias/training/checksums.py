@@ -31,8 +31,9 @@ def compare_checksums(parts: Callable[[], dict], store) -> None:
     Values of other shapes or types are rounded or left out, with a warning of
     Keras, and not compared.
     """
+    there = set(store.keys())
     for name, variables in parts().items():
-        if name not in store.keys():
+        if name not in there:
             continue
         said, found = np.asarray(store[name]), _digests(variables)
         sound = said.shape == found.shape and said.dtype == found.dtype
