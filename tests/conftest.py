@@ -40,6 +40,7 @@ if keras.config.backend() != "torch":
         "fuzz",
         "layering_test.py",
         "pages_test.py",
+        "presets_save_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
     ]
@@ -56,6 +57,7 @@ SLOW = {
     "contract_test.py",
     "efficientnet_lite0_test.py",
     "guides_test.py",
+    "presets_save_test.py",
     "quickstart_test.py",
     "recipes/grasp_recipe_test.py",
     "training/compiled_step_test.py",

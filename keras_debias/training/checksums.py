@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 CHECKSUM = "checksum"
-# Bytes of each of the two hashes of weights.
+# Bytes of each of the hashes of weights.
 _SIZE = 32
 
 
@@ -32,11 +32,20 @@ def compare_checksums(parts: Callable[[], dict], store) -> None:
     Keras, and not compared.
     """
     there = set(store.keys())
+    missing = sorted({"network", "own"} - there)
+    if missing:
+        raise ValueError(
+            "Expected a file of a `DebiasedModel`, with its checksums. "
+            f"Received: a file without those of {missing}: it is damaged. "
+            "Take another copy."
+        )
     for name, variables in parts().items():
         if name not in there:
             continue
         said, found = np.asarray(store[name]), _digests(variables)
         sound = said.shape == found.shape and said.dtype == found.dtype
+        # The last one is of the other two: what is damaged is no other type.
+        sound = sound and bytes(said[2 * _SIZE :]) == _hash(said[: 2 * _SIZE])
         if sound and not np.array_equal(said[:_SIZE], found[:_SIZE]):
             continue
         if not sound or not np.array_equal(said, found):
@@ -48,14 +57,18 @@ def compare_checksums(parts: Callable[[], dict], store) -> None:
 
 
 def _digests(variables) -> np.ndarray:
-    """Hashes of shapes and types, and of the values."""
+    """Hashes of shapes and types, of the values, and of these two."""
     kinds, values = hashlib.sha256(), hashlib.sha256()
     for variable in variables:
         value = np.asarray(ops.convert_to_numpy(variable))
         kinds.update(f"{value.shape}{variable.dtype}".encode())
         values.update(np.ascontiguousarray(value).tobytes())
     both = kinds.digest() + values.digest()
-    return np.frombuffer(both, dtype="uint8").copy()
+    return np.frombuffer(both + _hash(both), dtype="uint8").copy()
+
+
+def _hash(data) -> bytes:
+    return hashlib.sha256(bytes(data)).digest()
 
 
 def with_checksum(config: dict) -> dict:

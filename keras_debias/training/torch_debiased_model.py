@@ -7,6 +7,8 @@ from keras import ops
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
+from keras_debias.losses.row_parts import across
+from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.inputs import network_inputs
 from keras_debias.training.inputs import without_inputs
@@ -160,22 +162,41 @@ class TorchDebiasedModel(BaseDebiasedModel):
         y_pred, calls = self._forward(x, shared, compiled)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is that of all processes.
-        y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
-            y,
-            y_pred,
-            sample_weight,
-            mask,
-            list(teachers.values()),
-            without_inputs(x),
-            inputs=x,
-        )
-        teachers = dict(zip(teachers, outputs))
-        loss = _keras_internals.training_loss(self, x, y, y_pred, sample_weight)
-        terms = self.regularization.values(y, y_pred, mask, teachers)
-        penalty = self.regularization.penalty(terms, self.optimizer.iterations)
-        values = self.values(loss, penalty, x, y, y_pred, sample_weight)
-        finite = bool(self.is_finite(self.total(loss, penalty), y_pred))
-        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
+        parts, here = None, None
+        if self._keeps_logits_apart(y, y_pred):
+            parts = self.replicas.parts(x, y_pred.device)
+            here = parts.local((x, y, y_pred, sample_weight))
+            batch = parts.without_logits(
+                y, y_pred, sample_weight, mask, without_inputs(x)
+            )
+            y, y_pred, sample_weight, mask, x = batch
+            teachers, rows = parts.local(teachers), parts.rows
+        else:
+            y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
+                y,
+                y_pred,
+                sample_weight,
+                mask,
+                list(teachers.values()),
+                without_inputs(x),
+                inputs=x,
+            )
+            teachers = dict(zip(teachers, outputs))
+            rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
+        with across(parts):
+            loss = _keras_internals.training_loss(
+                self, x, y, y_pred, sample_weight
+            )
+            terms = self.regularization.values(y, y_pred, mask, teachers)
+            penalty = self.regularization.penalty(
+                terms, self.optimizer.iterations
+            )
+            values = self.values(loss, penalty, x, y, y_pred, sample_weight)
+        finite = self.is_finite(self.total(loss, penalty), y_pred)
+        if parts is not None:
+            # All must agree, and NaN may be in the logits of one alone.
+            finite = parts.total(1.0 - finite.float()) == 0
+        finite = bool(finite)
         _keras_internals.loss_tracker(self).update_state(
             loss if finite else loss * float("nan"), sample_weight=rows
         )
@@ -190,7 +211,29 @@ class TorchDebiasedModel(BaseDebiasedModel):
             update = self.compute_update(pull.each, pull.weighted, variables)
             with torch.no_grad():
                 self.optimizer.apply(update, variables)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        if parts is None:
+            return self.compute_metrics(x, y, y_pred, sample_weight)
+        parts.add_metrics(
+            _keras_internals.compiled_metrics(self, *here[1:3]),
+            lambda: self.compute_metrics(*here),
+        )
+        return self.get_metrics_result()
+
+    def _keeps_logits_apart(self, y, y_pred) -> bool:
+        """Whether what is asked of tokens' logits are sums over tokens."""
+        loss, *_ = _keras_internals.compiled_loss_arguments(self)
+        own = type(self).compute_metrics
+        return (
+            self.replicas.size > 1
+            and self.objective is None
+            and scores_tokens(loss, y_pred)
+            and all(each.sums_rows for each in self.regularizers)
+            and own is keras.Model.compute_metrics
+            and all(
+                isinstance(metric, keras.metrics.Mean)
+                for metric in _keras_internals.compiled_metrics(self, y, y_pred)
+            )
+        )
 
     def choose(self, condition, first, second):
         return first() if bool(condition) else second()
