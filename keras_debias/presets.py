@@ -23,6 +23,7 @@ import safetensors.numpy
 from keras_debias import _keras_internals
 from keras_debias._efficientnet_lite0 import convert_efficientnet_lite0
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.checks import as_path
 from keras_debias.utils.files import written_folder
 
 __all__ = ["efficientnet_lite0", "minilm", "save", "smollm2"]
@@ -219,10 +220,7 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
             "Expected `task` to be a task of KerasHub, such as a `CausalLM`. "
             f"Received: task={task!r}. For a `DebiasedModel` pass `.model`."
         )
-    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
-        raise TypeError(
-            f"Expected `folder` to be a path. Received: folder={folder!r}"
-        )
+    folder = as_path(folder)
     if adapted_layers(task):
         raise ValueError(
             "Expected a task without adapters. Received: "
@@ -306,6 +304,11 @@ def _converted(
     convert: Callable[[pathlib.Path, pathlib.Path], None],
 ) -> str:
     """The folder of a converted model; converts it at the first call."""
+    if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
+        raise TypeError(
+            "Expected `cache_dir` to be a path or None. Received: "
+            f"cache_dir={cache_dir!r}"
+        )
     if cache_dir is None:
         cache_dir = os.environ.get("KERAS_DEBIAS_CACHE") or (
             pathlib.Path.home() / ".cache" / "keras_debias"

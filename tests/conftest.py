@@ -29,6 +29,7 @@ if keras.config.backend() != "torch":
         "adapters/export_peft_test.py",
         "auditing",
         "backend_test.py",
+        "bad_calls_analysis_test.py",
         "bad_calls_data_test.py",
         "cli/commands_test.py",
         "cli/comparing_test.py",

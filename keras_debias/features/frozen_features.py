@@ -94,6 +94,13 @@ class FrozenFeatures:
                 "Expected `batch_size` of at least 1, received "
                 f"batch_size={batch_size}"
             )
+        if cache_dir is not None and not isinstance(
+            cache_dir, (str, os.PathLike)
+        ):
+            raise TypeError(
+                "Expected `cache_dir` to be a path or None. Received: "
+                f"cache_dir={cache_dir!r}"
+            )
         self.batch_size = int(batch_size)
         self.cache_dir = None if cache_dir is None else pathlib.Path(cache_dir)
         self.verbose = verbose
