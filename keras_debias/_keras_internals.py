@@ -338,6 +338,20 @@ def build_loss(model: keras.Model, y, y_pred) -> None:
         model._compile_loss.build(y, y_pred)
 
 
+def compiled_metrics(model: keras.Model, y, y_pred) -> list:
+    """The metrics given to `compile`, as objects with their variables.
+
+    `_compile_metrics`: `model.metrics` has them in one, which makes them at
+    the first batch.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return []
+    if not compiled.built:
+        compiled.build(y, y_pred)
+    return list(compiled.metrics)
+
+
 def loss_options(loss: keras.losses.Loss) -> dict:
     """The arguments that a loss hands to its function.
 

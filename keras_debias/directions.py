@@ -178,7 +178,13 @@ def orthonormal(vectors, where: str = "") -> np.ndarray:
 
     Those that are orthonormal already are kept as they are.
     """
-    vectors = np.asarray(vectors, "float64")
+    try:
+        vectors = np.asarray(vectors, "float64")
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Expected directions{where} to be numbers of shape (width, k). "
+            f"Received: {vectors!r}"
+        ) from error
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise ValueError(
             f"Expected directions{where} of shape (width, k). "

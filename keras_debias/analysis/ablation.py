@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.constrain import check_width
 from keras_debias.adapters.merge import assigned
 from keras_debias.adapters.selection import layer_paths
@@ -41,6 +42,7 @@ def ablate(model: keras.Model, directions: Directions) -> list[str]:
         The paths of the layers that were changed.
 
     Raises:
+        TypeError: If `model` or `directions` is of another type.
         ValueError: If no layer meets the directions, or a width differs.
 
     Example:
@@ -90,6 +92,12 @@ def ablated(model: keras.Model, directions: Directions):
 
 def _changes(model, directions) -> tuple[list, list]:
     """Paths, and `(variable, value)` of all that ablation changes."""
+    require_model(model)
+    if not isinstance(directions, Directions):
+        raise TypeError(
+            "Expected `directions` to be a `kd.Directions`. Received: "
+            f"directions={directions!r}"
+        )
     paths, changes = [], []
     for path, layer in layer_paths(unwrap(model)).items():
         if original_class(layer) is None or not layer.built:

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.data.batches import Batches
@@ -85,6 +86,12 @@ def find_bias_neurons(
         language models via bias neurons elimination, ACL 2024. The paper
         takes the maximum over tokens where this is their sum.
     """
+    require_model(model)
+    if not isinstance(split, Split):
+        raise TypeError(
+            "Expected `split` to be a `kd.data.Split`. Received: "
+            f"split={split!r}"
+        )
     network = unwrap(model)
     if split.y is None or not 1 <= samples <= len(split) or count < 1:
         raise ValueError(
@@ -134,8 +141,17 @@ def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
         neurons: list of `BiasNeuron`.
 
     Raises:
+        TypeError: If an argument is of another type.
         ValueError: If a neuron is not in the model. It is unchanged then.
     """
+    require_model(model)
+    if not isinstance(neurons, (list, tuple)) or not all(
+        isinstance(neuron, BiasNeuron) for neuron in neurons
+    ):
+        raise TypeError(
+            "Expected `neurons` to be a list of `BiasNeuron`, as "
+            f"`find_bias_neurons` returns. Received: neurons={neurons!r}"
+        )
     layers = layer_paths(unwrap(model))
     chosen: dict[str, list[int]] = {}
     for neuron in neurons:

@@ -16,6 +16,7 @@ from keras_debias.data.batches import to_arrays
 from keras_debias.data.split import Split
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.utils.gradients import recorded_gradients
+from keras_debias.utils.numbers import require_seed
 
 
 class FisherInformation(BiasTermMeasure):
@@ -91,6 +92,7 @@ class FisherInformation(BiasTermMeasure):
                 f"Expected `samples` from 1 to {rows}, the rows of `data`. "
                 f"Received: samples={samples}. Leave it out to take all rows."
             )
+        require_seed(seed)
         self.data = data
         self.samples = rows if samples is None else samples
         self.loss = loss

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import AdaptedLayer
@@ -65,6 +66,7 @@ def model_updates(model: keras.Model, base) -> dict[str, tuple]:
 
 def kernels(model: keras.Model) -> dict[str, np.ndarray]:
     """All kernels of dense layers by path, inputs x outputs, merged."""
+    require_model(model)
     found = {}
     for path, layer in layer_paths(unwrap(model)).items():
         if original_class(layer) is not None and layer.built:

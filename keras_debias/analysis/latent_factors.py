@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from keras_debias.adapters.checks import require_model
 from keras_debias.analysis.kernel_updates import adapter_updates
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.analysis.kernel_updates import side_factor
@@ -103,6 +104,7 @@ def latent_factors(
         raise ValueError(
             f"Expected `k` to be a positive integer. Received: k={k}"
         )
+    require_model(model)
     if base is None:
         updates = adapter_updates(model)
     else:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
@@ -64,6 +65,7 @@ def rank_bias_terms(
         BEFT: Huang, Balashankar and Aminifar, *Bias-Efficient Fine-Tuning of
         Language Models in Low-Data Regimes*, section 2.
     """
+    require_model(model)
     measure = ProjectionChange() if measure is None else measure
     check_measure(measure)
     found = find_bias_terms(model)

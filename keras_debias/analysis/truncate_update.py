@@ -3,11 +3,13 @@ import numpy as np
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
+from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.numbers import is_number
 
 KEEP = ("top", "bottom", "random")
 
@@ -62,11 +64,13 @@ def truncate_update(
         raise ValueError(
             f"Expected either `k` or `energy`. Received: k={k}, energy={energy}"
         )
-    if k is not None and (not isinstance(k, int) or k < 1):
+    if k is not None and (
+        not isinstance(k, int) or isinstance(k, bool) or k < 1
+    ):
         raise ValueError(
             f"Expected `k` to be a positive integer. Received: k={k}"
         )
-    if energy is not None and not 0 < energy <= 1:
+    if energy is not None and not (is_number(energy) and 0 < energy <= 1):
         raise ValueError(
             f"Expected `energy` in (0, 1]. Received: energy={energy}"
         )
@@ -74,6 +78,7 @@ def truncate_update(
         raise ValueError(
             f"Expected `keep` to be one of {KEEP}. Received: keep={keep!r}"
         )
+    require_model(model)
     model = unwrap(model)
     updates = _updates(model, base)
     generator = np.random.default_rng(seed)

@@ -19,10 +19,12 @@ from keras_debias.metrics.get import REGRESSION
 from keras_debias.metrics.get import get
 from keras_debias.metrics.metric_data import MetricData
 from keras_debias.utils.files import atomic_write
+from keras_debias.utils.files import read_regular
 
 CONFIGURATION = "comparison.json"
 SLUG = 40  # characters of a name in a file's name
 TOLERANCE = 1e-9
+JSON_LIMIT = 2**26  # bytes
 FIGURES = (
     *("n", "accuracy", "worst_group", "worst_group_accuracy", "gap"),
     "weighted_f1",
@@ -121,7 +123,7 @@ class RunFolder:
                 f"{CONFIGURATION}. Received: folder={str(self.path)!r}"
             )
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_regular(file, JSON_LIMIT))
             configuration, names = content["configuration"], content["methods"]
             known = isinstance(configuration, dict) and isinstance(names, list)
             if not known or not all(isinstance(name, str) for name in names):
@@ -139,7 +141,7 @@ class RunFolder:
         found = []
         for file in sorted(self.path.glob("*-seed*.json")):
             try:
-                values = json.loads(file.read_text(encoding="utf-8"))
+                values = json.loads(read_regular(file, JSON_LIMIT))
                 name, seed = values["method"], values["seed"]
                 is_valid = isinstance(name, str) and type(seed) is int
                 if not is_valid or not isinstance(values["settings"], dict):
@@ -179,7 +181,7 @@ class RunFolder:
             file = predictions.with_name(
                 predictions.name.removesuffix(".csv.gz") + ".json"
             )
-            if not predictions.exists():
+            if not predictions.is_file():
                 continue  # it has not finished
             try:
                 run = _checked_run(values, predictions)
@@ -240,7 +242,7 @@ class RunFolder:
             prefix = self._stem(method, "")
             for file in sorted(self.path.glob(f"{prefix}*.error.txt")):
                 seed = file.name.removeprefix(prefix).removesuffix(".error.txt")
-                if seed.isdecimal():
+                if seed.isdecimal() and file.is_file():
                     found[method, int(seed)] = file.read_text(
                         encoding="utf-8", errors="replace"
                     )
@@ -272,8 +274,7 @@ def _checksum(content: dict, predictions: pathlib.Path) -> str:
 
 def _checked_run(values: dict, predictions: pathlib.Path) -> Run:
     """The run of two files, its scores computed from the predictions."""
-    said = values.get("checksum")
-    if said is not None and said != _checksum(values, predictions):
+    if values.get("checksum") != _checksum(values, predictions):
         raise ValueError("its files are not those that were written (checksum)")
     run = Run.from_dict(values)
     frame = pd.read_csv(

@@ -49,11 +49,18 @@ class OrthogonalUpdate(keras.constraints.Constraint):
         component=None,
         equation="...a,ab->...b",
     ):
-        directions = np.array(directions, "float32")
-        if directions.ndim != 2:
+        try:
+            directions = np.array(directions, "float32")
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "Expected `directions` to be numbers of shape (width, k). "
+                f"Received: directions={directions!r}"
+            ) from error
+        if directions.ndim != 2 or not np.isfinite(directions).all():
             raise ValueError(
-                "Expected `directions` of shape (width, k). "
-                f"Received: shape {directions.shape}"
+                "Expected finite `directions` of shape (width, k). "
+                f"Received: shape {directions.shape} with "
+                f"{np.sum(~np.isfinite(directions))} that are not finite"
             )
         if side not in ("read", "write"):
             raise ValueError(

@@ -85,6 +85,7 @@ def _array(values, where: str) -> np.ndarray:
         )
     if isinstance(values, ImageFiles):
         return values
+    check_unmasked(values, where)
     if isinstance(values, pd.Series):
         values = values.to_numpy()
     if isinstance(values, (list, tuple)) and any(
@@ -117,6 +118,46 @@ def _array(values, where: str) -> np.ndarray:
             f"{array.dtype}"
         )
     return array
+
+
+def check_unmasked(values, where: str) -> None:
+    """Raises if values are masked, which NumPy would forget."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{where} must have no masked values. Received: "
+            f"{int(np.ma.getmaskarray(values).sum())} of them. Fill them, or "
+            "drop their rows."
+        )
+
+
+def check_row_order(**parts) -> None:
+    """Raises if parts of pandas have their rows in different orders.
+
+    Args:
+        **parts: The arguments, by name; those that are Series, or hold some,
+            are compared.
+    """
+    first = None
+    for name, part in parts.items():
+        inside = part.values() if isinstance(part, Mapping) else (part,)
+        for each in part if isinstance(part, tuple) else inside:
+            if not isinstance(each, pd.Series) or not each.index.is_unique:
+                continue
+            if first is None:
+                first = name, each.index
+                continue
+            other, index = first
+            same = len(index) == len(each.index) and not each.index.equals(
+                index
+            )
+            if same and index.difference(each.index, sort=False).empty:
+                raise ValueError(
+                    "All parts must have their rows in one order. Received: "
+                    f"{other!r} and {name!r} of the same index in different "
+                    "orders; rows are taken by position. Align them, for "
+                    f"instance with `{name}.loc[{other}.index]`, or pass "
+                    "`.to_numpy()`."
+                )
 
 
 def check_inputs(x):
@@ -175,6 +216,12 @@ def label_values(y) -> tuple[np.ndarray, tuple[str, ...] | None]:
     A `pandas.Categorical` keeps the order of its categories; those that no
     row uses stay if it is ordered. Its values become strings.
     """
+    if isinstance(y, np.ma.MaskedArray) and np.ma.is_masked(y):
+        if y.ndim > 1:
+            check_unmasked(y, "`y`")
+        values = np.array(y.data, dtype=object)
+        values[np.ma.getmaskarray(y)] = None
+        return values, None
     if isinstance(y, pd.Series):
         y = y.array
     if isinstance(y, pd.Index):
@@ -396,6 +443,7 @@ def check_sample_weight(sample_weight, n: int, y=None) -> np.ndarray | None:
     """Returns checked float32 sample weights, of rows or of tokens."""
     if sample_weight is None:
         return None
+    check_unmasked(sample_weight, "`sample_weight`")
     weight = np.array(sample_weight)
     of_tokens = y is not None and y.ndim > 1 and weight.shape == y.shape
     if weight.shape != (n,) and not of_tokens:

@@ -1,5 +1,6 @@
 """Groups: which part of a data set each row belongs to."""
 
+import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
             values if isinstance(values, pd.Series) else list(values),
             dtype=object,
         ).to_numpy()
+        values = _without_floats(values)
         wrong = next(
             (
                 v
@@ -57,7 +59,36 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
         none = names.index("none") if "none" in names else len(names)
         codes = np.where(codes < 0, none, codes)
         names = names if none < len(names) else [*names, "none"]
+    _warn_of_spellings(names, column)
     return codes, names
+
+
+def _without_floats(values):
+    """Integers that are floats only for the sake of missing values."""
+    floats = [v for v in values if isinstance(v, float)]
+    present = [v for v in floats if v == v]
+    if len(present) == len(floats) or not all(v.is_integer() for v in present):
+        return values
+    whole = [
+        (int(v) if v == v else None) if isinstance(v, float) else v
+        for v in values
+    ]
+    return np.array(whole, dtype=object)
+
+
+def _warn_of_spellings(names, column) -> None:
+    """Says which groups differ in case or blanks only; they stay apart."""
+    spelled = {}
+    for name in names:
+        spelled.setdefault(" ".join(name.casefold().split()), []).append(name)
+    twice = [group for group in spelled.values() if len(group) > 1]
+    if twice:
+        warnings.warn(
+            f"The group column {column!r} spells one group in several ways, "
+            f"which are read as groups of their own: {twice[:10]}. Make them "
+            "one with `values.str.strip().str.lower()`, if they are.",
+            stacklevel=5,
+        )
 
 
 class Groups:

@@ -3,7 +3,9 @@
 import re
 import unicodedata
 import warnings
+from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 
 import numpy as np
 import pandas as pd
@@ -34,8 +36,9 @@ LISTED = 10
 def normalize_label(name: str) -> str:
     """Returns the form in which two spellings of a label name are equal.
 
-    Case, blanks, hyphens and underscores do not count, and a leading "non",
-    joined or not, is the same as "not".
+    Case, blanks, hyphens, underscores and signs that are not seen do not
+    count, a leading "non", joined or not, is the same as "not", and numbers
+    are equal by value: "1" and "1.0".
 
     Args:
         name: String, the label name as spelled by the data.
@@ -51,6 +54,11 @@ def normalize_label(name: str) -> str:
     'not entailment'
     """
     text = unicodedata.normalize("NFKC", str(name)).casefold()
+    # Zero-width blanks and marks of direction.
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    # Not 007, which is no number but a code.
+    if re.fullmatch(r"\s*[+-]?(0|[1-9]\d{,14})(\.\d*)?\s*", text, re.ASCII):
+        return f"{float(text):.15g}"
     words = [word for word in re.split(r"[\s_\-]+", text) if word]
     if len(words) > 1 and words[0] == "non":
         words[0] = "not"
@@ -207,6 +215,13 @@ def check_label_names(label_names: Sequence[str]) -> tuple[str, ...]:
             "`label_names` must be a sequence of strings, one a class. "
             f"Received: label_names={label_names!r}. Pass "
             f"`label_names=({label_names!r}, ...)`."
+        )
+    if isinstance(label_names, (Set, Mapping)):
+        raise TypeError(
+            "`label_names` must be a sequence of strings, one a class, in the "
+            f"order of the classes. Received: label_names={label_names!r}, a "
+            f"{type(label_names).__name__}, whose order may be another. Pass "
+            "a list."
         )
     if not np.iterable(label_names):
         raise TypeError(

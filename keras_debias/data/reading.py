@@ -72,6 +72,11 @@ def parts_from_frame(
         )
     group_columns = as_tuple(groups, "groups")
     others = [c for c in (y, sample_weight) if c is not None]
+    if y is not None and y in x_columns:
+        raise ValueError(
+            "Expected inputs without the label. Received: "
+            f"x={x!r} and y={y!r}, so that the model would read the answer."
+        )
     wanted = [*x_columns, *others, *group_columns]
     _check_columns(wanted, list(frame.columns))
     needed = [*x_columns, *([] if sample_weight is None else [sample_weight])]

@@ -16,6 +16,7 @@ from keras_debias.data.arguments import check_number
 from keras_debias.data.arguments import check_seed
 from keras_debias.data.checks import check_inputs
 from keras_debias.data.checks import check_labels
+from keras_debias.data.checks import check_row_order
 from keras_debias.data.checks import check_sample_weight
 from keras_debias.data.checks import class_labels
 from keras_debias.data.checks import describe_inputs
@@ -166,6 +167,7 @@ class Split:
             raise TypeError(
                 f"`name` must be a string or None. Received: name={name!r}"
             )
+        check_row_order(x=x, y=y, groups=groups, sample_weight=sample_weight)
         x, n = check_inputs(x)
         present = given = None
         if label_names is not None:

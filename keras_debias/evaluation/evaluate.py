@@ -160,6 +160,17 @@ def evaluate(
         check_flag("from_logits", from_logits)
     metrics = named_metrics(metrics)
     names = model_label_names(model, label_names, train)
+    own = getattr(model, "label_names", None)
+    if label_names is not None and own is not None and names != tuple(own):
+        if sorted(names) == sorted(own):
+            warnings.warn(
+                "`label_names` names the model's outputs in another order "
+                f"than the model itself. Received: label_names={names}, "
+                f"model.label_names={tuple(own)}. `label_names` counts.",
+                stacklevel=2,
+            )
+    if names is None:
+        _check_one_order(splits)
     warn_of_groups(splits, settings.min_group_size)
     for name, split in splits.items():
         if (
@@ -364,6 +375,27 @@ def warn_of_groups(
             f"out of the worst group: {listed}",
             stacklevel=stacklevel,
         )
+
+
+def _check_one_order(splits) -> None:
+    """Raises if splits name the same classes in different orders.
+
+    Nobody else says which output is which.
+    """
+    orders = {}
+    for name, split in splits.items():
+        if split.label_names is None or kind_of(split) != "class":
+            continue
+        key = tuple(sorted(split.label_names))
+        other, order = orders.setdefault(key, (name, split.label_names))
+        if order != split.label_names:
+            raise ValueError(
+                "Expected one order of the model's outputs. Received: the "
+                f"labels {order} in the split {other!r} and "
+                f"{split.label_names} in {name!r}, and a model that does not "
+                "name its outputs. Name them in their order with "
+                "`label_names=`, or set `model.label_names`."
+            )
 
 
 def model_label_names(model, label_names, train) -> tuple[str, ...] | None:

@@ -55,7 +55,15 @@ def check_outputs(outputs, n: int, split: str) -> np.ndarray:
         )
     outputs = np.asarray(outputs)
     if outputs.dtype.kind not in "biuf":
-        outputs = outputs.astype("float32")  # bfloat16
+        try:
+            outputs = outputs.astype("float32")  # bfloat16
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "`evaluate` needs a model that returns class scores. "
+                f"Received: outputs of dtype {outputs.dtype} for the split "
+                f"{split!r}. For names of classes give each a column, 1 for "
+                "the class that is answered and 0 for others."
+            ) from error
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         outputs = outputs[:, 0]
     if outputs.ndim not in (1, 2):

@@ -27,6 +27,8 @@ PROGRESS_AFTER_SECONDS = 5.0
 # Results that this process keeps, by content: groups are inferred for every
 # method and seed of a comparison, on the same rows.
 MEMORY_BYTES = 256 * 2**20
+# What reading a damaged file may raise.
+_UNREADABLE = (KeyError, MemoryError, OSError, TypeError, ValueError)
 
 
 class FrozenFeatures:
@@ -92,6 +94,13 @@ class FrozenFeatures:
             raise ValueError(
                 "Expected `batch_size` of at least 1, received "
                 f"batch_size={batch_size}"
+            )
+        if cache_dir is not None and not isinstance(
+            cache_dir, (str, os.PathLike)
+        ):
+            raise TypeError(
+                "Expected `cache_dir` to be a path or None. Received: "
+                f"cache_dir={cache_dir!r}"
             )
         self.batch_size = int(batch_size)
         self.cache_dir = None if cache_dir is None else pathlib.Path(cache_dir)
@@ -210,15 +219,18 @@ class FrozenFeatures:
         if self.cache_dir is None or not self._path(key).is_file():
             return None
         try:
-            return safetensors.numpy.load_file(self._path(key))["features"]
-        except (KeyError, OSError, safetensors.SafetensorError):
+            found = safetensors.numpy.load_file(self._path(key))
+            features, said = found["features"], found["checksum"]
+        except (*_UNREADABLE, safetensors.SafetensorError):
             # Computed again, and replaced.
             return None
+        return features if np.array_equal(said, _sum(features)) else None
 
     def _write(self, key, found):
         if self.cache_dir is not None:
             with atomic_write(self._path(key)) as temporary:
-                safetensors.numpy.save_file({"features": found}, temporary)
+                tensors = {"features": found, "checksum": _sum(found)}
+                safetensors.numpy.save_file(tensors, temporary)
 
 
 class _Bar:
@@ -299,6 +311,13 @@ def _digest(x) -> str:
             digest.update(str((values.dtype, values.shape)).encode())
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:24]
+
+
+def _sum(features) -> np.ndarray:
+    """A hash of features, to know them by when they are read."""
+    found = hashlib.sha256(f"{features.dtype}{features.shape}".encode())
+    found.update(np.ascontiguousarray(features).tobytes())
+    return np.frombuffer(found.digest(), dtype="uint8")
 
 
 def _fingerprint(encoder) -> str:

@@ -3,6 +3,7 @@ from keras import ops
 from keras import tree
 
 from keras_debias import _keras_internals
+from keras_debias.losses.row_parts import joined
 from keras_debias.losses.sample_losses import sample_losses
 
 
@@ -49,7 +50,7 @@ class Objective(keras.losses.Loss):
             y_true, y_pred = y_true[..., None], y_pred[..., None]
             losses = self._base.call(y_true, y_pred)
             return ops.mean(self.function(losses), axis=-1)
-        return self.function(sample_losses(self._base, y_true, y_pred))
+        return self.function(joined(sample_losses(self._base, y_true, y_pred)))
 
 
 # Of these `exp(-loss)` is a probability, that of what is true.

@@ -33,6 +33,12 @@ class PromptTemplate:
     instruction: str = ""
 
     def __post_init__(self):
+        for name in ("prompt", "instruction"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"Expected `{name}` to be a string. Received: "
+                    f"{name}={getattr(self, name)!r}"
+                )
         names = _names(self.prompt) + _names(self.instruction)
         if not self.fields or not all(n and n.isidentifier() for n in names):
             raise ValueError(

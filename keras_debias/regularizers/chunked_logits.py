@@ -14,6 +14,8 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_debias.losses.row_parts import num_parts
+
 # Numbers handled at a time at least: 4 MiB in float32, which caches hold.
 CHUNK = 2**20
 # Chunks at most: more would keep a GPU waiting for Python.
@@ -170,6 +172,8 @@ def with_gradient(function, y_pred):
     if is_tensorflow and hasattr(y_pred, "graph"):
         return _with_slope(function, y_pred)
 
+    parts = num_parts()
+
     @ops.custom_gradient
     def evaluate(outputs):
         value, gradient = function(outputs)
@@ -177,7 +181,7 @@ def with_gradient(function, y_pred):
         def backward(*args, upstream=None):
             if upstream is None:
                 (upstream,) = args
-            return gradient(upstream)
+            return gradient(upstream if parts == 1 else upstream * parts)
 
         return value, backward
 

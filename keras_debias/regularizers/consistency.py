@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_debias.losses.row_parts import total
 from keras_debias.regularizers.chunked_logits import check_outputs
 from keras_debias.regularizers.chunked_logits import map_rows
 from keras_debias.regularizers.chunked_logits import row_weights
@@ -54,6 +55,7 @@ class Consistency(Regularizer):
     """
 
     needs_teacher = True
+    sums_rows = True
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class Consistency(Regularizer):
             )
         self.warn_if_idle(check_outputs(y_pred, mask, teacher_pred))
         weights = row_weights(y_pred, mask)
-        count = ops.sum(weights)
+        count = total(ops.sum(weights))
         t = self.temperature
 
         def divergence(student, teacher, weight):
@@ -110,6 +112,7 @@ class Consistency(Regularizer):
 
         def evaluate(outputs):
             value = sum_rows(divergence, outputs, teacher_pred, weights)
+            value = total(value)
 
             def gradient(upstream):
                 scale = upstream * t / count

@@ -43,6 +43,9 @@ class Regularizer:
     """
 
     needs_teacher = False
+    # Whether `call` may get the logits of the rows of one process alone; it
+    # then sums over all of them by `losses.row_parts`.
+    sums_rows = False
 
     def __init__(self, weight, name: str | None = None):
         is_schedule = isinstance(

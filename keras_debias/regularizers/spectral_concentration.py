@@ -2,6 +2,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.losses.row_parts import joined
+from keras_debias.losses.row_parts import own
+from keras_debias.losses.row_parts import total
 from keras_debias.regularizers.chunked_logits import check_outputs
 from keras_debias.regularizers.chunked_logits import map_rows
 from keras_debias.regularizers.chunked_logits import num_rows
@@ -65,6 +68,8 @@ class SpectralConcentration(Regularizer):
         [Halko et al., 2011](https://arxiv.org/abs/0909.4061) and `FROBENIUS`.
     """
 
+    sums_rows = True
+
     def __init__(self, weight=0.03, k=5, norm=SpectralNorm.NUCLEAR, name=None):
         super().__init__(weight, name)
         validate_count("k", k)
@@ -94,7 +99,7 @@ class SpectralConcentration(Regularizer):
                 rows = ops.cast(rows, "float32")
                 return ops.sum(weight * ops.square(rows))
 
-            square = sum_rows(squares, outputs, weights)
+            square = total(sum_rows(squares, outputs, weights))
             # Decompositions raise on NaN; the step shall refuse the batch.
             sound = ops.isfinite(square)
             u, s, vt = decompose(outputs, weights)
@@ -124,7 +129,7 @@ class SpectralConcentration(Regularizer):
 
                 return map_rows(rows, outputs, weights, scaled)
 
-            count = ops.sum(weights)
+            count = total(ops.sum(weights))
             value = -share * (count / count)
             return ops.where(sound, value, float("nan")), gradient
 
@@ -132,11 +137,12 @@ class SpectralConcentration(Regularizer):
 
     def _exact(self, outputs, weights):
         """All singular triplets of the rows that count."""
-        rows = ops.reshape(
-            ops.cast(outputs, "float32") * weights, (-1, outputs.shape[-1])
-        )
+        rows = joined(ops.cast(outputs, "float32") * weights)
+        shape = ops.shape(rows)
+        rows = ops.reshape(rows, (-1, outputs.shape[-1]))
         rows = ops.where(ops.isfinite(rows), rows, 0.0)
-        return ops.svd(rows, full_matrices=False)
+        u, s, vt = ops.svd(rows, full_matrices=False)
+        return _own_rows(u, shape), s, vt
 
     def _randomized(self, outputs, weights):
         """The leading singular triplets, without a copy of the rows."""
@@ -151,8 +157,7 @@ class SpectralConcentration(Regularizer):
                 outputs_ = ops.cast(outputs_, "float32")
                 return weight * ops.matmul(outputs_, matrix)
 
-            product = map_rows(rows, outputs, weights)
-            return ops.reshape(product, (-1, ops.shape(product)[-1]))
+            return map_rows(rows, outputs, weights)
 
         def transposed_times(matrix):
             def rows(outputs_, matrix_):
@@ -162,7 +167,7 @@ class SpectralConcentration(Regularizer):
             matrix = ops.reshape(
                 matrix, (*ops.shape(outputs)[:-1], ops.shape(matrix)[-1])
             )
-            return sum_rows(rows, outputs, matrix)
+            return total(sum_rows(rows, outputs, matrix))
 
         basis = _orthonormal(times(ops.convert_to_tensor(start)))
         for _ in range(_NUM_ITERATIONS):
@@ -199,6 +204,17 @@ class SpectralConcentration(Regularizer):
         )
 
 
-def _orthonormal(matrix):
+def _orthonormal(product):
+    """An orthonormal basis of the columns of one row a sample or token."""
+    product = joined(product)
+    shape = ops.shape(product)
+    matrix = ops.reshape(product, (-1, shape[-1]))
     matrix = ops.where(ops.isfinite(matrix), matrix, 0.0)
-    return ops.qr(matrix)[0]
+    return _own_rows(ops.qr(matrix)[0], shape)
+
+
+def _own_rows(matrix, shape):
+    """Of a matrix with the rows of all processes, those here."""
+    width = ops.shape(matrix)[-1]
+    rows = own(ops.reshape(matrix, (*shape[:-1], width)))
+    return ops.reshape(rows, (-1, width))

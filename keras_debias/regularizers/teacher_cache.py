@@ -1,3 +1,4 @@
+import hashlib
 import os
 
 import keras
@@ -48,12 +49,15 @@ class TeacherCache:
                     raise OSError("not a regular file")
                 with np.load(self.path, allow_pickle=False) as file:
                     features, rows = file["features"], file["rows"]
+                    said = file["checksum"]
                 if (
                     features.dtype.kind != "f"
                     or rows.shape
                     or (rows.dtype.kind != "U")
                 ):
                     raise ValueError("other contents")
+                if not np.array_equal(said, _checksum(features, str(rows))):
+                    raise ValueError("other contents than were written")
             # A broken archive fails in many ways.
             except Exception as error:
                 raise ValueError(
@@ -70,7 +74,12 @@ class TeacherCache:
         if self.path:
             with atomic_write(self.path) as draft:
                 with open(draft, "wb") as file:
-                    np.savez(file, features=features, rows=rows)
+                    np.savez(
+                        file,
+                        features=features,
+                        rows=rows,
+                        checksum=_checksum(features, rows),
+                    )
 
     def clear(self) -> None:
         """Forgets the features, and removes the file."""
@@ -84,3 +93,10 @@ class TeacherCache:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _checksum(features, rows) -> np.ndarray:
+    """A hash of all that a file holds."""
+    found = hashlib.sha256(f"{features.dtype}{features.shape}{rows}".encode())
+    found.update(np.ascontiguousarray(features).tobytes())
+    return np.frombuffer(found.digest(), dtype="uint8")

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_debias.losses.row_parts import total
 from keras_debias.regularizers.chunked_logits import check_outputs
 from keras_debias.regularizers.chunked_logits import row_weights
 from keras_debias.regularizers.regularizer import Regularizer
@@ -37,6 +38,8 @@ class TopKEntropy(Regularizer):
         minimised. The circulating script uses the whole vocabulary.
     """
 
+    sums_rows = True
+
     def __init__(self, weight=0.005, k=20, name=None):
         super().__init__(weight, name)
         validate_count("k", k)
@@ -55,7 +58,7 @@ class TopKEntropy(Regularizer):
         leading, _ = ops.top_k(y_pred, self.k)
         logp = ops.log_softmax(ops.cast(leading, "float32"))
         each = ops.sum(ops.exp(logp) * logp, axis=-1, keepdims=True)
-        return ops.sum(weights * each) / ops.sum(weights)
+        return total(ops.sum(weights * each)) / total(ops.sum(weights))
 
     def idle_reason(self, shape):
         if self.k == 1:

@@ -1,4 +1,5 @@
 import functools
+import os
 import random
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
+from keras_debias.training.checksums import compare_checksums
+from keras_debias.training.checksums import save_checksums
+from keras_debias.training.checksums import with_checksum
+from keras_debias.training.checksums import without_checksum
 from keras_debias.training.gradient_source import GradientSource
 from keras_debias.training.network_wrapper import NetworkWrapper
 from keras_debias.training.regularization import Regularization
@@ -128,6 +133,11 @@ class BaseDebiasedModel(NetworkWrapper):
         if seed is None:
             # Drawn as Keras draws its own seeds: `set_random_seed` fixes it.
             seed = random.randint(0, 2**31 - 1)
+        # Keras visits private names last: all weights are there by then.
+        self.__dict__["_weights_part"] = _keras_internals.FilePart(
+            functools.partial(save_checksums, self._saved_parts),
+            functools.partial(compare_checksums, self._saved_parts),
+        )
         # A weight, so that a resumed run continues in the same order.
         self.shuffle_seed = self.add_weight(
             name="shuffle_seed",
@@ -239,7 +249,12 @@ class BaseDebiasedModel(NetworkWrapper):
         """The network's names of its outputs, by which Keras logs losses."""
         return self.model.output_names
 
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return with_checksum(config) if config else config
+
     def compile_from_config(self, config):
+        config = without_checksum(config)
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
@@ -389,9 +404,18 @@ class BaseDebiasedModel(NetworkWrapper):
             values.append(value)
         return values
 
-    def track_loss(self, loss, values: StepValues, y_pred) -> None:
-        """Updates the loss and the regularizers of the logs."""
-        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
+    def track_loss(self, loss, values: StepValues, y_pred, rows=None) -> None:
+        """Updates the loss and the regularizers of the logs.
+
+        Args:
+            loss: scalar, the task's loss.
+            values: the values of the step.
+            y_pred: the outputs of the network.
+            rows: scalar, the rows of the batch. Defaults to `None`: those of
+                `y_pred`.
+        """
+        if rows is None:
+            rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         # A refused batch logs NaN, and `fit` raises.
         loss = ops.where(values.is_finite, loss, float("nan"))
         tracker = _keras_internals.loss_tracker(self)
@@ -552,7 +576,7 @@ class BaseDebiasedModel(NetworkWrapper):
         projections = [
             keras.saving.serialize_keras_object(p) for p in self.projections
         ]
-        return {
+        config = {
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "model_compiled": self.model.compiled,
@@ -574,9 +598,14 @@ class BaseDebiasedModel(NetworkWrapper):
             "objective": keras.saving.serialize_keras_object(self.objective),
             "label_names": self.label_names,
         }
+        return with_checksum(config)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        config = without_checksum(
+            config, ("adapters", "model", "model_compiled", "name")
+        )
+
         def deserialize(value):
             return keras.saving.deserialize_keras_object(
                 value, custom_objects=custom_objects
@@ -602,7 +631,7 @@ class BaseDebiasedModel(NetworkWrapper):
             model.optimizer = optimizer
         result = cls(
             model,
-            projection=[deserialize(p) for p in config["projection"]],
+            projection=[deserialize(p) for p in config.get("projection", ())],
             regularizers=[
                 deserialize(r) for r in config.get("regularizers", ())
             ],
@@ -630,6 +659,16 @@ class BaseDebiasedModel(NetworkWrapper):
                 own.update({f"{name}_{i}": weight for i, weight in weights})
         return own
 
+    def _saved_parts(self) -> dict[str, list]:
+        """All that a file holds, for its checksums."""
+        own = list(self._own_state().values())
+        own += [x.initial_values[key] for x, key in self._starts().values()]
+        own += [c.component for c in frozen_components(self.model).values()]
+        parts = {"network": self.model.weights, "own": own}
+        if self.optimizer is not None:
+            parts["optimizer"] = self.optimizer.variables
+        return parts
+
     def save_own_variables(self, store):
         require_enabled(self.model)
         # Keras calls this before it turns to the layers below.
@@ -643,6 +682,60 @@ class BaseDebiasedModel(NetworkWrapper):
         for name, constraint in frozen_components(self.model).items():
             store[name] = constraint.component
 
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """Loads a file of weights, or leaves the model as it was.
+
+        Args:
+            filepath: path of a `.weights.h5` or `.keras` file.
+            skip_mismatch: bool. Whether layers of other shapes are left out,
+                with a warning. Defaults to `False`.
+            **kwargs: as for `keras.Model.load_weights`.
+
+        Raises:
+            TypeError: If `filepath` is no path.
+            ValueError: If the file cannot be read, is damaged, or is of
+                another model. Nothing has changed then.
+        """
+        if not isinstance(filepath, (str, os.PathLike)):
+            raise TypeError(
+                "Expected `filepath` to be a path. Received: "
+                f"filepath={filepath!r}"
+            )
+        undo = self._kept_state()
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+        except Exception as error:
+            undo()
+            text = str(error)
+            raise ValueError(
+                "Expected a whole file with the weights of this model. "
+                f"Received: filepath={str(filepath)!r}, "
+                f"{text or type(error).__name__}. The model is as it was."
+            ) from error
+        except BaseException:
+            undo()
+            raise
+
+    def _kept_state(self):
+        """A function that puts back what loading a file may change."""
+        variables = list(self.variables)
+        variables += [] if self.optimizer is None else self.optimizer.variables
+        values = [np.array(ops.convert_to_numpy(v)) for v in variables]
+        starts = [(x, x.initial_values) for x, _ in self._starts().values()]
+        constraints = [
+            (c, c.component) for c in frozen_components(self.model).values()
+        ]
+
+        def undo():
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+            for layer, value in starts:
+                layer.initial_values = value
+            for constraint, value in constraints:
+                constraint.component = value
+
+        return undo
+
     def load_own_variables(self, store):
         own = self._own_state()
         starts = self._starts()
@@ -655,13 +748,27 @@ class BaseDebiasedModel(NetworkWrapper):
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
+        found = {name: np.asarray(store[name]) for name in expected}
+        shapes = {name: tuple(v.shape) for name, v in own.items()}
+        shapes |= {
+            name: layer.initial_values[key].shape
+            for name, (layer, key) in starts.items()
+        }
+        shapes |= {n: np.shape(c.component) for n, c in constraints.items()}
+        for name, shape in shapes.items():
+            if found[name].shape != shape:
+                raise ValueError(
+                    f"Expected '{name}' of shape {shape}. Received: a file "
+                    f"with shape {found[name].shape}. Build the model as it "
+                    "was when saved."
+                )
         for name, variable in own.items():
-            variable.assign(np.asarray(store[name]))
+            variable.assign(found[name])
         for name, (layer, key) in starts.items():
-            value = np.array(store[name])
-            layer.initial_values = {**layer.initial_values, key: value}
+            changed = {**layer.initial_values, key: np.array(found[name])}
+            layer.initial_values = changed
         for name, constraint in constraints.items():
-            constraint.component = np.array(store[name])
+            constraint.component = np.array(found[name])
 
     def _starts(self) -> dict[str, tuple]:
         """Where trainable base weights keep their initial values."""

@@ -11,15 +11,7 @@ from keras_debias.training.shared_backward import GradientComputer
 
 class TensorFlowDebiasedModel(BaseDebiasedModel):
     def __init__(self, *args, **kwargs):
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            raise ValueError(
-                "Expected one device on tensorflow: each replica would "
-                "project the gradients of its own rows. Received: a "
-                f"`tf.distribute` strategy of {replicas} replicas. Use the "
-                "torch backend with `torchrun`, or jax with "
-                "`keras.distribution`."
-            )
+        _check_one_replica(tf.distribute.get_strategy())
         super().__init__(*args, **kwargs)
 
     @staticmethod
@@ -27,6 +19,8 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
         return tf.constant(array.tolist(), dtype="string")
 
     def make_train_function(self, force=False):
+        # The scope may have been entered after the model was made.
+        _check_one_replica(self.distribute_strategy)
         # Within the traced step, each slot would add two graphs.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -82,6 +76,18 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
     def choose(self, condition, first, second):
         return tf.cond(condition, first, second)
+
+
+def _check_one_replica(strategy) -> None:
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "Expected one device on tensorflow: each replica would "
+            "project the gradients of its own rows. Received: a "
+            f"`tf.distribute` strategy of {replicas} replicas. Use the "
+            "torch backend with `torchrun`, or jax with "
+            "`keras.distribution`."
+        )
 
 
 class _GradientComputer(GradientComputer):

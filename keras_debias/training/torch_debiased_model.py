@@ -1,3 +1,4 @@
+import dataclasses
 from contextlib import contextmanager
 from contextlib import nullcontext
 
@@ -6,6 +7,8 @@ import torch
 from keras.utils import unpack_x_y_sample_weight
 
 from keras_debias import _keras_internals
+from keras_debias.losses.row_parts import across
+from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.inputs import network_inputs
 from keras_debias.training.inputs import without_inputs
@@ -159,21 +162,38 @@ class TorchDebiasedModel(BaseDebiasedModel):
         y_pred, calls = self._forward(x, shared, compiled)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is the union over all processes.
-        y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
-            y,
-            y_pred,
-            sample_weight,
-            mask,
-            list(teachers.values()),
-            without_inputs(x),
-            inputs=x,
-        )
-        teachers = dict(zip(teachers, outputs))
-        loss = _keras_internals.training_loss(self, x, y, y_pred, sample_weight)
-        values = self.step_values(
-            loss, mask, teachers, x, y, y_pred, sample_weight
-        )
-        self.track_loss(loss, values, y_pred)
+        parts, here, rows = None, None, None
+        if self._keeps_logits_apart(y, y_pred):
+            parts = self.replicas.parts(x, y_pred.device)
+            here = parts.local((x, y, y_pred, sample_weight))
+            batch = parts.without_logits(
+                y, y_pred, sample_weight, mask, without_inputs(x)
+            )
+            y, y_pred, sample_weight, mask, x = batch
+            teachers, rows = parts.local(teachers), parts.rows
+        else:
+            y, y_pred, sample_weight, mask, outputs, x = self.replicas.gather(
+                y,
+                y_pred,
+                sample_weight,
+                mask,
+                list(teachers.values()),
+                without_inputs(x),
+                inputs=x,
+            )
+            teachers = dict(zip(teachers, outputs))
+        with across(parts):
+            loss = _keras_internals.training_loss(
+                self, x, y, y_pred, sample_weight
+            )
+            values = self.step_values(
+                loss, mask, teachers, x, y, y_pred, sample_weight
+            )
+        if parts is not None:
+            # All must agree, and NaN may be in the logits of one alone.
+            refused = parts.total(1.0 - values.is_finite.float())
+            values = dataclasses.replace(values, is_finite=refused == 0)
+        self.track_loss(loss, values, y_pred, rows)
         if bool(values.is_finite):
             gradients = _GradientComputer(
                 self, values.objectives, variables, shared, calls
@@ -185,7 +205,29 @@ class TorchDebiasedModel(BaseDebiasedModel):
             with torch.no_grad():
                 for variable, value in zip(state, before):
                     variable.assign(value)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        if parts is None:
+            return self.compute_metrics(x, y, y_pred, sample_weight)
+        parts.add_metrics(
+            _keras_internals.compiled_metrics(self, *here[1:3]),
+            lambda: self.compute_metrics(*here),
+        )
+        return self.get_metrics_result()
+
+    def _keeps_logits_apart(self, y, y_pred) -> bool:
+        """Whether what is asked of tokens' logits are sums over tokens."""
+        loss, *_ = _keras_internals.compiled_loss_arguments(self)
+        own = type(self).compute_metrics
+        return (
+            self.replicas.size > 1
+            and self.objective is None
+            and scores_tokens(loss, y_pred)
+            and all(each.sums_rows for each in self.regularizers)
+            and own is keras.Model.compute_metrics
+            and all(
+                isinstance(metric, keras.metrics.Mean)
+                for metric in _keras_internals.compiled_metrics(self, y, y_pred)
+            )
+        )
 
     def choose(self, condition, first, second):
         return first() if bool(condition) else second()

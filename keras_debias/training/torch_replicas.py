@@ -42,24 +42,33 @@ class Replicas:
             return structures
         leaves = keras.tree.flatten(structures)
         device = next(x.device for x in leaves if torch.is_tensor(x))
-        own = torch.tensor([_own_rows(inputs)], device=device)
-        counts = [torch.zeros_like(own) for _ in range(self.size)]
-        distributed.all_gather(counts, own)
-        counts = [int(count) for count in counts]
+        counts = self._counts(inputs, device)
 
         def whole(leaf):
             if leaf is None:
                 return None
-            result = self._gather(leaf, counts)
+            result = self.gather_rows(leaf, counts)
             mask = _keras_internals.get_keras_mask(leaf)
             if mask is not None:
-                mask = self._gather(mask, counts)
+                mask = self.gather_rows(mask, counts)
                 _keras_internals.set_keras_mask(result, mask)
             return result
 
         return keras.tree.map_structure(whole, structures)
 
-    def _gather(self, tensor, counts):
+    def parts(self, inputs, device) -> "Parts":
+        """The rows of this batch by process, for `losses.row_parts`."""
+        return Parts(self, self._counts(inputs, device))
+
+    def _counts(self, inputs, device) -> list[int]:
+        """How many rows count in each of the processes."""
+        own = torch.tensor([_own_rows(inputs)], device=device)
+        counts = [torch.zeros_like(own) for _ in range(self.size)]
+        distributed.all_gather(counts, own)
+        return [int(count) for count in counts]
+
+    def gather_rows(self, tensor, counts):
+        """The rows of all processes; gradients flow into the own ones."""
         tensor = tensor[: counts[self.rank]]
         own = tensor.detach().contiguous()
         # As bytes: not every `torch.distributed` backend sends every dtype.
@@ -104,6 +113,73 @@ class Replicas:
         """Waits until all processes have called it."""
         if self.size > 1:
             distributed.barrier()
+
+
+class Parts:
+    """The rows of one batch by process; see `losses.row_parts`."""
+
+    def __init__(self, replicas, counts):
+        self.replicas = replicas
+        self.counts = counts
+        self.size = replicas.size
+        self.rows = sum(counts)
+
+    def local(self, structure):
+        """Nested tensors of a step without the row in place of none."""
+        count = self.counts[self.replicas.rank]
+
+        def cut(leaf):
+            if leaf is None:
+                return None
+            result = leaf[:count]
+            mask = _keras_internals.get_keras_mask(leaf)
+            if mask is not None:
+                _keras_internals.set_keras_mask(result, mask[:count])
+            return result
+
+        return keras.tree.map_structure(cut, structure)
+
+    def without_logits(self, y, y_pred, sample_weight, mask, x):
+        """A batch whose labels and logits are those here, the rest of all.
+
+        The mask that Keras attached to the logits is of the losses of all
+        rows, as the weights are.
+        """
+        kept = _keras_internals.get_keras_mask(y_pred)
+        y, y_pred, mask = self.local((y, y_pred, mask))
+        if kept is not None:
+            _keras_internals.set_keras_mask(y_pred, self.joined(kept))
+        if sample_weight is not None:
+            sample_weight = self.joined(sample_weight)
+        x = {name: self.joined(value) for name, value in x.items()}
+        return y, y_pred, sample_weight, mask, x
+
+    def total(self, tensor):
+        """The sum over processes; its gradient is `size` times as large."""
+        result = tensor.detach().clone()
+        distributed.all_reduce(result)
+        if tensor.requires_grad:
+            result = result + self.size * (tensor - tensor.detach())
+        return result
+
+    def joined(self, tensor):
+        """The rows of all processes, in their order."""
+        return self.replicas.gather_rows(tensor, self.counts)
+
+    def own(self, tensor):
+        """Of the rows of all processes, those of this one."""
+        start = sum(self.counts[: self.replicas.rank])
+        return tensor[start : start + self.counts[self.replicas.rank]]
+
+    def add_metrics(self, metrics: list, update) -> None:
+        """Sums what an update on the rows here adds to means."""
+        variables = [v for metric in metrics for v in metric.variables]
+        before = [v.value.clone() for v in variables]
+        for variable in variables:
+            variable.assign(torch.zeros_like(variable.value))
+        update()
+        for variable, value in zip(variables, before):
+            variable.assign(value + self.total(variable.value))
 
 
 def _own_rows(inputs) -> int:

@@ -124,3 +124,44 @@ def test_probabilities_that_are_none():
         probabilities(np.array([[-1.0, 3.0]]), False)
     found = probabilities(np.array([0.0, 2.0]), True)
     np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp([0.0, -2.0])))
+
+
+class Fixed:
+    """Returns the same outputs for whatever it is given."""
+
+    def __init__(self, outputs):
+        self.outputs = np.asarray(outputs)
+
+    def predict(self, x, batch_size=None, verbose=0):
+        return self.outputs[: len(x)]
+
+
+def two_orders():
+    y = ["no", "yes"] * 10
+    x = [f"text {i}" for i in range(20)]
+    return {
+        "a": Split(x, y),
+        "b": Split(x, y, label_names=["yes", "no"]),
+    }
+
+
+def test_splits_that_name_outputs_in_two_orders():
+    """Each split by its own order would be right once and wrong once."""
+    model = Fixed(np.eye(2)[[0, 1] * 10])
+    with pytest.raises(ValueError, match="one order of the model's outputs"):
+        evaluate(model, two_orders())
+    found = evaluate(
+        model, two_orders(), label_names=["no", "yes"], bootstrap=0
+    )
+    assert [split.accuracy for split in found] == [1.0, 1.0]
+    model.label_names = ("yes", "no")
+    found = evaluate(model, two_orders(), bootstrap=0)
+    assert [split.accuracy for split in found] == [0.0, 0.0]
+    with pytest.warns(UserWarning, match="in another order than the model"):
+        evaluate(model, two_orders(), label_names=["no", "yes"], bootstrap=0)
+
+
+def test_names_of_classes_are_no_scores():
+    model = Fixed(["no", "yes"] * 10)
+    with pytest.raises(TypeError, match="a model that returns class scores"):
+        evaluate(model, two_orders()["a"])

@@ -1,8 +1,11 @@
-"""Seeded damage to a folder of JSON and safetensors files."""
+"""Seeded damage to JSON, safetensors, HDF5 and archives."""
 
+import io
 import json
 import random
+import zipfile
 
+import h5py
 import numpy as np
 import safetensors.numpy
 
@@ -125,3 +128,53 @@ def edit_tensors(rng: random.Random, data: bytes) -> bytes:
         other = rng.choice(sorted(arrays))
         arrays[name], arrays[other] = arrays[other], arrays[name]
     return safetensors.numpy.save(arrays)
+
+
+def edit_archive(rng: random.Random, data: bytes) -> bytes:
+    """Another archive, whole by its own sums: one member edited."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(sorted(members))
+    if name.endswith(".json"):
+        text = edit_settings(rng, members[name].decode())
+        members[name] = text.encode()
+    elif name.endswith(".h5") and rng.random() < 0.7:
+        members[name] = edit_datasets(rng, members[name])
+    elif rng.random() < 0.2:
+        members[rng.choice([name + "x", "../up", "other"])] = members.pop(name)
+    else:
+        members[name] = edit_bytes(rng, members[name])
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return result.getvalue()
+
+
+def edit_datasets(rng: random.Random, data: bytes) -> bytes:
+    """Another HDF5 file: a value, a type, a shape or a name changed."""
+    buffer = io.BytesIO(data)
+    with h5py.File(buffer, "r+") as file:
+        names = []
+        file.visititems(
+            lambda name, item: (
+                names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        name = rng.choice(sorted(names))
+        array = file[name][()]
+        act = rng.choice(["value", "value", "dtype", "shape", "name", "lost"])
+        if act != "value":
+            del file[name]
+        if act == "value":
+            changed = np.array(array)
+            changed.flat[0] = changed.flat[0] + 1
+            file[name][...] = changed
+        elif act == "dtype":
+            file[name] = array.astype(rng.choice(["float64", "int8", "S3"]))
+        elif act == "shape":
+            shapes = [array[None], array.reshape(-1), np.zeros(0, "float32")]
+            file[name] = rng.choice(shapes)
+        elif act == "name":
+            file[name + "x"] = array
+    return buffer.getvalue()

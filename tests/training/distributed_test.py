@@ -14,6 +14,7 @@ from keras import ops
 import keras_debias as kd
 from keras_debias.layers.low_rank import LowRankUpdate
 from tests.training import replicas
+from tests.training.step_test import logits_loss
 from tests.training.step_test import network
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -103,6 +104,16 @@ else:
         with strategy.scope():
             with pytest.raises(ValueError, match="2 replicas"):
                 kd.DebiasedModel(network())
+        # Made outside of the scope, trained inside of it.
+        model, x, y, _ = replicas.classifier()
+        debiased = kd.DebiasedModel(model)
+        debiased.compile("sgd", loss=logits_loss())
+        before = [np.array(v) for v in debiased.get_weights()]
+        with strategy.scope():
+            with pytest.raises(ValueError, match="2 replicas"):
+                debiased.fit(x, y, verbose=0)
+        for value, old in zip(debiased.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(value, old)
 
 
 def test_rematerialized_activations():
