@@ -11,12 +11,15 @@ import keras
 import numpy as np
 import pytest
 
+from keras_debias.adapters import IA3
 from keras_debias.adapters import AllBiases
 from keras_debias.adapters import DoRA
+from keras_debias.adapters import Houlsby
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import LoRAFA
 from keras_debias.adapters import MiLoRA
 from keras_debias.adapters import OLoRA
+from keras_debias.adapters import Pfeiffer
 from keras_debias.adapters import PiSSA
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
@@ -78,6 +81,23 @@ SECOND_BLOCK = {
 }
 
 
+BOTTLENECKS = {"Houlsby": Houlsby, "Pfeiffer": Pfeiffer}
+BOTTLENECK_WEIGHTS = tuple(
+    f"bottleneck_{name}" for name in ("down", "down_bias", "up", "up_bias")
+)
+
+
+def both_blocks(architecture, module):
+    """The paths of a module of all blocks, given that of the second."""
+    first = {"vit": "_1/"}.get(architecture.name, "_0/")
+    second = {"vit": "_2/"}.get(architecture.name, "_1/")
+    path = SECOND_BLOCK[architecture.name][module]
+    found = {path, path.replace(second, first, 1)}
+    if architecture.name == "t5":
+        found |= {path.replace("encoder", "decoder") for path in found}
+    return found
+
+
 def reference_of(architecture, adapter):
     path = REFERENCES / f"{architecture.name}-{adapter}.npy"
     return np.load(path) if path.exists() else None
@@ -90,6 +110,11 @@ def create(architecture, adapter):
         return AllBiases()
     if adapter == "TargetLayer":
         return TargetLayer(1)
+    if adapter == "IA3":
+        return IA3()
+    if adapter in BOTTLENECKS:
+        own = architecture.name == "functional"
+        return BOTTLENECKS[adapter](3, targets="output_*" if own else None)
     low_rank, _ = LOW_RANK[adapter]
     return low_rank(rank=2, targets=architecture.targets)
 
@@ -108,6 +133,20 @@ def trained_by(architecture, adapter):
     if adapter == "TargetLayer":
         block, *kernels = SECOND_BLOCK[architecture.name]
         return {f"{block}/refine", *(f"{path}/kernel" for path in kernels)}
+    if adapter == "IA3":
+        values = {p for p in architecture.target_paths if "value" in p}
+        scaled = values | {path.replace("value", "key") for path in values}
+        if architecture.name in SECOND_BLOCK:
+            scaled |= both_blocks(architecture, 2)
+        return {f"{path}/ia3_scale" for path in scaled}
+    if adapter in BOTTLENECKS:
+        if architecture.name == "functional":
+            behind = {"output_0", "output_1"}
+        else:
+            behind = both_blocks(architecture, 2)
+            if adapter == "Houlsby":
+                behind |= both_blocks(architecture, 1)
+        return {f"{p}/{name}" for p in behind for name in BOTTLENECK_WEIGHTS}
     _, names = LOW_RANK[adapter]
     return {
         f"{path}/{name}" for path in architecture.target_paths for name in names
@@ -129,7 +168,10 @@ def all_biases(architecture):
 
 def can_merge(architecture, expected):
     """Whether all that trains has a place in the plain architecture."""
-    if any(p.endswith(("value_bias", "injected_bias")) for p in expected):
+    if any(
+        p.endswith(("value_bias", "injected_bias", *BOTTLENECK_WEIGHTS))
+        for p in expected
+    ):
         return False
     refined = any(path.endswith("/refine") for path in expected)
     return not refined or architecture.name not in BIAS_FREE
@@ -138,7 +180,7 @@ def can_merge(architecture, expected):
 def run(architecture, adapter, reference):
     data = architecture.data(seed=0)
     fits = adapter == "AllBiases" or architecture.targets
-    if adapter == "ValueBias":
+    if adapter in ("ValueBias", "IA3"):
         fits = any("value" in path for path in architecture.target_paths)
     if adapter == "TargetLayer":
         fits = architecture.name in SECOND_BLOCK

@@ -15,21 +15,24 @@ FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
 ADAPTERS = (
     *("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases"),
-    *("TargetLayer", "full"),
+    *("TargetLayer", "full", "IA3"),
 )
 # Low-rank adapters that differ from the ones above in their form or start
-# alone run on an encoder, a decoder and a plain functional model.
+# alone, and bottlenecks, run on an encoder, a decoder and a plain functional
+# model.
 LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
+BOTTLENECKS = ("Houlsby", "Pfeiffer")
+FORMS = (*LOW_RANK_FORMS, *BOTTLENECKS)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
 
 
 def runs(architectures, architecture, adapter, backend):
     """Whether an architecture takes the adapter on the backend."""
-    if adapter in LOW_RANK_FORMS:
+    if adapter in FORMS:
         return architecture in REPRESENTATIVES and combinations.runs(
             REPRESENTATIVES.index(architecture),
-            LOW_RANK_FORMS.index(adapter),
+            FORMS.index(adapter),
             backend,
         )
     return combinations.runs(
@@ -45,7 +48,7 @@ def cells(architectures, backend):
     return [
         (architecture, adapter)
         for architecture in architectures
-        for adapter in (*ADAPTERS, *LOW_RANK_FORMS)
+        for adapter in (*ADAPTERS, *FORMS)
         if runs(architectures, architecture, adapter, backend)
     ]
 
@@ -68,7 +71,7 @@ def main(architectures):
         "Invariants held of nine, by architecture and adapter, on "
         + ", ".join(BACKENDS)
     )
-    columns = (*ADAPTERS, *LOW_RANK_FORMS)
+    columns = (*ADAPTERS, *FORMS)
     print(" " * width, *(f"{adapter:>11}" for adapter in columns))
     missing = total = 0
     for architecture in architectures:

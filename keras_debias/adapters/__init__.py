@@ -12,6 +12,8 @@ from keras_debias.adapters.bias_forms import VeRABias
 from keras_debias.adapters.bias_forms import VeRAScalarBias
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.export_peft import export_peft
+from keras_debias.adapters.houlsby import Houlsby
+from keras_debias.adapters.ia3 import IA3
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.lora_fa import LoRAFA
@@ -19,6 +21,7 @@ from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
 from keras_debias.adapters.milora import MiLoRA
 from keras_debias.adapters.olora import OLoRA
+from keras_debias.adapters.pfeiffer import Pfeiffer
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.selection import ALL_LINEAR
@@ -37,12 +40,15 @@ __all__ = [
     "BiasForm",
     "DoRA",
     "DoRABias",
+    "Houlsby",
+    "IA3",
     "KeyBias",
     "LoRA",
     "LoRABias",
     "LoRAFA",
     "MiLoRA",
     "OLoRA",
+    "Pfeiffer",
     "PiSSA",
     "PiSSABias",
     "QueryBias",

@@ -169,6 +169,7 @@ def apply(
     kept = list(model.trainable_variables) if adapted_layers(model) else []
     kept += _trainable_rest(model, also_train, needed=not kept)
     kept_ids = {id(v) for v in kept}
+    adapters = [p for each in adapters for p in each.resolve(model, kept_ids)]
     found = []
     taken: dict[tuple, str] = {}
     for each in adapters:

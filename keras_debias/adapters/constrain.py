@@ -79,6 +79,8 @@ def release(model: keras.Model) -> None:
 
 def _changes_of(path, layer, directions) -> list:
     adapters = adapters_of(layer)
+    for adapter in adapters:
+        adapter.check_directions(path, layer)
     kernel_adapters = [a for a in adapters if a.trains_kernel]
     weights = [layer.kernel]
     weights += [v for a in kernel_adapters for v in a.state(layer).values()]

@@ -22,6 +22,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.adapted_layer import GATES
 from keras_debias.layers.in_place import original_class
 
 # What adapters leave on layers beside weights.
@@ -108,7 +109,7 @@ def _check_state(path, layer, adapter):
             "Expected enabled adapters. Received: "
             f"'{path}' is disabled. Leave `adapters.disabled` first."
         )
-    for gate in ("lora_gate", "bias_gate"):
+    for gate in GATES:
         variable = getattr(layer, gate, None)
         if variable is not None and not float(as_array(variable)):
             raise ValueError(

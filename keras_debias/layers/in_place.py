@@ -7,6 +7,7 @@ import keras
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.lora_dense import LoRADense
 from keras_debias.layers.lora_einsum_dense import LoRAEinsumDense
+from keras_debias.layers.transformed_layer import TransformedLayer
 
 _LOW_RANK = {
     keras.layers.Dense: LoRADense,
@@ -37,12 +38,29 @@ def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
     bases = (_LOW_RANK[plain] if low_rank else plain,)
     if bias:
         bases = (BiasUpdate, *bases)
+    return _named_as(plain, bases, plain.get_config)
+
+
+@functools.cache
+def transformed_class(plain: type) -> type:
+    """The class for such a layer with a `Transform`; see `in_place_class`."""
+
+    def get_config(self):
+        # Its `activation` is more than the layer's own.
+        bare = object.__new__(plain)
+        bare.__dict__.update(self.__dict__)
+        return bare.get_config()
+
+    return _named_as(plain, (TransformedLayer, plain), get_config)
+
+
+def _named_as(plain, bases, get_config):
     return type(
         plain.__name__,
         bases,
         {
             "__module__": "keras.layers",
-            "get_config": plain.get_config,
+            "get_config": get_config,
             "from_config": classmethod(_refuse_copy),
             "is_in_place": True,
         },

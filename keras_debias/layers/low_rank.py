@@ -235,17 +235,6 @@ class LowRankUpdate(AdaptedLayer):
         matrix = self.form.change(self, matrix)
         return kernel_view(self).from_matrix(matrix)
 
-    def check_merge(self):
-        """Raises if the update cannot be added to the kernel."""
-        if self.quantization_mode is not None:
-            raise ValueError(
-                "Expected a kernel of floats to merge into. Received: "
-                f"'{self.path}', quantised to {self.quantization_mode}: "
-                "rounding the sum again would change the outputs. Keep the "
-                "adapter beside its base: `adapters.save` the adapter, or "
-                "save the `DebiasedModel` around the network."
-            )
-
     def merged_kernel(self):
         """The kernel with the update added, in the kernel's dtype."""
         self.check_merge()

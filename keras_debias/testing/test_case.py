@@ -14,6 +14,7 @@ from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.layers.transformed_layer import TransformedLayer
 from keras_debias.linalg import kernel_view
 from keras_debias.projections import EDGE
 from keras_debias.projections import Projection
@@ -140,10 +141,16 @@ class TestCase(unittest.TestCase):
                 for factor in layer.factors_of("read"):
                     noise = generator.standard_normal(factor.shape)
                     factor.assign((0.3 * noise).astype("float32"))
+            if isinstance(layer, TransformedLayer):
+                for variable in layer.adapter_state().values():
+                    if np.ptp(ops.convert_to_numpy(variable)) > 0:
+                        noise = generator.standard_normal(variable.shape)
+                        variable.assign((0.3 * noise).astype("float32"))
         self.assert_close(call(model, x), start, message="apply")
         held.append(1)
 
-        with self.assertRaisesRegex(ValueError, "without a low|not train"):
+        taken = "without a(dapters| low)|not train"
+        with self.assertRaisesRegex(ValueError, taken):
             adapters.apply(model, create(), also_train=also_train)
         held.append(4)
 
