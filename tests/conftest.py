@@ -27,6 +27,7 @@ import pytest  # noqa: E402
 if keras.config.backend() != "torch":
     collect_ignore = [
         "adapters/export_peft_test.py",
+        "adapters/peft_process_test.py",
         "auditing",
         "backend_test.py",
         "bad_calls_data_test.py",
@@ -48,6 +49,7 @@ if keras.config.backend() != "torch":
 # What takes most of the time; `make test-fast` leaves it out.
 SLOW = {
     "adapters/generate_test.py",
+    "adapters/peft_process_test.py",
     "analysis/latent_factors_test.py",
     "analysis/smollm2_test.py",
     "auditing/audit_test.py",

@@ -14,6 +14,7 @@ from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.patterns import BoundedPattern
 from keras_debias.adapters.peft_beft import load_beft
+from keras_debias.adapters.peft_ia3 import load_ia3
 from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import find_module
 from keras_debias.adapters.peft_names import finish_load
@@ -63,7 +64,7 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, DoRA, and value, query and key biases (BEFT).
+    LoRA, DoRA, IA3, and value, query and key biases (BEFT).
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -88,8 +89,10 @@ def load_peft(
             is unchanged then.
     """
     folder = pathlib.Path(folder)
-    if _peft_type(folder) == "BEFT":
-        load_beft(model, folder, trainable)
+    loaders = {"BEFT": load_beft, "IA3": load_ia3}
+    other = loaders.get(_peft_type(folder))
+    if other is not None:
+        other(model, folder, trainable)
         return
     config = _read_config(folder)
     _check_config(config, folder)
@@ -329,7 +332,7 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
                     "`target_modules`, or merge the adapter in PEFT."
                 )
             adapter.check(path, layer)
-            rows, columns = rows_and_columns(
+            rows, columns, _ = rows_and_columns(
                 path, layer, hook, update.a.shape[1], update.b.shape[0]
             )
             columns_seen.append(columns)

@@ -43,6 +43,25 @@ HEADS = {
     },
 }
 
+# What Transformers puts before the modules of a backbone in the class for a
+# task, by the backbone's class in KerasHub.
+PREFIXES = {
+    "BertBackbone": "bert.",
+    "AlbertBackbone": "albert.",
+    "DistilBertBackbone": "distilbert.",
+    "RobertaBackbone": "roberta.",
+    "ViTBackbone": "vit.",
+    "GPT2Backbone": "transformer.",
+    **dict.fromkeys(
+        (
+            *("LlamaBackbone", "MistralBackbone", "GemmaBackbone"),
+            *("Gemma3Backbone", "QwenBackbone", "Qwen3Backbone"),
+            *("SmolLM3Backbone", "PhiBackbone", "BartBackbone"),
+        ),
+        "model.",
+    ),
+}
+
 # Image models got other module names in Transformers 5. Checkpoints, and
 # KerasHub's importers, keep the old ones; PEFT has those of its time.
 _RENAMED = (
@@ -110,26 +129,26 @@ def weights_by_module(notes: list) -> dict[str, list]:
     return weights
 
 
-def single_modules(model: keras.Model) -> dict[int, tuple]:
-    """`(module, hook)` by the id of each kernel that has one of its own."""
-    return {
-        id(variable): (module, hook)
-        for module, parts in weights_by_module(import_map(model)).items()
-        for variable, hook in parts
-        if len(parts) == 1
-    }
-
-
 def refuse_export(path: str, layer: keras.Layer) -> None:
     """Raises for an adapted layer that PEFT has no form for."""
     raise ValueError(
         "Expected adapters that PEFT has too, one for each layer and of one "
-        "kind: low-rank ones without trained biases, or biases of query, key "
-        "and value projections. Received: "
+        "kind: low-rank ones without trained biases, `IA3`, or biases of "
+        "query, key and value projections. Received: "
         f"'{path}' with {adapters_of(layer)}, or a projection that Hugging "
-        "Face keeps in one piece with others. Save with `adapters.save`, or "
-        "`adapters.merge` and convert the whole model."
+        "Face keeps in one piece with others and that this adapter needs by "
+        "itself. Save with `adapters.save`, or `adapters.merge` and convert "
+        "the whole model."
     )
+
+
+def prefix_of(model: keras.Model) -> str:
+    """What comes before module names in Transformers' class for a task."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        return ""
+    names = [c.__name__ for c in type(backbone).__mro__]
+    return next((PREFIXES[name] for name in names if name in PREFIXES), "")
 
 
 def own_layer(model, owned: dict, variable, module: str) -> tuple:
@@ -173,6 +192,8 @@ class _Exact(np.ndarray):
 def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
     """Which inputs and outputs of an HF weight a kernel holds, in order.
 
+    Third, whether the weight is inputs x outputs, as in GPT-2's `Conv1D`.
+
     Feeds the importer's hook the numbers of the entries in place of the
     weight and reads off where they went.
     """
@@ -199,7 +220,7 @@ def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
         together = rows[:, None] + inputs * columns[None, :]
         every_input = np.array_equal(np.sort(rows), np.arange(inputs))
         if every_input and np.array_equal(matrix, together):
-            return rows, columns
+            return rows, columns, transposed
     raise ValueError(
         "Expected tensors of the model's own sizes. Received: tensors for a "
         f"module of {inputs} inputs and {outputs} outputs, which do not fit "

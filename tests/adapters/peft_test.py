@@ -179,31 +179,39 @@ CASES = {
 _FOLDERS = {}
 
 
-@pytest.fixture
-def base(request, tmp_path_factory):
-    """`(Hugging Face model, its folder)` of a case, random and saved once."""
-    case = CASES[request.param]
-    if request.param not in _FOLDERS:
-        folder = tmp_path_factory.mktemp(request.param)
+def folder_of(name, tmp_path_factory):
+    """The folder of a random Hugging Face model, saved once."""
+    case = CASES[name]
+    if name not in _FOLDERS:
+        folder = tmp_path_factory.mktemp(name)
         config = getattr(transformers, case.config)(
             num_labels=NUM_CLASSES, **case.settings
         )
         torch.manual_seed(0)
         model = getattr(transformers, case.model)(config).eval()
         with torch.no_grad():
-            for name, weight in model.named_parameters():
+            for key, weight in model.named_parameters():
                 # Rounded, as KerasHub reads Mistral's at half precision.
                 weight.add_(0.2 * torch.randn_like(weight))
                 weight.copy_(weight.half().float())
-                if request.param == "roberta" and "token_type" in name:
+                if name == "roberta" and "token_type" in key:
                     weight.zero_()
         model.save_pretrained(folder)
         if case.extra:
             path = folder / "config.json"
             saved = json.loads(path.read_text())
             path.write_text(json.dumps({**saved, **case.extra}))
-        _FOLDERS[request.param] = folder
-    folder = _FOLDERS[request.param]
+        _FOLDERS[name] = folder
+    return _FOLDERS[name]
+
+
+@pytest.fixture
+def base(request, tmp_path_factory):
+    """`(Hugging Face model, its folder)` of a case."""
+    case, folder = (
+        CASES[request.param],
+        folder_of(request.param, tmp_path_factory),
+    )
     model = getattr(transformers, case.model).from_pretrained(folder).eval()
     return model, folder
 
@@ -426,7 +434,7 @@ def test_saves_and_loads_on_in_our_own_format(base, tmp_path):
 
 def gradients(layer, x, weight):
     """Outputs, and gradients of `sum(weight * layer(x))` for the factors."""
-    factors = [v for v in layer.low_rank_state.values() if v.trainable]
+    factors = [v for v in layer.adapter_state().values() if v.trainable]
     x, weight = ops.convert_to_tensor(x), ops.convert_to_tensor(weight)
     if keras.backend.backend() == "torch":
         y = layer(x, training=True)
