@@ -126,6 +126,12 @@ ROWS = [
     ),
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
+    ("adapters.PrefixTuning", lambda tmp: A.PrefixTuning(0), ValueError),
+    (
+        "adapters.PrefixTuning",
+        lambda tmp: A.PrefixTuning(stddev="1"),
+        ValueError,
+    ),
     ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
     ("adapters.TargetLayer", lambda tmp: A.TargetLayer("1"), TypeError),
     (

@@ -21,6 +21,7 @@ from keras_debias.adapters import MiLoRA
 from keras_debias.adapters import OLoRA
 from keras_debias.adapters import Pfeiffer
 from keras_debias.adapters import PiSSA
+from keras_debias.adapters import PrefixTuning
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
 from keras_debias.adapters import VeRA
@@ -112,6 +113,8 @@ def create(architecture, adapter):
         return TargetLayer(1)
     if adapter == "IA3":
         return IA3()
+    if adapter == "PrefixTuning":
+        return PrefixTuning(3)
     if adapter in BOTTLENECKS:
         own = architecture.name == "functional"
         return BOTTLENECKS[adapter](3, targets="output_*" if own else None)
@@ -139,6 +142,10 @@ def trained_by(architecture, adapter):
         if architecture.name in SECOND_BLOCK:
             scaled |= both_blocks(architecture, 2)
         return {f"{path}/ia3_scale" for path in scaled}
+    if adapter == "PrefixTuning":
+        attentions = {p.rsplit("/", 1)[0] for p in architecture.target_paths}
+        names = ("prefix_key", "prefix_value")
+        return {f"{path}/{name}" for path in attentions for name in names}
     if adapter in BOTTLENECKS:
         if architecture.name == "functional":
             behind = {"output_0", "output_1"}
@@ -169,7 +176,12 @@ def all_biases(architecture):
 def can_merge(architecture, expected):
     """Whether all that trains has a place in the plain architecture."""
     if any(
-        p.endswith(("value_bias", "injected_bias", *BOTTLENECK_WEIGHTS))
+        p.endswith(
+            (
+                *("value_bias", "injected_bias", *BOTTLENECK_WEIGHTS),
+                *("prefix_key", "prefix_value"),
+            )
+        )
         for p in expected
     ):
         return False
@@ -209,6 +221,8 @@ def run(architecture, adapter, reference):
         merges=can_merge(architecture, expected),
         # What reaches every layer, or divides by lengths, grows rounding
         # errors as well.
+        # A prefix takes its share of attention from the start.
+        changes_nothing=adapter != "PrefixTuning",
         learning_rate=0.02 if adapter in ("AllBiases", "DoRA") else 0.1,
     )
 

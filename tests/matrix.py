@@ -18,11 +18,11 @@ ADAPTERS = (
     *("TargetLayer", "full", "IA3"),
 )
 # Low-rank adapters that differ from the ones above in their form or start
-# alone, and bottlenecks, run on an encoder, a decoder and a plain functional
-# model.
+# alone, bottlenecks and prefixes run on an encoder, a decoder and a plain
+# functional model.
 LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA")
-BOTTLENECKS = ("Houlsby", "Pfeiffer")
-FORMS = (*LOW_RANK_FORMS, *BOTTLENECKS)
+MODULES = ("Houlsby", "Pfeiffer", "PrefixTuning")
+FORMS = (*LOW_RANK_FORMS, *MODULES)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
 

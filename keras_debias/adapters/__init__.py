@@ -23,6 +23,7 @@ from keras_debias.adapters.milora import MiLoRA
 from keras_debias.adapters.olora import OLoRA
 from keras_debias.adapters.pfeiffer import Pfeiffer
 from keras_debias.adapters.pissa import PiSSA
+from keras_debias.adapters.prefix_tuning import PrefixTuning
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.selection import ALL_LINEAR
 from keras_debias.adapters.store import load
@@ -51,6 +52,7 @@ __all__ = [
     "Pfeiffer",
     "PiSSA",
     "PiSSABias",
+    "PrefixTuning",
     "QueryBias",
     "TargetLayer",
     "TrainableSummary",

@@ -45,6 +45,8 @@ def constrain(model: keras.Model, directions: Directions) -> list:
             )
     changes = []
     for path, layer in paths.items():
+        for adapter in adapters_of(layer):
+            adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
         changes += _changes_of(path, layer, directions)
@@ -79,8 +81,6 @@ def release(model: keras.Model) -> None:
 
 def _changes_of(path, layer, directions) -> list:
     adapters = adapters_of(layer)
-    for adapter in adapters:
-        adapter.check_directions(path, layer)
     kernel_adapters = [a for a in adapters if a.trains_kernel]
     weights = [layer.kernel]
     weights += [v for a in kernel_adapters for v in a.state(layer).values()]

@@ -22,7 +22,7 @@ from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.refine import plain_block_class
+from keras_debias.layers.block_update import plain_block_class
 from keras_debias.layers.refine import refined_class
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags

@@ -92,10 +92,10 @@ def _changes(model, directions) -> tuple[list, list]:
     """Paths, and `(variable, value)` of all that ablation changes."""
     paths, changes = [], []
     for path, layer in layer_paths(unwrap(model)).items():
-        if original_class(layer) is None or not layer.built:
-            continue
         for adapter in adapters_of(layer):
             adapter.check_directions(path, layer)
+        if original_class(layer) is None or not layer.built:
+            continue
         kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]
         side = directions.role_of(path, adapted=bool(kernel_adapters))
         vectors = directions.of(path)
