@@ -21,9 +21,12 @@ from keras_debias.adapters.peft_names import PREFIX
 from keras_debias.adapters.peft_names import WEIGHTS_NAME
 from keras_debias.adapters.peft_names import prefix_of
 from keras_debias.adapters.peft_names import refuse_export
+from keras_debias.adapters.peft_prefix import TENSOR
+from keras_debias.adapters.peft_prefix import prefix_parts
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.in_place import original_class
+from keras_debias.layers.prefixed_attention import PrefixedAttention
 
 
 def export_peft(
@@ -37,7 +40,8 @@ def export_peft(
 
     `LoRA` (rank-stabilized too), `LoRAFA`, `DoRA` and `VeRA` are the same
     there. `PiSSA`, `MiLoRA` and `OLoRA` become LoRA of twice the rank, for
-    the base as it is. `IA3` is the same. Of value, query and key biases in
+    the base as it is. `IA3` is the same, and `PrefixTuning` of decoders with
+    rotary positions. Of value, query and key biases in
     any form, BEFT gets the change, one vector for each projection. What
     Hugging Face keeps in one weight, such as query, key and value of GPT-2,
     becomes one adapter of that weight which computes the same. The head goes
@@ -89,8 +93,10 @@ def export_peft(
             f"'google-bert/bert-base-uncased', or `None`. Received: {base!r}"
         )
     require_savable(model)
+    prefixes = [isinstance(x, PrefixedAttention) for x in layers.values()]
     for path, layer in layers.items():
-        if original_class(layer) is None or len(adapters_of(layer)) > 1:
+        known = original_class(layer) is not None or all(prefixes)
+        if not known or len(adapters_of(layer)) > 1:
             refuse_export(path, layer)
     kinds = [adapters_of(layer)[0] for layer in layers.values()]
     parts = beft_parts
@@ -98,13 +104,17 @@ def export_peft(
         parts = low_rank_parts
     elif any(isinstance(each, IA3) for each in kinds):
         parts = ia3_parts
+    elif all(prefixes):
+        parts = prefix_parts
     if prefix is None:
         prefix = prefix_of(model)
     tensors, config = parts(model, layers, prefix)
     head = _head(model)
     tensors = {
         # What belongs to no module is named in full.
-        name if name.startswith("base_model.") else PREFIX + name: value
+        name
+        if name.startswith("base_model.") or name == TENSOR
+        else PREFIX + name: value
         for name, value in {**tensors, **head}.items()
     }
     for name, value in tensors.items():

@@ -25,6 +25,7 @@ from keras_debias.adapters.peft_names import plan_head
 from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_names import weights_by_module
+from keras_debias.adapters.peft_prefix import load_prefix
 from keras_debias.adapters.undo import unchanged_on_error
 
 # Starts that leave the base as it was. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA
@@ -64,7 +65,7 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, DoRA, IA3, and value, query and key biases (BEFT).
+    LoRA, DoRA, IA3, prefixes, and value, query and key biases (BEFT).
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -89,7 +90,11 @@ def load_peft(
             is unchanged then.
     """
     folder = pathlib.Path(folder)
-    loaders = {"BEFT": load_beft, "IA3": load_ia3}
+    loaders = {
+        "BEFT": load_beft,
+        "IA3": load_ia3,
+        "PREFIX_TUNING": load_prefix,
+    }
     other = loaders.get(_peft_type(folder))
     if other is not None:
         other(model, folder, trainable)

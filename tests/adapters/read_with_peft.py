@@ -35,7 +35,9 @@ def main(folder, *decoders):
             return float(error / max(1.0, np.abs(expected).max()))
 
         loaded = difference(model)
-        merges = not path.name.endswith("ValueBias") or not is_decoder
+        form = path.name.split("-")[1]
+        merges = form != "PrefixTuning"
+        merges = merges and not (is_decoder and form == "ValueBias")
         if merges:
             model.base_model.merge_adapter()
         found[path.name] = loaded, difference(model)
