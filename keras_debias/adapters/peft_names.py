@@ -288,6 +288,46 @@ def read_tensors(folder: pathlib.Path, model) -> dict[str, np.ndarray]:
     return tensors
 
 
+def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
+    """What PEFT's `bias="all"` has saved of the base.
+
+    Args:
+        model: the model.
+        notes: from `import_map`.
+        rest: dict from the name of a tensor to its value.
+        bias: string. The setting.
+
+    Returns:
+        A list of `(variable, value)`, and the rest of the rest.
+    """
+    if bias in (None, "none"):
+        return [], rest
+    # PEFT keeps biases of the head twice more.
+    again = r".*\.(original_module|modules_to_save)(\..+)?\.bias"
+    rest = {
+        name.replace(".base_layer.", "."): value
+        for name, value in rest.items()
+        if not re.fullmatch(again, name)
+    }
+    head = {id(v) for v in head_variables(model)}
+    plan, others = [], {}
+    for name, value in rest.items():
+        whole = name.removesuffix("bias") + "weight" in rest
+        # As old checkpoints have it, and KerasHub's importers.
+        names = (name, name.replace("LayerNorm.bias", "LayerNorm.beta"))
+        found = [
+            (variable, name, hook)
+            for variable, key, hook in notes
+            if any(_matches(key, each) for each in names)
+            and id(variable) not in head
+        ]
+        if name.endswith(".bias") and found and not whole:
+            plan += found
+        else:
+            others[name] = value
+    return _checked(plan, rest, "bias"), others
+
+
 def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
     """`(variable, value)` for each weight of the head, `[]` without one."""
     if not rest:
@@ -347,7 +387,7 @@ def _plan_modules(notes, names, rest) -> tuple[dict, set]:
     return found, unknown
 
 
-def _checked(plan, rest) -> list:
+def _checked(plan, rest, what="head") -> list:
     """`(variable, value)` of a plan, in the shapes of the model."""
     result = []
     for variable, name, hook in plan:
@@ -360,7 +400,7 @@ def _checked(plan, rest) -> list:
             fits = False
         if not fits:
             raise ValueError(
-                f"Expected a head of shape {tuple(shape)} for "
+                f"Expected a {what} of shape {tuple(shape)} for "
                 f"'{variable.path}'. Received: '{name}' of shape "
                 f"{rest[name].shape}. Build the task with the same number "
                 "of classes."

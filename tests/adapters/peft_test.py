@@ -383,6 +383,70 @@ def test_patterns_and_rank_stabilized(base, tmp_path, use_rslora):
         assert path in layer.adapters[0].targets
 
 
+@each_case("bert", "gpt2")
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_trained_biases(base, request, tmp_path, bias):
+    network, folder = base
+    case = case_of(request)
+    settings = {"modules_to_save": ["classifier"]} if case.classifier else {}
+    with warnings.catch_warnings():
+        # PEFT, of outputs that change where an adapter is off.
+        warnings.simplefilter("ignore")
+        model = adapt(
+            network, target_modules=list(case.targets), bias=bias, **settings
+        )
+    start = keras_outputs(keras_hub.models.Backbone.from_preset(str(folder)))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                noise = torch.randn(weight.shape, generator=generator)
+                weight.add_(0.3 * noise)
+    model.save_pretrained(tmp_path / "adapter")
+    task = backbone = keras_hub.models.Backbone.from_preset(str(folder))
+    if case.classifier:
+        task = getattr(keras_hub.models, case.classifier)(
+            backbone=backbone, num_classes=NUM_CLASSES, preprocessor=None
+        )
+    adapters.load(task, tmp_path / "adapter", trainable=True)
+    expected = peft_outputs(model)
+    assert difference(keras_outputs(backbone), expected) < TOLERANCE
+    if not case.classifier and bias == "all":
+        # GPT-2's query, key and value have their own `A` here.
+        more = 2 * 3 * 16 * 2
+        count = sum(int(np.prod(v.shape)) for v in task.trainable_variables)
+        assert count == model.get_nb_trainable_parameters()[0] + more
+    with adapters.disabled(task):
+        assert difference(keras_outputs(backbone), start) < TOLERANCE
+    adapters.merge(task)
+    assert difference(keras_outputs(backbone), expected) < TOLERANCE
+
+
+# Of more rank than the kernels, and of less.
+@each_case("bert")
+@pytest.mark.parametrize("rank", [40, 4])
+def test_vera_becomes_lora(base, tmp_path, rank):
+    network, folder = base
+    model = peft.get_peft_model(
+        network,
+        peft.VeraConfig(r=rank, target_modules=["query", "intermediate.dense"]),
+    ).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "vera_lambda" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    backbone = check_same_outputs(model, folder, tmp_path / "adapter")
+    ranks = {layer.rank for layer in adapted_layers(backbone).values()}
+    assert ranks == {min(rank, 16)}
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    del tensors["base_model.vera_A"]
+    safetensors.numpy.save_file(tensors, path)
+    fresh = keras_hub.models.Backbone.from_preset(str(folder))
+    check_refused(fresh, tmp_path / "adapter", "save_projection=True")
+
+
 @each_case(*[name for name, case in CASES.items() if case.classifier])
 def test_same_logits_with_a_trained_head(base, request, tmp_path):
     network, folder = base
@@ -824,7 +888,7 @@ def test_reads_other_dtypes(tmp_path, dtype):
 
 CONFIGS = {
     "peft_type": ({"peft_type": "LOHA"}, "peft_type='LOHA'"),
-    "bias": ({"bias": "lora_only"}, "bias='lora_only'.*Merge"),
+    "bias": ({"bias": "some"}, "bias='some'.*must be one of"),
     "pissa": (
         {"init_lora_weights": "pissa_niter_4"},
         "pissa_niter_4.*path_initial_model_for_weight_conversion",
