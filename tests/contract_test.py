@@ -34,7 +34,9 @@ from tests.architectures import ARCHITECTURES
 REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
 # Their attention has no value bias, and no output bias either.
-BIAS_FREE = {"gemma", "gemma3", "llama", "mistral", "qwen3", "t5"}
+BIAS_FREE = {
+    *("gemma", "gemma2", "gemma3", "llama", "mistral", "qwen3", "t5"),
+}
 # A row for each low-rank method: the adapter, and the weights that train.
 LOW_RANK = {
     "LoRA": (LoRA, ("lora_a", "lora_b")),
@@ -62,13 +64,17 @@ _GEMMA = (
     "decoder_block_1/ffw_linear",
 )
 SECOND_BLOCK = {
-    **dict.fromkeys(("bert", "bert_text", "roberta", "distil_bert"), _ENCODER),
+    **dict.fromkeys(
+        ("bert", "bert_text", "roberta", "distil_bert", "xlm_roberta"), _ENCODER
+    ),
     "deberta_v3": tuple(
         path.replace("transformer", "disentangled_attention_encoder")
         for path in _ENCODER
     ),
-    **dict.fromkeys(("gpt2", "opt", "llama", "mistral", "qwen3"), _DECODER),
-    **dict.fromkeys(("gemma", "gemma3"), _GEMMA),
+    **dict.fromkeys(
+        ("gpt2", "opt", "llama", "mistral", "qwen2", "qwen3"), _DECODER
+    ),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3"), _GEMMA),
     "t5": (
         "transformer_encoder_layer_1",
         "transformer_encoder_layer_1/self_attention/output_projector",
@@ -186,7 +192,7 @@ def can_merge(architecture, expected):
     ):
         return False
     refined = any(path.endswith("/refine") for path in expected)
-    return not refined or architecture.name not in BIAS_FREE
+    return not refined or architecture.name not in {*BIAS_FREE, "qwen2"}
 
 
 def run(architecture, adapter, reference):

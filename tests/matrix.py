@@ -6,10 +6,12 @@ is a combination that `tests.combinations` leaves out on that backend.
 """
 
 import json
+import os
 import pathlib
 import sys
 
 from tests import combinations
+from tests.architectures import VARIANTS
 
 FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
@@ -25,10 +27,17 @@ MODULES = ("Houlsby", "Pfeiffer", "PrefixTuning")
 FORMS = (*LOW_RANK_FORMS, *MODULES)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
+# What variants of other architectures run with, on torch.
+VARIANT_NAMES = tuple(a.name for a in VARIANTS)
+VARIANT_ADAPTERS = ("LoRA", "ValueBias", "TargetLayer", "IA3", "PrefixTuning")
 
 
 def runs(architectures, architecture, adapter, backend):
     """Whether an architecture takes the adapter on the backend."""
+    if architecture in VARIANT_NAMES:
+        return adapter in VARIANT_ADAPTERS and (
+            backend == "torch" or os.environ.get(combinations.VARIABLE) == "1"
+        )
     if adapter in FORMS:
         return architecture in REPRESENTATIVES and combinations.runs(
             REPRESENTATIVES.index(architecture),
