@@ -51,6 +51,8 @@ if keras.config.backend() != "torch":
 SLOW = {
     "adapters/generate_test.py",
     "adapters/peft_process_test.py",
+    "adapters/prefix_test.py",
+    "adapters/seq2seq_test.py",
     "analysis/latent_factors_test.py",
     "analysis/smollm2_test.py",
     "auditing/audit_test.py",
