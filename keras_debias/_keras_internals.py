@@ -143,6 +143,21 @@ def remember(layers: list[keras.Layer]) -> Callable:
     return restore
 
 
+def forget(layer: keras.Layer, name: str) -> None:
+    """Takes an attribute of a layer away, if it is there.
+
+    `_tracked`, `_delete_tracking`: on tensorflow Keras and tensorflow keep
+    the names of collections and weights, and look for them when they write a
+    SavedModel. `delattr` leaves those of Keras.
+    """
+    layer.__dict__.pop(name, None)
+    names = layer.__dict__.get("_tracked")
+    if names is not None and name in names:
+        layer.__dict__["_tracked"] = [n for n in names if n != name]
+    if hasattr(layer, "_delete_tracking"):
+        layer._delete_tracking(name)
+
+
 def remove_weight(layer: keras.Layer, variable: keras.Variable) -> None:
     """Takes a weight away from a built layer.
 

@@ -83,6 +83,11 @@ ROWS = [
     ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
     ("adapters.DoRA", lambda tmp: A.DoRA(rank=0), ValueError),
     ("adapters.DoRABias", lambda tmp: A.DoRABias(rank="2"), ValueError),
+    (
+        "adapters.export_transformers",
+        lambda tmp: A.export_transformers(network(0), tmp / "new"),
+        ValueError,
+    ),
     ("adapters.Houlsby", lambda tmp: A.Houlsby(width=0), ValueError),
     (
         "adapters.Houlsby",

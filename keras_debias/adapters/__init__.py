@@ -12,6 +12,7 @@ from keras_debias.adapters.bias_forms import VeRABias
 from keras_debias.adapters.bias_forms import VeRAScalarBias
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.export_peft import export_peft
+from keras_debias.adapters.export_transformers import export_transformers
 from keras_debias.adapters.houlsby import Houlsby
 from keras_debias.adapters.ia3 import IA3
 from keras_debias.adapters.key_bias import KeyBias
@@ -64,6 +65,7 @@ __all__ = [
     "apply",
     "disabled",
     "export_peft",
+    "export_transformers",
     "load",
     "merge",
     "save",

@@ -109,7 +109,7 @@ def export_peft(
     if prefix is None:
         prefix = prefix_of(model)
     tensors, config = parts(model, layers, prefix)
-    head = _head(model)
+    head = head_tensors(model)
     tensors = {
         # What belongs to no module is named in full.
         name
@@ -140,7 +140,7 @@ def _task_type(model) -> str | None:
     return next((tasks[name] for name in names if name in tasks), None)
 
 
-def _head(model) -> dict[str, np.ndarray]:
+def head_tensors(model) -> dict[str, np.ndarray]:
     """The weights of the head by their Hugging Face names."""
     if not head_variables(model):
         return {}

@@ -27,7 +27,7 @@ from keras_debias.layers.in_place import original_class
 
 # What adapters leave on layers beside weights.
 _RECORDS = (
-    *("initial_values", "moved_weights", "trained_weights"),
+    *("adapters", "initial_values", "moved_weights", "trained_weights"),
     "adapter_parts",
 )
 
@@ -80,7 +80,7 @@ def merge(model: keras.Model) -> keras.Model:
             for variable in _keras_internals.own_trainable_variables(layer):
                 variable.trainable = True
             for name in _RECORDS:
-                layer.__dict__.pop(name, None)
+                _keras_internals.forget(layer, name)
         allow_copies(model)
         reset_training(model)
     return model

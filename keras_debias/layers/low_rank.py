@@ -158,7 +158,7 @@ class LowRankUpdate(AdaptedLayer):
             *("train_bias", "lora_gate", "lora_seed", "low_rank_constants"),
             *state,
         ):
-            self.__dict__.pop(name, None)
+            _keras_internals.forget(self, name)
 
     @property
     def low_rank_state(self) -> dict[str, keras.Variable]:

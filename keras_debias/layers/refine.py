@@ -48,7 +48,7 @@ class Refine(BlockUpdate):
     def remove_refine(self):
         """Takes the vector away; the class is left to the caller."""
         _keras_internals.remove_weight(self, self.refine)
-        self.__dict__.pop("refine", None)
+        _keras_internals.forget(self, "refine")
 
     def adapter_state(self):
         return {"refine": self.refine}

@@ -86,7 +86,7 @@ class TransformedLayer(AdaptedLayer):
         for variable in (*state.values(), self.transform_gate):
             _keras_internals.remove_weight(self, variable)
         for name in ("transform", "transform_gate", *state):
-            self.__dict__.pop(name, None)
+            _keras_internals.forget(self, name)
 
     def adapter_state(self):
         names = self.transform.weights(transform_size(self, self.transform))

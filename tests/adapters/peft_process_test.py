@@ -37,7 +37,7 @@ WITHOUT = {"ValueBias": ("gpt2",), "PrefixTuning": ("gpt2", *ENCODERS)}
 def task_of(name, folder):
     backbone = keras_hub.models.Backbone.from_preset(str(folder))
     kind = type(backbone).__name__.removesuffix("Backbone")
-    if name not in ENCODERS:
+    if name in (*DECODERS, "qwen3"):
         task = getattr(keras_hub.models, f"{kind}CausalLM")
         return task(backbone=backbone, preprocessor=None)
     task = getattr(keras_hub.models, f"{kind}TextClassifier")
