@@ -229,7 +229,7 @@ in [measure robustness](measure_robustness.md).
 | --- | --- | --- |
 | `LoRA`, rank-stabilized too, `LoRAFA` | LoRA | yes |
 | `DoRA` | DoRA | yes |
-| `PiSSA`, `MiLoRA`, `OLoRA` | LoRA of twice the rank, on the base as it is | as LoRA |
+| `PiSSA`, `MiLoRA`, `OLoRA` | LoRA of twice the rank on the base | as LoRA |
 | `VeRA` | VeRA | read as LoRA with the same product |
 | `IA3` | IA3 | yes |
 | `ValueBias`, `KeyBias`, `QueryBias` | BEFT | yes |
@@ -279,8 +279,8 @@ vllm serve HuggingFaceTB/SmolLM2-135M --enable-lora --max-lora-rank 16 \\
 ```
 
 Requests then name `debiased` as their model. `--max-lora-rank` must be at least
-the rank in `adapter_config.json`, which is twice yours for `PiSSA`, `MiLoRA` and
-`OLoRA`. vLLM reads LoRA of one rank and one alpha, without DoRA and without
+the rank in `adapter_config.json`, which is twice yours for `PiSSA`, `MiLoRA`
+and `OLoRA`. vLLM reads LoRA of one rank and one alpha, without DoRA and without
 trained biases; since August 2026 the head of a sequence classifier too. Of all
 else serve the merged checkpoint: `vllm serve /path/to/merged`.
 
