@@ -28,6 +28,7 @@ if keras.config.backend() != "torch":
     collect_ignore = [
         "adapters/export_peft_test.py",
         "adapters/export_transformers_test.py",
+        "adapters/peft_ia3_test.py",
         "adapters/peft_prefix_test.py",
         "adapters/peft_process_test.py",
         "auditing",
