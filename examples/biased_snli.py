@@ -122,7 +122,7 @@ def run(method, seed, full):
         batch_size=BATCH_SIZE,
         epochs=EPOCHS,
         verbose=2,
-        callbacks=[kd.callbacks.GradientAlignment()]
+        callbacks=[kd.callbacks.GradientCosine()]
         if method != "TaskOnly"
         else None,
     )

@@ -57,10 +57,10 @@ METHODS = {
     "REW_color": kd.recipes.Reweighting(kd.recipes.SimpleFeatures()),
     "LM_color": kd.recipes.LearnedMixin(kd.recipes.SimpleFeatures()),
     "balanced_cross_mistakes": kd.recipes.BalancedSampling(
-        groups=kd.recipes.CrossMistakes()
+        groups=kd.recipes.XRM()
     ),
     "balanced_audit_cue": kd.recipes.BalancedSampling(
-        groups=kd.recipes.AuditCue()
+        groups=kd.recipes.AuditGroups()
     ),
     # With group labels.
     "balanced_true_groups": kd.recipes.BalancedSampling(),
@@ -100,7 +100,7 @@ def build(updates):
 
 
 def test_sets(correlation):
-    """The same pictures for every seed and method."""
+    """The same images for every seed and method."""
     same = kd.data.colored_digits(correlation, "test", seed=1)
     return {
         "conflicting": kd.data.colored_digits(0.0, "test", seed=0),

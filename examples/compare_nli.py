@@ -73,10 +73,10 @@ METHODS = {
     "LfF": kd.recipes.LearningFromFailure(),
     "CORSAIR": kd.recipes.CounterfactualInference(),
     "balanced, cross mistakes": kd.recipes.BalancedSampling(
-        groups=kd.recipes.CrossMistakes()
+        groups=kd.recipes.XRM()
     ),
     "balanced, audit cue": kd.recipes.BalancedSampling(
-        groups=kd.recipes.AuditCue()
+        groups=kd.recipes.AuditGroups()
     ),
 }
 

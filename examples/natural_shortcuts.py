@@ -56,7 +56,7 @@ METHODS = {
     "classes": kd.recipes.BalancedSampling(groups=kd.recipes.ClassLabels()),
     "EDGE": kd.recipes.FineTuning(kd.projections.EDGE(alpha=1.0)),
     "JTT": kd.recipes.JTT(),
-    "XRM": kd.recipes.BalancedSampling(groups=kd.recipes.CrossMistakes()),
+    "XRM": kd.recipes.BalancedSampling(groups=kd.recipes.XRM()),
     "clusters": kd.recipes.BalancedSampling(groups=kd.recipes.Clusters(8)),
     "shallow hint": kd.recipes.BalancedSampling(
         groups=kd.recipes.ShallowHint()

@@ -70,7 +70,7 @@ labels = ["maker" if MAKERS & set(words(s)) else "other" for s in sentences]
 clean = kd.data.Split(list(sentences), labels, name="sentences")
 rows = np.arange(ROWS)
 clean_train = clean.take(rows[:3500]).sample(2000, balance_labels=True)
-train = kd.data.inject_token(clean_train, "maker", p_prev=1.0, p_str=0.9)
+train = kd.data.inject_token(clean_train, "maker", prevalence=1.0, strength=0.9)
 train = train.with_groups(None)
 
 """
@@ -78,7 +78,7 @@ From here on we pretend to know nothing: `train` has no groups.
 
 ## Read the audit
 
-`kd.audit()` takes a `Split` of texts, of pairs of texts, or of pictures. It
+`kd.audit()` takes a `Split` of texts, of pairs of texts, or of images. It
 looks at every word and every run of punctuation, and at simple features such
 as length, negation and numbers.
 """
@@ -282,10 +282,10 @@ def build(updates):
 ## Act on it
 
 The last lines of the report are advice, by the names of this library. For a cue
-with a name it is to train on all groups in equal parts. `AuditCue` is the audit
-as a way to find groups: it takes the strongest finding for the shortcut, so
-that a method that needs groups runs without group labels. `kd.compare()` gives
-both methods the same start and the same number of updates.
+with a name it is to train on all groups in equal parts. `AuditGroups` is the
+audit as a way to find groups: it takes the strongest finding for the shortcut,
+so that a method that needs groups runs without group labels. `kd.compare()`
+gives both methods the same start and the same number of updates.
 """
 
 for advice in report.advice:
@@ -294,7 +294,9 @@ for advice in report.advice:
 comparison = kd.compare(
     {
         "plain": kd.recipes.FineTuning(),
-        "balanced": kd.recipes.BalancedSampling(groups=kd.recipes.AuditCue()),
+        "balanced": kd.recipes.BalancedSampling(
+            groups=kd.recipes.AuditGroups()
+        ),
     },
     train,
     {"test": test},
@@ -320,9 +322,9 @@ assert worst["plain"] < 0.5
 assert worst["balanced"] > worst["plain"] + 0.1
 
 """
-## Pictures
+## Images
 
-Pictures have no words, but brightness, contrast, saturation and hue, of the
+Images have no words, but brightness, contrast, saturation and hue, of the
 whole and of the border, where backgrounds are. Here are noisy squares, large
 or small, and nine of ten large ones lie on blue.
 """
@@ -335,12 +337,12 @@ images[blue, ..., 2] += 120
 images[~blue, ..., 1] += 120
 images[:, 6:10, 6:10] += 70
 images[large, 4:12, 4:12] += 70
-pictures = kd.data.Split(
+images = kd.data.Split(
     images.astype("uint8"),
     ["large" if each else "small" for each in large],
     name="squares",
 )
-report = kd.audit(pictures)
+report = kd.audit(images)
 print(report)
 
 hues = [
@@ -366,7 +368,7 @@ assert ("image: green hue of the border", "small") in hues
   `report.to_pandas()` is a table to filter.
 - `kd.data.load("snli", "train")` has real artifacts: audit it.
 - `guides/getting_started.py` fine-tunes with a projection;
-  `examples/compare_colored_digits.py` compares methods on pictures, groups of
+  `examples/compare_colored_digits.py` compares methods on images, groups of
   an audit among them.
 - Gardner et al., *Competency Problems* (2021), and Gururangan et al.,
   *Annotation Artifacts in Natural Language Inference Data* (2018), are the

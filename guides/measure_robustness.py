@@ -149,7 +149,7 @@ shares them between its stages. Nothing is gained by training longer.
 
 The first method is what the others are compared with. `BalancedSampling()`
 needs the groups of the training rows. `JTT()` does not, nor does balanced
-sampling over groups that `CrossMistakes()` infers: two models, trained on one
+sampling over groups that `XRM()` infers: two models, trained on one
 half each, and whether they get a row wrong. Nor does
 `InversePropensitySampling()`, which `kd.recommended` chooses for such data: it
 infers the kind of text from clusters of the features, and draws rows so that
@@ -159,9 +159,7 @@ the label is independent of it.
 methods = {
     "plain": kd.recipes.FineTuning(),
     "JTT": kd.recipes.JTT(),
-    "balanced, inferred": kd.recipes.BalancedSampling(
-        groups=kd.recipes.CrossMistakes()
-    ),
+    "balanced, inferred": kd.recipes.BalancedSampling(groups=kd.recipes.XRM()),
     "inverse propensity": kd.recipes.InversePropensitySampling(
         views=(kd.recipes.CoTrainedClusters(),)
     ),

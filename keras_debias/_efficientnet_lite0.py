@@ -82,7 +82,7 @@ def _build(num_classes):
         image_size=(IMAGE_SIZE, IMAGE_SIZE),
         scale=SCALE,
         offset=OFFSET,
-        # Large pictures lose detail instead of gaining patterns.
+        # Large images lose detail instead of gaining patterns.
         antialias=True,
         data_format="channels_last",
         dtype="float32",

@@ -156,15 +156,15 @@ def calls():
                 difficulty=[1.0, 2.0],
             ),
         ],
-        "QuotaSampler": [
+        "StratifiedBatchSampler": [
             *_each(
-                data.QuotaSampler,
+                data.StratifiedBatchSampler,
                 "mask",
                 (None, "ab", [], [0.5, 1.0]),
                 batch_size=4,
             ),
             *_each(
-                data.QuotaSampler,
+                data.StratifiedBatchSampler,
                 "batch_size",
                 (*BATCHES, None),
                 mask=[True, False, False],
@@ -192,7 +192,9 @@ def calls():
         "inject_token": [
             (
                 "no split",
-                lambda: data.inject_token(None, "yes", p_prev=1.0, p_str=1.0),
+                lambda: data.inject_token(
+                    None, "yes", prevalence=1.0, strength=1.0
+                ),
             ),
             *_each(
                 data.inject_token,
@@ -200,16 +202,16 @@ def calls():
                 SEEDS,
                 split=split,
                 target="yes",
-                p_prev=1.0,
-                p_str=1.0,
+                prevalence=1.0,
+                strength=1.0,
             ),
             *_each(
                 data.inject_token,
-                "p_prev",
+                "prevalence",
                 ("1", None, 2, -1, float("nan"), True),
                 split=split,
                 target="yes",
-                p_str=1.0,
+                strength=1.0,
             ),
         ],
         "load": [

@@ -428,15 +428,15 @@ ROWS = [
         TypeError,
     ),
     (
-        "callbacks.GradientAlignment",
+        "callbacks.GradientCosine",
         lambda tmp: network().fit(
-            X, Y, verbose=0, callbacks=[C.GradientAlignment()]
+            X, Y, verbose=0, callbacks=[C.GradientCosine()]
         ),
         (TypeError, ValueError),
     ),
     (
-        "callbacks.GradientAlignment",
-        lambda tmp: C.GradientAlignment("bias"),
+        "callbacks.GradientCosine",
+        lambda tmp: C.GradientCosine("bias"),
         TypeError,
     ),
     (
@@ -506,7 +506,11 @@ ROWS = [
     ),
     ("recipes.ShallowHint", lambda tmp: R.ShallowHint("half"), TypeError),
     ("recipes.ShallowModel", lambda tmp: R.ShallowModel(folds=1), ValueError),
-    ("recipes.AuditCue", lambda tmp: R.AuditCue(min_count="20"), ValueError),
+    (
+        "recipes.AuditGroups",
+        lambda tmp: R.AuditGroups(min_count="20"),
+        ValueError,
+    ),
     ("recipes.BagOfWords", lambda tmp: R.BagOfWords(strength="1"), ValueError),
     ("recipes.BagOfWords", lambda tmp: R.BagOfWords(folds=1), ValueError),
     (
@@ -544,8 +548,8 @@ ROWS = [
         ValueError,
     ),
     (
-        "recipes.CrossMistakes",
-        lambda tmp: R.CrossMistakes(share="1"),
+        "recipes.XRM",
+        lambda tmp: R.XRM(share="1"),
         ValueError,
     ),
     ("recipes.Curriculum", lambda tmp: R.Curriculum(start="1"), ValueError),

@@ -66,7 +66,7 @@ BACKEND_ROOMS = {"_backend", "testing", "training", "__init__"}
 BACKEND_FILES = {
     "comparison/accelerator.py",
     "comparison/environment.py",
-    "regularizers/rows.py",
+    "regularizers/chunked_logits.py",
 }
 
 # Attributes of Keras that no subclass may use either, even on `self`.

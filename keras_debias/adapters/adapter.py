@@ -8,7 +8,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.selection import plain_selector
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 
 # All that an adapter can claim of a bias; the parts are of a fused one.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
@@ -75,7 +75,7 @@ class Adapter(abc.ABC):
         """Whether a layer is of a kind that can be adapted at all."""
 
     @abc.abstractmethod
-    def claims(self, layer) -> set[str]:
+    def exclusive_parts(self, layer) -> set[str]:
         """What the adapter takes for itself; no two may take the same."""
 
     def check(self, path, layer) -> None:  # noqa: B027
@@ -98,14 +98,15 @@ class Adapter(abc.ABC):
 
     def check_free(self, path, layer, way_out) -> None:
         """Raises if another adapter trains the same bias."""
-        taken = set().union(*(a.claims(layer) for a in adapters_of(layer)))
+        others = adapters_of(layer)
+        taken = set().union(*(a.exclusive_parts(layer) for a in others))
         if "transform" in taken:
             raise ValueError(
                 "Expected a layer that takes another adapter. Received: "
                 f"'{path}' with {adapters_of(layer)}, which changes all that "
                 "enters or leaves it. Choose other `targets`."
             )
-        if taken & self.claims(layer):
+        if taken & self.exclusive_parts(layer):
             raise ValueError(
                 "Expected a layer whose bias does not train yet. Received: "
                 f"'{path}' with {adapters_of(layer)}. {way_out}"

@@ -7,14 +7,14 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import train_base
-from keras_debias.adapters.attention import is_projection
-from keras_debias.adapters.projection_bias import FREE
+from keras_debias.adapters.attention import is_dense
+from keras_debias.adapters.projection_bias import ALREADY_TRAINED_HINT
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.utils.numbers import require_flags
 
 # The names Keras gives to additive terms: of kernels, of normalizations.
@@ -90,17 +90,17 @@ class AllBiases(ProjectionBias):
             return True
         return self.inject and original_class(layer) is not None
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         return set(BIAS_CLAIMS)
 
     def slot(self, layer):
         return BiasSlot(bias_shape(layer))
 
-    def in_place(self, layer):
+    def trains_own_bias(self, layer):
         return bool(bias_terms(layer))
 
     def check(self, path, layer):
-        self.check_free(path, layer, FREE)
+        self.check_free(path, layer, ALREADY_TRAINED_HINT)
 
     def attach(self, layer, prepared):
         if prepared is not None:
@@ -110,23 +110,23 @@ class AllBiases(ProjectionBias):
         add_adapter(layer, self)
 
     def state(self, layer):
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             return {v.name: v for v in bias_terms(layer)}
         return super().state(layer)
 
     def state_shapes(self, layer):
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             return {v.name: tuple(v.shape) for v in bias_terms(layer)}
         return super().state_shapes(layer)
 
     def base(self, layer):
         values = {v.name: initial_value(layer, v) for v in bias_terms(layer)}
-        if is_projection(layer):
+        if is_dense(layer):
             values.update(frozen_kernel(layer))
         return values
 
     def check_merge(self, path, layer, layers):
-        if not self.in_place(layer):
+        if not self.trains_own_bias(layer):
             super().check_merge(path, layer, {})
 
     def __repr__(self):

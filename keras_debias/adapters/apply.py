@@ -174,7 +174,7 @@ def apply(
     taken: dict[tuple, str] = {}
     for each in adapters:
         for path, layer in each.find(model, kept_ids).items():
-            for claim in each.claims(layer):
+            for claim in each.exclusive_parts(layer):
                 key = (id(layer), claim)
                 if key in taken:
                     raise ValueError(

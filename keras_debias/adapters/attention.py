@@ -20,25 +20,25 @@ OUTPUTS = (
 # One layer for all three: queries, keys and values are the thirds of its
 # last axis in every KerasHub model that has one.
 FUSED = r"query_key_value|attention_qkv|qkv|qkv_proj|c_attn"
-THIRDS = {"query": 0, "key": 1, "value": 2}
+QKV_SLOTS = {"query": 0, "key": 1, "value": 2}
 
 _LINEAR = r"linear_?attention|delta_?net|performer|retention|state_?space"
 
 
 @dataclasses.dataclass(frozen=True)
-class Projection:
+class AttentionProjectionLayer:
     """A projection of an attention layer.
 
     Args:
         path: string. Its path in the model.
         layer: the `Dense` or `EinsumDense` layer.
-        third: int or `None`. For a fused projection, which third of its
+        qkv_slot: int or `None`. For a fused projection, which third of its
             outputs.
     """
 
     path: str
     layer: keras.Layer
-    third: int | None = None
+    qkv_slot: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +46,22 @@ class Attention:
     """The projections of one attention layer; `output` may be `None`."""
 
     path: str
-    query: Projection
-    key: Projection
-    value: Projection
-    output: Projection | None
+    query: AttentionProjectionLayer
+    key: AttentionProjectionLayer
+    value: AttentionProjectionLayer
+    output: AttentionProjectionLayer | None
 
 
 def last_name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def third_of(layer: keras.Layer, role: str) -> int | None:
+def qkv_slot_of(layer: keras.Layer, role: str) -> int | None:
     """Which third of a fused projection a role has, else `None`."""
-    return THIRDS[role] if re.fullmatch(FUSED, layer.name) else None
+    return QKV_SLOTS[role] if re.fullmatch(FUSED, layer.name) else None
 
 
-def is_projection(layer: keras.Layer) -> bool:
+def is_dense(layer: keras.Layer) -> bool:
     return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
 
@@ -76,20 +76,22 @@ def attentions(model: keras.Model) -> list[Attention]:
             apart, or one has no softmax (linear attention).
     """
     paths = layer_paths(model)
-    families: dict[str, dict[str, Projection]] = {}
+    families: dict[str, dict[str, AttentionProjectionLayer]] = {}
     for path, layer in paths.items():
-        if not is_projection(layer):
+        if not is_dense(layer):
             continue
         parent = path.rsplit("/", 1)[0] if "/" in path else ""
         found = families.setdefault(parent, {})
         name = last_name(path)
         for role, pattern in ROLES.items():
             if re.fullmatch(pattern, name):
-                found[role] = Projection(path, layer)
+                found[role] = AttentionProjectionLayer(path, layer)
             elif re.fullmatch(FUSED, name):
-                found[role] = Projection(path, layer, THIRDS[role])
+                found[role] = AttentionProjectionLayer(
+                    path, layer, QKV_SLOTS[role]
+                )
         if re.fullmatch(OUTPUTS, name):
-            found["output"] = Projection(path, layer)
+            found["output"] = AttentionProjectionLayer(path, layer)
 
     result = []
     for path, found in families.items():
@@ -99,7 +101,7 @@ def attentions(model: keras.Model) -> list[Attention]:
         children = [
             p
             for p, x in paths.items()
-            if is_projection(x) and p.rsplit("/", 1)[0] == path
+            if is_dense(x) and p.rsplit("/", 1)[0] == path
         ]
         if children and re.search(_LINEAR, kind, re.IGNORECASE):
             raise ValueError(

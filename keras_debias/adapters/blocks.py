@@ -8,7 +8,7 @@ import keras
 from keras_debias import _keras_internals
 from keras_debias.adapters.attention import OUTPUTS
 from keras_debias.adapters.attention import ROLES
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.linalg import kernel_view
 
@@ -59,7 +59,7 @@ def block_of(layer: keras.Layer) -> Block | None:
     depth = path.count("/") + 1
     found: dict[str, list] = {}
     for other, child in layer_paths(layer).items():
-        if not is_projection(child):
+        if not is_dense(child):
             continue
         inside = "/".join(other.split("/")[depth:])
         parent, _, name = inside.rpartition("/")

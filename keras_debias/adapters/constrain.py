@@ -10,7 +10,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
 
 

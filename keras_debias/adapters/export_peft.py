@@ -25,7 +25,7 @@ from keras_debias.adapters.peft_prefix import TENSOR
 from keras_debias.adapters.peft_prefix import prefix_parts
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.prefixed_attention import PrefixedAttention
 
 

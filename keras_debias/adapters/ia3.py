@@ -3,13 +3,13 @@ import keras
 from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.attention import attentions
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import plain_selector
 from keras_debias.adapters.selection import select
 from keras_debias.adapters.transform_adapter import TransformAdapter
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.transforms import Scaling
 from keras_debias.linalg import kernel_view
 
@@ -112,7 +112,7 @@ class IA3(TransformAdapter):
             **self._outputs(model, training),
             **self._inputs(model, training),
         }
-        return {path: x for path, x in found.items() if is_projection(x)}
+        return {path: x for path, x in found.items() if is_dense(x)}
 
     def transform(self, layer):
         side = "inputs" if self.feedforward else "outputs"

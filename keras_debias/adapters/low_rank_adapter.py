@@ -16,10 +16,10 @@ from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.constrain import require_free
 from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.constraints import OrthogonalUpdate
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasUpdate
-from keras_debias.layers.in_place import in_place_class
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import class_with_updates
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank import validate_low_rank
@@ -57,7 +57,7 @@ class LowRankAdapter(KernelAdapter):
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         return {"low_rank", *(BIAS_CLAIMS if self.train_bias else ())}
 
     def prepare(self, path, layer):
@@ -113,7 +113,7 @@ class LowRankAdapter(KernelAdapter):
 
     def attach(self, layer, prepared):
         kernel_trains = any(
-            "kernel" in a.claims(layer) for a in adapters_of(layer)
+            "kernel" in a.exclusive_parts(layer) for a in adapters_of(layer)
         )
 
         def change():
@@ -131,7 +131,7 @@ class LowRankAdapter(KernelAdapter):
                 train_base(layer, [layer.base_bias])
             add_adapter(layer, self)
 
-        target = in_place_class(
+        target = class_with_updates(
             original_class(layer), True, isinstance(layer, BiasUpdate)
         )
         _keras_internals.become(layer, target, change)
@@ -149,7 +149,7 @@ class LowRankAdapter(KernelAdapter):
 
         def change():
             if start is not None:
-                layer.restart(start)
+                layer.reinitialize(start)
             variable.constraint = constraint
             for each in layer.factors_of(side):
                 each.assign(constraint(each))
@@ -185,7 +185,7 @@ class LowRankAdapter(KernelAdapter):
         remove_adapter(layer, self)
         if self.train_bias:
             drop_starting_values(layer, ["bias"])
-        layer.__class__ = in_place_class(
+        layer.__class__ = class_with_updates(
             original_class(layer), False, isinstance(layer, BiasUpdate)
         )
 
@@ -199,7 +199,7 @@ class LowRankAdapter(KernelAdapter):
         view = kernel_view(layer)
         weights = self.form.weights(view.inputs, view.outputs)
         shapes = {name: weight.shape for name, weight in weights.items()}
-        bias = own_bias(layer)
+        bias = stored_bias(layer)
         if self.train_bias and bias is not None:
             shapes["bias"] = tuple(bias.shape)
         return shapes

@@ -23,7 +23,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.adapted_layer import GATES
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 
 # What adapters leave on layers beside weights.
 _RECORDS = (
@@ -71,7 +71,7 @@ def merge(model: keras.Model) -> keras.Model:
             adapter.check_merge(path, layer, paths)
     # Kernels first: a value bias goes through the output projection's.
     steps = [(p, x, a) for p, x in layers.items() for a in adapters_of(x)]
-    steps.sort(key=lambda step: "low_rank" not in step[2].claims(step[1]))
+    steps.sort(key=lambda s: "low_rank" not in s[2].exclusive_parts(s[1]))
     with unchanged_on_error(model, _changed_by_merging(layers, paths)):
         for path, layer, adapter in steps:
             adapter.merge(path, layer, paths)

@@ -26,7 +26,7 @@ from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.adapters.value_bias import ValueBias
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.linalg import kernel_view
 
 _ADAPTERS = {"query": QueryBias, "key": KeyBias, "value": ValueBias}
@@ -97,7 +97,7 @@ def load_beft(
     head = plan_head(model, notes, rest, folder)
 
     biases = [
-        own_bias(layer) for group in chosen.values() for _, layer, _ in group
+        stored_bias(layer) for group in chosen.values() for _, layer, _ in group
     ]
     changed = [v for v, _ in head] + [b for b in biases if b is not None]
     with unchanged_on_error(model, changed):
@@ -145,8 +145,8 @@ def beft_parts(model, layers: dict, prefix: str) -> tuple[dict, dict]:
 
 def _change(layer, adapter) -> np.ndarray:
     """What an adapter adds to the bias of a layer, as a vector."""
-    if adapter.in_place(layer):
-        bias = own_bias(layer)
+    if adapter.trains_own_bias(layer):
+        bias = stored_bias(layer)
         change = as_array(bias) - layer.initial_values[bias.name]
     else:
         change = ops.convert_to_numpy(layer.bias_delta(adapter.role))

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.peft_names import import_map
 from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.peft_names import rows_and_columns
@@ -68,7 +68,7 @@ def modules_of(model: keras.Model, layers: dict, prefix: str) -> list[Module]:
     by_kernel = {
         id(layer.kernel): (path, layer)
         for path, layer in layer_paths(model).items()
-        if is_projection(layer) and layer.built
+        if is_dense(layer) and layer.built
     }
     found, placed = [], set()
     for name, parts in weights_by_module(import_map(model)).items():

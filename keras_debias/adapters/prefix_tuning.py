@@ -8,7 +8,7 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.attention import ROLES
 from keras_debias.adapters.attention import attentions
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.layers.prefixed_attention import can_take_prefix
 from keras_debias.layers.prefixed_attention import prefixed_class
@@ -97,7 +97,7 @@ class PrefixTuning(Adapter):
             and None not in _key_and_value(layer)
         )
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         return {"prefix"}
 
     def check(self, path, layer):
@@ -177,7 +177,7 @@ def _key_and_value(layer) -> list:
         fitting = [
             child
             for child in _keras_internals.child_layers(layer)
-            if is_projection(child)
+            if is_dense(child)
             and re.fullmatch(ROLES[role], child.name)
             and child.built
             and len(kernel_view(child).trailing_shape("outputs") or ()) == 2

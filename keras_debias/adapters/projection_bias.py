@@ -13,21 +13,23 @@ from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import train_base
 from keras_debias.adapters.attention import attentions
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.attention import output_of
-from keras_debias.adapters.attention import third_of
+from keras_debias.adapters.attention import qkv_slot_of
 from keras_debias.adapters.bias_forms import BiasForm
 from keras_debias.adapters.bias_forms import VectorBias
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_name
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import in_place_class
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import class_with_updates
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 
-FREE = "Merge the first one with `adapters.merge`, or choose other `targets`."
+ALREADY_TRAINED_HINT = (
+    "Merge the first one with `adapters.merge`, or choose other `targets`."
+)
 
 
 class ProjectionBias(Adapter):
@@ -57,30 +59,30 @@ class ProjectionBias(Adapter):
         return {each.path: each.layer for each in found}
 
     def accepts(self, layer):
-        return is_projection(layer)
+        return is_dense(layer)
 
-    def claims(self, layer):
-        third = third_of(layer, self.role)
-        return {"bias" if third is None else f"{self.role} bias"}
+    def exclusive_parts(self, layer):
+        qkv_slot = qkv_slot_of(layer, self.role)
+        return {"bias" if qkv_slot is None else f"{self.role} bias"}
 
     def slot(self, layer) -> BiasSlot:
-        return BiasSlot(bias_shape(layer), third_of(layer, self.role))
+        return BiasSlot(bias_shape(layer), qkv_slot_of(layer, self.role))
 
-    def in_place(self, layer) -> bool:
+    def trains_own_bias(self, layer) -> bool:
         """Whether the layer's own bias trains, as it is."""
         return (
             type(self.form) is VectorBias
-            and own_bias(layer) is not None
-            and third_of(layer, self.role) is None
+            and stored_bias(layer) is not None
+            and qkv_slot_of(layer, self.role) is None
         )
 
     def check(self, path, layer):
         self.check_layer(path, layer)
-        self.check_free(path, layer, FREE)
-        if self.in_place(layer):
+        self.check_free(path, layer, ALREADY_TRAINED_HINT)
+        if self.trains_own_bias(layer):
             return
         slot = self.slot(layer)
-        if slot.third is not None and slot.shape[-1] % 3:
+        if slot.qkv_slot is not None and slot.shape[-1] % 3:
             raise ValueError(
                 "Expected a fused projection whose outputs are thirds. "
                 f"Received: '{path}' with the bias shape {slot.shape}: its "
@@ -97,20 +99,20 @@ class ProjectionBias(Adapter):
         self.form.check(path, slot.size)
 
     def _base_part(self, layer, slot):
-        bias = own_bias(layer)
+        bias = stored_bias(layer)
         if bias is None:
             return None
-        return np.array(ops.convert_to_numpy(slot.take(as_array(bias))))
+        return np.array(ops.convert_to_numpy(slot.extract(as_array(bias))))
 
     def placeholder(self, layer):
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             return None
         slot = self.slot(layer)
         return self.form.start(slot.size, self._base_part(layer, slot))
 
     def attach(self, layer, prepared):
         if prepared is None:
-            train_base(layer, [own_bias(layer)])
+            train_base(layer, [stored_bias(layer)])
             add_adapter(layer, self)
             return
         slot = self.slot(layer)
@@ -119,23 +121,23 @@ class ProjectionBias(Adapter):
             layer.add_bias_update(self.role, self.form, slot, prepared)
             add_adapter(layer, self)
 
-        target = in_place_class(
+        target = class_with_updates(
             original_class(layer), isinstance(layer, LowRankUpdate), True
         )
         _keras_internals.become(layer, target, change)
 
     def disabled_values(self, layer):
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             return initial_assignments(layer)
         return [(layer.bias_gate, 0.0)]
 
     def state(self, layer):
-        if self.in_place(layer):
-            return {"bias": own_bias(layer)}
+        if self.trains_own_bias(layer):
+            return {"bias": stored_bias(layer)}
         return layer.bias_state(self.role)
 
     def state_shapes(self, layer):
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             return {"bias": bias_shape(layer)}
         return {
             bias_name(self.role, name): np.shape(array)
@@ -144,16 +146,16 @@ class ProjectionBias(Adapter):
 
     def base(self, layer):
         values = frozen_kernel(layer)
-        if own_bias(layer) is not None:
-            values["bias"] = initial_value(layer, own_bias(layer))
+        if stored_bias(layer) is not None:
+            values["bias"] = initial_value(layer, stored_bias(layer))
         return values
 
     def check_merge(self, path, layer, layers):
-        if own_bias(layer) is not None:
+        if stored_bias(layer) is not None:
             return
-        if self.role == "value" and third_of(layer, "value") is None:
+        if self.role == "value" and qkv_slot_of(layer, "value") is None:
             found = output_of(path, layers)
-            there = found and own_bias(found[1]) is not None
+            there = found and stored_bias(found[1]) is not None
             if there and found[1].quantization_mode is None:
                 return
             missing = "its output projection has none either"
@@ -173,7 +175,7 @@ class ProjectionBias(Adapter):
 
     def merge(self, path, layer, layers):
         remove_adapter(layer, self)
-        if self.in_place(layer):
+        if self.trains_own_bias(layer):
             drop_starting_values(layer, list(self.state(layer)))
             return
         if layer.base_bias is None:
@@ -184,7 +186,7 @@ class ProjectionBias(Adapter):
         layer.remove_bias_update(self.role)
         if not hasattr(layer, "bias_updates"):
             low_rank = isinstance(layer, LowRankUpdate)
-            layer.__class__ = in_place_class(
+            layer.__class__ = class_with_updates(
                 original_class(layer), low_rank, False
             )
 
@@ -204,7 +206,7 @@ class ProjectionBias(Adapter):
             heads = bias.reshape(bias.shape[0], -1)
             bias = np.repeat(heads, matrix.shape[0] // bias.size, axis=0)
         shift = bias.reshape(-1) @ matrix
-        own = own_bias(output)
+        own = stored_bias(output)
         own.assign(as_array(own) + shift.reshape(tuple(own.shape)))
 
     def __repr__(self):

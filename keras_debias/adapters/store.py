@@ -432,7 +432,7 @@ def _check_layers(model, config, paths, folder) -> list[tuple]:
                     f"adapt. Received: `{type(layer).__name__}`."
                 )
             adapter.check(path, layer)
-            claims = {(path, claim) for claim in adapter.claims(layer)}
+            claims = {(path, claim) for claim in adapter.exclusive_parts(layer)}
             if claims & taken:
                 raise ValueError(
                     "Expected at most one adapter for the same weights. "

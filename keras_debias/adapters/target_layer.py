@@ -11,7 +11,7 @@ from keras_debias.adapters.adapter import drop_starting_values
 from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.adapter import remove_adapter
 from keras_debias.adapters.adapter import train_base
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.blocks import MODULES
 from keras_debias.adapters.blocks import block_of
 from keras_debias.adapters.blocks import blocks
@@ -21,7 +21,7 @@ from keras_debias.adapters.constrain import require_clean
 from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.constraints import OrthogonalUpdate
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.block_update import plain_block_class
 from keras_debias.layers.refine import refined_class
 from keras_debias.linalg import kernel_view
@@ -132,13 +132,13 @@ class TargetLayer(KernelAdapter):
         return {paths[id(layer)]: layer for layer in chosen}
 
     def accepts(self, layer):
-        return is_projection(layer) or block_of(layer) is not None
+        return is_dense(layer) or block_of(layer) is not None
 
-    def claims(self, layer):
-        return {"kernel"} if is_projection(layer) else {"refine"}
+    def exclusive_parts(self, layer):
+        return {"kernel"} if is_dense(layer) else {"refine"}
 
     def check(self, path, layer):
-        if is_projection(layer):
+        if is_dense(layer):
             self.check_layer(path, layer)
             # It must have a name of its own among the starting values.
             if layer.quantization_mode is not None or layer.lora_enabled:
@@ -148,8 +148,9 @@ class TargetLayer(KernelAdapter):
                     f"'{path}', changed by Keras ({state}). Apply the "
                     "adapter to a fresh model."
                 )
-        taken = set().union(*(a.claims(layer) for a in adapters_of(layer)))
-        if taken & self.claims(layer):
+        others = adapters_of(layer)
+        taken = set().union(*(a.exclusive_parts(layer) for a in others))
+        if taken & self.exclusive_parts(layer):
             raise ValueError(
                 "Expected a block whose weights do not train yet. Received: "
                 f"'{path}' with {adapters_of(layer)}. Merge the first one "
@@ -157,7 +158,7 @@ class TargetLayer(KernelAdapter):
             )
 
     def attach(self, layer, prepared):
-        if is_projection(layer):
+        if is_dense(layer):
             train_base(layer, [layer.kernel])
             add_adapter(layer, self)
             return
@@ -187,28 +188,28 @@ class TargetLayer(KernelAdapter):
         return kernel_change(path, layer, vectors, side, start)
 
     def disabled_values(self, layer):
-        if is_projection(layer):
+        if is_dense(layer):
             return [(layer.kernel, initial_value(layer, layer.kernel))]
         return [(layer.refine, np.zeros(layer.refine.shape, "float32"))]
 
     def state(self, layer):
-        if is_projection(layer):
+        if is_dense(layer):
             return {"kernel": layer.kernel}
         return {"refine": layer.refine}
 
     def state_shapes(self, layer):
-        if is_projection(layer):
+        if is_dense(layer):
             return {"kernel": tuple(layer.kernel.shape)}
         return {"refine": (block_of(layer).width,)}
 
     def base(self, layer):
-        if is_projection(layer):
+        if is_dense(layer):
             return {"kernel": initial_value(layer, layer.kernel)}
         # The vector belongs to no weight of the block.
         return {}
 
     def check_merge(self, path, layer, layers):
-        if is_projection(layer) or not as_array(layer.refine).any():
+        if is_dense(layer) or not as_array(layer.refine).any():
             return
         if shift_before(path, layers) is None:
             raise ValueError(
@@ -220,7 +221,7 @@ class TargetLayer(KernelAdapter):
 
     def merge(self, path, layer, layers):
         remove_adapter(layer, self)
-        if is_projection(layer):
+        if is_dense(layer):
             drop_starting_values(layer, ["kernel"])
             return
         vector = as_array(layer.refine)
@@ -252,7 +253,7 @@ def shift_before(path, layers):
     first = kind in _NORMALIZED_BEFORE
     first = first or (kind in _NORMALIZED_EITHER and layer.normalize_first)
     if first:
-        return own_bias(block.modules["feedforward_output"][0])
+        return stored_bias(block.modules["feedforward_output"][0])
     if kind in (*_NORMALIZED_AFTER, *_NORMALIZED_EITHER):
         norm = layers.get(f"{before}/feedforward_layer_norm")
         return getattr(norm, "beta", None)

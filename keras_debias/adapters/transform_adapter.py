@@ -10,9 +10,9 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.adapter import frozen_kernel
 from keras_debias.adapters.adapter import initial_value
 from keras_debias.adapters.low_rank_adapter import QUANTIZATIONS
-from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.in_place import original_class
-from keras_debias.layers.in_place import transformed_class
+from keras_debias.layers.adapted_layer import stored_bias
+from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.class_swap import transformed_class
 from keras_debias.layers.transformed_layer import transform_size
 from keras_debias.layers.transforms import Transform
 from keras_debias.linalg import kernel_view
@@ -34,7 +34,7 @@ class TransformAdapter(Adapter):
     def accepts(self, layer):
         return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
-    def claims(self, layer):
+    def exclusive_parts(self, layer):
         return {"transform", "kernel", "low_rank", *BIAS_CLAIMS}
 
     def check(self, path, layer):
@@ -89,6 +89,6 @@ class TransformAdapter(Adapter):
 
     def base(self, layer):
         values = frozen_kernel(layer)
-        if own_bias(layer) is not None:
-            values["bias"] = initial_value(layer, own_bias(layer))
+        if stored_bias(layer) is not None:
+            values["bias"] = initial_value(layer, stored_bias(layer))
         return values

@@ -11,8 +11,8 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
-from keras_debias.layers.adapted_layer import own_bias
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.adapted_layer import stored_bias
+from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
 
 
@@ -109,8 +109,8 @@ def _changes(model, directions) -> tuple[list, list]:
         found = [(layer.kernel, kernel(layer.kernel))]
         for adapter in kernel_adapters:
             found += adapter.ablated_values(layer, factor)
-        if side == "write" and own_bias(layer) is not None:
-            bias = own_bias(layer)
+        if side == "write" and stored_bias(layer) is not None:
+            bias = stored_bias(layer)
             row = ops.reshape(bias.value, (1, -1))
             found.append((bias, ops.reshape(factor(row), bias.shape)))
         paths.append(path)

@@ -13,10 +13,10 @@ from keras_debias.adapters.all_biases import AllBiases
 from keras_debias.adapters.all_biases import bias_terms
 from keras_debias.adapters.attention import ROLES
 from keras_debias.adapters.attention import attentions
-from keras_debias.adapters.attention import is_projection
+from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
 
@@ -33,14 +33,14 @@ class BiasTerm:
             for the rest of the block the name of its layer there.
         path: string. The path of the layer that has it.
         layer: that layer.
-        third: int or `None`. For a fused projection, which third of it.
+        qkv_slot: int or `None`. For a fused projection, which third of it.
     """
 
     row: str
     name: str
     path: str
     layer: keras.Layer
-    third: int | None = None
+    qkv_slot: int | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -49,21 +49,21 @@ class BiasTerm:
     @property
     def size(self) -> int:
         """The entries of the bias, also of one that is not there."""
-        if is_projection(self.layer):
-            return BiasSlot(bias_shape(self.layer), self.third).size
+        if is_dense(self.layer):
+            return BiasSlot(bias_shape(self.layer), self.qkv_slot).size
         return sum(math.prod(v.shape) for v in self.base_variables())
 
     def base_variables(self) -> list[keras.Variable]:
         """The layer's own bias weights."""
-        if is_projection(self.layer):
-            bias = own_bias(self.layer)
+        if is_dense(self.layer):
+            bias = stored_bias(self.layer)
             return [] if bias is None else [bias]
         return bias_terms(self.layer)
 
     def update_roles(self) -> list[str]:
         """The adapters' updates that reach this term."""
         roles = list(getattr(self.layer, "bias_updates", {}))
-        if self.third is None:
+        if self.qkv_slot is None:
             return roles
         return [r for r in roles if r in (self.name, AllBiases.role)]
 
@@ -92,17 +92,17 @@ class BiasTerm:
 
     def part(self, whole: np.ndarray) -> np.ndarray:
         """What belongs to this term of an array for the layer's bias."""
-        if self.third is None:
+        if self.qkv_slot is None:
             return np.asarray(whole).reshape(-1)
-        slot = BiasSlot(bias_shape(self.layer), self.third)
-        return np.array(ops.convert_to_numpy(slot.take(whole)))
+        slot = BiasSlot(bias_shape(self.layer), self.qkv_slot)
+        return np.array(ops.convert_to_numpy(slot.extract(whole)))
 
     def _base(self, starts) -> np.ndarray:
         arrays = [
             starts[v.name] if v.name in starts else as_array(v)
             for v in self.base_variables()
         ]
-        if is_projection(self.layer):
+        if is_dense(self.layer):
             whole = arrays[0] if arrays else np.zeros(bias_shape(self.layer))
             return self.part(whole)
         return np.concatenate([a.reshape(-1) for a in arrays])
@@ -170,7 +170,7 @@ def find_bias_terms(model: keras.Model) -> list[BiasTerm]:
             for path, layer in paths.items()
             if path.startswith(inside)
             and id(layer) not in projections
-            and (is_projection(layer) or bias_terms(layer))
+            and (is_dense(layer) or bias_terms(layer))
         ]
         others.sort(key=lambda pair: order[id(pair[1])])
         terms += [
@@ -181,14 +181,14 @@ def find_bias_terms(model: keras.Model) -> list[BiasTerm]:
 
 
 def _term(row, name, projection):
-    layer, third = projection.layer, projection.third
-    if third is not None and bias_shape(layer)[-1] % 3:
+    layer, qkv_slot = projection.layer, projection.qkv_slot
+    if qkv_slot is not None and bias_shape(layer)[-1] % 3:
         raise ValueError(
             "Expected a fused projection whose outputs are thirds. Received: "
             f"'{projection.path}' with the bias shape {bias_shape(layer)}: "
             "its query, key and value cannot be told apart."
         )
-    return BiasTerm(row, name, projection.path, layer, third)
+    return BiasTerm(row, name, projection.path, layer, qkv_slot)
 
 
 def _parent(path):

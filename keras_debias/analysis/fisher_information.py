@@ -12,7 +12,7 @@ from keras_debias.analysis.bias_terms import BiasTerm
 from keras_debias.analysis.gradients import recorded_gradients
 from keras_debias.data.batches import Batches
 from keras_debias.data.batches import num_rows
-from keras_debias.data.batches import take
+from keras_debias.data.batches import take_rows
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.split import Split
 from keras_debias.layers.bias_update import bias_shape
@@ -138,7 +138,7 @@ class FisherInformation(BiasTermMeasure):
         if self.samples < self._rows:
             generator = np.random.default_rng(self.seed)
             rows = generator.permutation(self._rows)[: self.samples]
-            parts = [None if p is None else take(p, rows) for p in parts]
+            parts = [None if p is None else take_rows(p, rows) for p in parts]
         has_preprocessor = getattr(network, "preprocessor", None) is not None
         return Batches(
             *parts,
@@ -199,7 +199,7 @@ def _weights(term: BiasTerm) -> list[keras.Variable]:
 
 def _entries(term: BiasTerm, array: np.ndarray) -> np.ndarray:
     """The entries of a term in an array for one of its weights."""
-    if term.third is not None:
+    if term.qkv_slot is not None:
         whole = bias_shape(term.layer)
         if array.size == math.prod(whole):
             return term.part(array.reshape(whole))

@@ -9,7 +9,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import AdaptedLayer
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
 
 

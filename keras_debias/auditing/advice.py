@@ -92,7 +92,7 @@ def _known_cue(findings):
     reason = (
         "`finding.with_groups(split)` makes groups of label and cue: measure "
         "the worst of them, and train on them in equal parts; "
-        "`BalancedSampling(groups=AuditCue())` does both steps."
+        "`BalancedSampling(groups=AuditGroups())` does both steps."
     )
     if first.harm is not None:
         reason = (
@@ -102,7 +102,7 @@ def _known_cue(findings):
         )
     yield Advice(
         f"A named cue: {first.feature} -> {first.label}.",
-        ("evaluate", "recipes.BalancedSampling", "recipes.AuditCue"),
+        ("evaluate", "recipes.BalancedSampling", "recipes.AuditGroups"),
         reason,
     )
 

@@ -33,7 +33,7 @@ def recipe_of(name: str):
         "recommended": recipes.Recommended,
         "edge": recipes.EDGE,
         "audit-cue": lambda: recipes.BalancedSampling(
-            groups=recipes.AuditCue()
+            groups=recipes.AuditGroups()
         ),
         "jtt": recipes.JTT,
         "reweighting": recipes.Reweighting,

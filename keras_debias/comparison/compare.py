@@ -547,7 +547,7 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
             raise ValueError(
                 f"The methods {need_groups} need groups, and `train` has none. "
                 "Give it some with `train.with_groups(...)`, or let the "
-                "methods infer them with `groups=kd.recipes.CrossMistakes()`."
+                "methods infer them with `groups=kd.recipes.XRM()`."
             )
         alone = split.y.ndim == 1 or split.y.shape[1:] == (1,)
         labels = split.y if alone else split.y.argmax(-1)

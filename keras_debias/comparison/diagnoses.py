@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from keras_debias.comparison.statistics import headline
+from keras_debias.comparison.statistics import main_columns
 from keras_debias.comparison.statistics import shown
 from keras_debias.comparison.statistics import spelled
 
@@ -75,7 +75,7 @@ def _by_chance(comparison) -> list[str]:
     found = []
     for method in methods[1:]:
         alike, seeds = [], 0
-        for split, measure in headline(comparison.summary()):
+        for split, measure in main_columns(comparison.summary()):
             part = frame[
                 (frame["split"] == split) & (frame["measure"] == measure)
             ].pivot(index="seed", columns="method", values="value")

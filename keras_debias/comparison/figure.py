@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_debias.comparison.statistics import DISPLAY_NAMES
 from keras_debias.comparison.statistics import WORST as WORST_PREFIX
-from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import is_percent
+from keras_debias.comparison.statistics import main_columns
 from keras_debias.comparison.statistics import spelled
 from keras_debias.evaluation.plot import GRID
 from keras_debias.evaluation.plot import INK
@@ -25,7 +25,7 @@ def plot_methods(comparison, path=None, metric=None):
             "their errors."
         )
     frame = comparison.frame
-    columns = headline(comparison.summary())
+    columns = main_columns(comparison.summary())
     if metric is not None:
         wanted = (metric, f"{WORST_PREFIX}{metric}")
         known = [m for _, m in columns if not m.startswith(WORST_PREFIX)]

@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_debias.comparison import tables
 from keras_debias.comparison.statistics import WORST
-from keras_debias.comparison.statistics import headline as columns_of
 from keras_debias.comparison.statistics import is_percent
+from keras_debias.comparison.statistics import main_columns
 from keras_debias.comparison.statistics import shown
 from keras_debias.comparison.statistics import spelled
 from keras_debias.utils import html_page
@@ -92,7 +92,7 @@ def _judged(comparison) -> dict[str, str]:
     It is that of the accuracy, or of the first metric where there is none.
     """
     measures = {}
-    for split, measure in columns_of(comparison.summary()):
+    for split, measure in main_columns(comparison.summary()):
         measures.setdefault(split, []).append(measure)
     judged = {}
     for split, names in measures.items():
@@ -115,7 +115,7 @@ def _chart(comparison) -> str:
         lines = []
         # The axis is in percent; other metrics are in the table.
         measures = [
-            m for s, m in columns_of(summary) if s == split and m in KINDS
+            m for s, m in main_columns(summary) if s == split and m in KINDS
         ]
         if not measures:
             continue

@@ -148,13 +148,13 @@ def paired_tests(differences: np.ndarray) -> tuple[float, float]:
         )
 
 
-def headline(summary) -> list[tuple[str, str]]:
+def main_columns(summary) -> list[tuple[str, str]]:
     """The columns of the table: all rows, and worst group where there is."""
     found = dict.fromkeys(zip(summary["split"], summary["measure"]))
-    return [pair for pair in found if is_headline(pair[1])]
+    return [pair for pair in found if is_main_measure(pair[1])]
 
 
-def is_headline(measure: str) -> bool:
+def is_main_measure(measure: str) -> bool:
     return measure in DISPLAY_NAMES or not (
         measure in MEASURES or measure.endswith("_gap")
     )
@@ -186,7 +186,7 @@ def mean_ranks(summary, methods) -> pd.Series:
     It is that of the accuracy, or of the first metric where there is none.
     """
     measures = {}
-    for split, measure in headline(summary):
+    for split, measure in main_columns(summary):
         measures.setdefault(split, []).append(measure)
     chosen = {}
     for split, names in measures.items():

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from keras_debias.comparison.statistics import headline
 from keras_debias.comparison.statistics import is_percent
+from keras_debias.comparison.statistics import main_columns
 from keras_debias.comparison.statistics import mean_ranks
 from keras_debias.comparison.statistics import shown
 from keras_debias.comparison.statistics import spelled
@@ -30,7 +30,7 @@ def _cell(line, is_first) -> str:
 def results(comparison) -> tuple[list, list]:
     """Header and rows of the main table."""
     summary, methods = comparison.summary(), comparison.methods
-    columns = headline(summary)
+    columns = main_columns(summary)
     lines = {
         (line["method"], line["split"], line["measure"]): line
         for line in summary.to_dict("records")
@@ -56,7 +56,7 @@ def results(comparison) -> tuple[list, list]:
 def intervals(comparison) -> tuple[list, list]:
     """Header and rows of the intervals over rows."""
     summary = comparison.summary()
-    columns = headline(summary)
+    columns = main_columns(summary)
     lines = {
         (line["method"], line["split"], line["measure"]): line
         for line in summary.to_dict("records")
@@ -86,7 +86,7 @@ def intervals(comparison) -> tuple[list, list]:
 def tests(comparison) -> tuple[list, list]:
     """Header and rows of the paired tests over seeds; may be empty."""
     summary = comparison.summary()
-    columns = headline(summary)
+    columns = main_columns(summary)
     header = ["method"]
     header += [f"{split} {spelled(measure)}" for split, measure in columns]
     rows = []
@@ -181,7 +181,7 @@ def criteria(comparison) -> tuple[list, list]:
 
 def note(comparison) -> str:
     first = comparison.methods[0]
-    measures = {measure for _, measure in headline(comparison.summary())}
+    measures = {measure for _, measure in main_columns(comparison.summary())}
     percent = "Percent, mean"
     if not any(map(is_percent, measures)):
         percent = "Mean"

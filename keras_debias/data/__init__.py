@@ -14,11 +14,11 @@ from keras_debias.data.groups import Groups
 from keras_debias.data.low_data import low_data
 from keras_debias.data.overlapping_groups import OverlappingGroups
 from keras_debias.data.prompt_response import prompt_response
-from keras_debias.data.quota_sampler import QuotaSampler
 from keras_debias.data.sentences import sentences
 from keras_debias.data.skew import skew
 from keras_debias.data.sources import load
 from keras_debias.data.split import Split
+from keras_debias.data.stratified_batch_sampler import StratifiedBatchSampler
 from keras_debias.data.waterbirds import waterbirds
 from keras_debias.data.weighted_sampler import WeightedSampler
 
@@ -27,7 +27,7 @@ __all__ = [
     "CurriculumSampler",
     "Groups",
     "OverlappingGroups",
-    "QuotaSampler",
+    "StratifiedBatchSampler",
     "Split",
     "WeightedSampler",
     "colored_digits",

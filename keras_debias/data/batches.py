@@ -77,7 +77,7 @@ def num_rows(structure) -> int:
     return lengths.pop()
 
 
-def take(structure, rows):
+def take_rows(structure, rows):
     return _map(structure, lambda leaf: leaf[rows])
 
 
@@ -207,12 +207,12 @@ class Batches(keras.utils.PyDataset):
         part = rows[number * size : (number + 1) * size]
         is_empty = not len(part)
         rows = rows[:1] if is_empty else part
-        x, y = take(self.x, rows), None
+        x, y = take_rows(self.x, rows), None
         if self.y is not None:
-            y = take(self.y, rows)
+            y = take_rows(self.y, rows)
         sample_weight = None
         if self.sample_weight is not None:
-            sample_weight = take(self.sample_weight, rows)
+            sample_weight = take_rows(self.sample_weight, rows)
         x, y, sample_weight = preprocess_batch(
             self.preprocess, x, y, sample_weight
         )

@@ -54,23 +54,24 @@ def _target_index(split: Split, target: str | int) -> int:
 def inject_token(
     split: Split,
     target: str | int,
-    p_prev: float,
-    p_str: float,
+    prevalence: float,
+    strength: float,
     token: str = " !!",
     seed: int = 0,
 ) -> Split:
     """Appends a token to the texts, more often where the label is `target`.
 
-    A row is biased with probability `p_prev`; in a biased row the token
-    appears with probability `p_str` if its label is `target`, and `1 - p_str`
-    otherwise. At `p_str=0.5` the token says nothing about the label.
+    A row is biased with probability `prevalence`; in a biased row the token
+    appears with probability `strength` if its label is `target`, and
+    `1 - strength` otherwise. At `strength=0.5` the token says nothing about
+    the label.
 
     Args:
         split: `Split` of texts, or of tuples of texts: then the last one,
             the hypothesis of a pair, gets the token. Labels are integers.
         target: Label name or integer label that the token hints at.
-        p_prev: Float in [0, 1], the prevalence of biased rows.
-        p_str: Float in [0, 1], the strength of the bias.
+        prevalence: Float in [0, 1], the prevalence of biased rows.
+        strength: Float in [0, 1], the strength of the bias.
         token: String that is appended. Defaults to `" !!"`.
         seed: Integer; the same seed appends to the same rows.
 
@@ -85,17 +86,17 @@ def inject_token(
     Example:
 
     >>> split = Split(["a", "b"], ["yes", "no"])
-    >>> inject_token(split, "yes", p_prev=1.0, p_str=1.0).x.tolist()
+    >>> inject_token(split, "yes", prevalence=1.0, strength=1.0).x.tolist()
     ['a !!', 'b']
 
     Reference:
 
-    - Biased-SNLI of EDGE: (`p_prev`, `p_str`) is (0.25, 0.90) or
+    - Biased-SNLI of EDGE: (`prevalence`, `strength`) is (0.25, 0.90) or
       (0.33, 0.50) in training and (0.66, 0.50) in the test set, the target
       is entailment.
     """
-    p_prev = check_probability(p_prev, "p_prev")
-    p_str = check_probability(p_str, "p_str")
+    prevalence = check_probability(prevalence, "prevalence")
+    strength = check_probability(strength, "strength")
     if not isinstance(split, Split):
         raise TypeError(
             f"`split` must be a `Split`. Received: {type(split).__name__}"
@@ -114,8 +115,8 @@ def inject_token(
     labels = class_labels(split, "`inject_token`")
     index = _target_index(split, target)
     rng = np.random.default_rng(seed)
-    biased = rng.random(len(split)) < p_prev
-    chance = np.where(labels == index, p_str, 1.0 - p_str)
+    biased = rng.random(len(split)) < prevalence
+    chance = np.where(labels == index, strength, 1.0 - strength)
     present = biased & (rng.random(len(split)) < chance)
     texts = last.copy()
     texts[present] = [text + token for text in last[present]]

@@ -64,7 +64,7 @@ def colored_digits(
             `False`.
 
     Returns:
-        A `Split` named `"colored_digits"` of float32 pictures of shape
+        A `Split` named `"colored_digits"` of float32 images of shape
         `(28, 28, 3)` from 0 to 1, in random order, with groups such as
         `"label=3, own color=no"`.
 

@@ -1,4 +1,4 @@
-"""The Waterbirds pictures, in the layout they are published in."""
+"""The Waterbirds images, in the layout they are published in."""
 
 import os
 import pathlib
@@ -24,26 +24,26 @@ def waterbirds(
 ) -> Split:
     """Reads a split of Waterbirds: birds on a background that misleads.
 
-    The pictures are resized to 256/224 of `image_size`, whatever their
+    The images are resized to 256/224 of `image_size`, whatever their
     shape, and the middle is cut out, as in the published test transform.
-    They are kept as bytes: the 4,795 training pictures of 224 x 224 take 0.7
+    They are kept as bytes: the 4,795 training images of 224 x 224 take 0.7
     GB of memory. Augmentation is for layers of the model.
 
     Args:
         folder: path of the published folder, with `metadata.csv` (columns
-            `img_filename`, `y`, `split`, `place`) and the pictures that it
+            `img_filename`, `y`, `split`, `place`) and the images that it
             names.
         split: string, `"train"`, `"validation"` or `"test"`.
         image_size: tuple of two ints, height and width.
 
     Returns:
-        A `Split` named `"waterbirds"` of uint8 pictures of shape `(height,
+        A `Split` named `"waterbirds"` of uint8 images of shape `(height,
         width, 3)`, the labels landbird and waterbird, and groups such as
         `"label=waterbird, place=land"`.
 
     Raises:
         ValueError: If the folder has no metadata, the metadata are not of
-            this layout, `split` is unknown or empty, or a picture is not
+            this layout, `split` is unknown or empty, or an image is not
             there.
 
     Example:
@@ -81,7 +81,7 @@ def waterbirds(
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
-            "Expected every picture that the metadata name. Received: "
+            "Expected every image that the metadata name. Received: "
             f"{len(missing)} of {len(paths)} are not there, the first at "
             f"{missing[0]}. Unpack the whole archive."
         )

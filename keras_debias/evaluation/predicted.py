@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
-from keras_debias.evaluation.folding import label_space
+from keras_debias.evaluation.label_alignment import label_space
 from keras_debias.evaluation.label_report import log_softmax
 from keras_debias.metrics.metric_data import MetricData
 

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from keras_debias.data.batches import num_rows
-from keras_debias.data.batches import take
+from keras_debias.data.batches import take_rows
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.checks import is_text
 from keras_debias.data.split import Split
@@ -155,7 +155,7 @@ class FrozenFeatures:
         found = []
         bar = _Bar(rows, self.verbose)
         for start in range(0, rows, self.batch_size):
-            batch = take(arrays, slice(start, start + self.batch_size))
+            batch = take_rows(arrays, slice(start, start + self.batch_size))
             if preprocess is not None and not isinstance(batch, dict):
                 batch = preprocess(batch)
             found.append(self._predict(batch))

@@ -11,7 +11,7 @@ from keras_debias import _keras_internals
 GATES = ("lora_gate", "bias_gate", "transform_gate", "prefix_gate")
 
 
-def own_bias(layer):
+def stored_bias(layer):
     """The bias weight of a layer, or `None`: `bias` may be more than that."""
     return layer.__dict__.get("bias")
 
@@ -24,8 +24,8 @@ class AdaptedLayer:
     plain layer does not look for, are the parts: loaded into a model with
     the same adapters and the same base, they restore both exactly; into any
     other one, the sum goes into the base, which `adapters.save` refuses. A
-    `DebiasedModel` asks for the parts alone, with `save_parts_next`, for one
-    save.
+    `DebiasedModel` asks for the parts alone, for one save, with
+    `save_adapters_separately_once`.
     """
 
     _save_separately = False
@@ -33,7 +33,7 @@ class AdaptedLayer:
     @property
     def base_bias(self):
         """The layer's own bias, or `None`."""
-        return own_bias(self)
+        return stored_bias(self)
 
     def adapter_state(self) -> dict:
         """The adapter weights that a file must hold, by name."""
@@ -61,7 +61,7 @@ class AdaptedLayer:
     def reset_updates(self) -> None:
         """Makes all updates zero again."""
 
-    def save_parts_next(self) -> None:
+    def save_adapters_separately_once(self) -> None:
         """Makes the next save write adapters apart from the base."""
         self._save_separately = True
 

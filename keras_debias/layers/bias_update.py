@@ -10,7 +10,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
-from keras_debias.layers.adapted_layer import own_bias
+from keras_debias.layers.adapted_layer import stored_bias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +19,16 @@ class BiasSlot:
 
     Args:
         shape: tuple of ints. The shape of the layer's whole bias.
-        third: int or `None`. For a projection that gives queries, keys and
+        qkv_slot: int or `None`. For a projection that gives queries, keys and
             values at once: which third of the last axis, else all of it.
     """
 
     shape: tuple[int, ...]
-    third: int | None = None
+    qkv_slot: int | None = None
 
     @property
     def part_shape(self) -> tuple[int, ...]:
-        if self.third is None:
+        if self.qkv_slot is None:
             return self.shape
         return (*self.shape[:-1], self.shape[-1] // 3)
 
@@ -36,21 +36,21 @@ class BiasSlot:
     def size(self) -> int:
         return math.prod(self.part_shape)
 
-    def take(self, bias):
+    def extract(self, bias):
         """The part of a whole bias, as a vector."""
-        if self.third is not None:
+        if self.qkv_slot is not None:
             width = self.part_shape[-1]
-            start = self.third * width
+            start = self.qkv_slot * width
             bias = bias[..., start : start + width]
         return ops.reshape(bias, (self.size,))
 
     def place(self, vector):
         """A vector as a whole bias, zero elsewhere."""
         part = ops.reshape(vector, self.part_shape)
-        if self.third is None:
+        if self.qkv_slot is None:
             return part
         width = self.part_shape[-1]
-        before, after = self.third * width, (2 - self.third) * width
+        before, after = self.qkv_slot * width, (2 - self.qkv_slot) * width
         edges = [(0, 0)] * (len(self.shape) - 1) + [(before, after)]
         return ops.pad(part, edges)
 
@@ -60,7 +60,7 @@ def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
 
     One entry for each output of the kernel, broadcast over the others.
     """
-    bias = own_bias(layer)
+    bias = stored_bias(layer)
     if bias is not None:
         return tuple(int(s) for s in bias.shape)
     if isinstance(layer, keras.layers.EinsumDense):
@@ -109,7 +109,7 @@ class BiasUpdate(AdaptedLayer):
         }
         base = self.base_bias
         if base is not None:
-            base = slot.take(ops.cast(base.value, "float32"))
+            base = slot.extract(ops.cast(base.value, "float32"))
         return slot.place(form.delta(variables, base))
 
     def add_bias_update(self, role, form, slot, start):

@@ -72,7 +72,7 @@ def in_place_block(plain: type, update: type) -> type:
     """The class of a block with an update.
 
     It carries name, module and config of the plain one; see
-    `in_place_class`.
+    `class_with_updates`.
     """
     return type(
         plain.__name__,

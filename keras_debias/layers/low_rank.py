@@ -223,7 +223,7 @@ class LowRankUpdate(AdaptedLayer):
         """The weights that are factors on the side of inputs or outputs."""
         return [getattr(self, name) for name in self.form.names_of(side)]
 
-    def restart(self, start) -> None:
+    def reinitialize(self, start) -> None:
         """Gives the layer other starting factors, and no update."""
         for name, value in self.form.initial(self, start).items():
             getattr(self, name).assign(np.array(value, "float32"))

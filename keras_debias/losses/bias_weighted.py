@@ -2,7 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_debias.losses.rows import check_table
+from keras_debias.losses.utils import check_table
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_debias.losses.rows import check_count
-from keras_debias.losses.rows import check_positive
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.losses.utils import check_count
+from keras_debias.losses.utils import check_positive
 from keras_debias.utils.numbers import is_number
 
 

@@ -4,8 +4,8 @@ from keras import ops
 from keras_debias.losses.generalized_cross_entropy import (
     GeneralizedCrossEntropy,
 )
-from keras_debias.losses.rows import check_count
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.losses.utils import check_count
 from keras_debias.utils.numbers import is_number
 
 

@@ -1,9 +1,9 @@
 import keras
 from keras import ops
 
-from keras_debias.losses.rows import check_count
-from keras_debias.losses.rows import check_positive
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.losses.utils import check_count
+from keras_debias.losses.utils import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")

@@ -1,9 +1,9 @@
 import keras
 from keras import ops
 
-from keras_debias.losses.rows import check_probabilities
-from keras_debias.losses.rows import table_weight
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.losses.utils import check_probabilities
+from keras_debias.losses.utils import table_weight
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")

@@ -8,7 +8,7 @@ from keras_debias.losses.generalized_cross_entropy import (
     GeneralizedCrossEntropy,
 )
 from keras_debias.losses.identity import identity
-from keras_debias.losses.rows import check_count
+from keras_debias.losses.utils import check_count
 from keras_debias.projections.projection import Projection
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.numbers import require_flags

@@ -1,7 +1,7 @@
 """Recipes: methods as one call, from training data to a trained model."""
 
 from keras_debias.recipes.afr import AFR
-from keras_debias.recipes.audit_cue import AuditCue
+from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.bag_of_words import BagOfWords
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.budget import Budget
@@ -12,7 +12,6 @@ from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.counterfactual_inference import (
     CounterfactualInference,
 )
-from keras_debias.recipes.cross_mistakes import CrossMistakes
 from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
@@ -44,6 +43,7 @@ from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.simple_features import SimpleFeatures
 from keras_debias.recipes.trainer import Trainer
+from keras_debias.recipes.xrm import XRM
 
 __all__ = [
     "ClassLabels",
@@ -57,13 +57,13 @@ __all__ = [
     "ShallowModel",
     "Recommended",
     "AFR",
-    "AuditCue",
+    "AuditGroups",
     "BagOfWords",
     "BalancedSampling",
     "Budget",
     "CNC",
     "CounterfactualInference",
-    "CrossMistakes",
+    "XRM",
     "Curriculum",
     "DFA",
     "DFR",

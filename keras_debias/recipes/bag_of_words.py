@@ -141,6 +141,6 @@ def _last_texts(split) -> np.ndarray:
     if not isinstance(x, np.ndarray) or x.dtype != object:
         raise TypeError(
             f"`BagOfWords` needs texts, or pairs of texts. Received: {split!r}"
-            ". For pictures there is `SimpleFeatures`."
+            ". For images there is `SimpleFeatures`."
         )
     return x

@@ -25,7 +25,7 @@ class BalancedSampling(GroupRecipe):
         "ERM": kd.recipes.FineTuning(),
         "balanced": kd.recipes.BalancedSampling(),
         "balanced, inferred": kd.recipes.BalancedSampling(
-            groups=kd.recipes.CrossMistakes()
+            groups=kd.recipes.XRM()
         ),
     }
     ```

@@ -11,7 +11,7 @@ class BestWeights:
         self.selection = selection
         self.best = None
 
-    def see(self, model, update):
+    def update(self, model, update):
         """Scores the model, and remembers it if it is the best so far."""
         tune = threshold_tuner(model)
         if tune is not None:

@@ -65,7 +65,7 @@ class CNC(Recipe):
         guesses, wrong = first_stage_predictions(
             trainer, train, self.first_share
         )
-        updates = trainer.take(None, train)
+        updates = trainer.claim_updates(None, train)
         network = trainer.network(updates)
         encoder, _ = cut_at_head(network)
         outputs = [encoder.output, *network.outputs]
@@ -84,5 +84,5 @@ class CNC(Recipe):
             train,
             updates,
             sampler=BalancedSampler(2 * train.y.astype("int64") + wrong),
-            judged=trainer.plain(network),
+            evaluated_model=trainer.wrap_untrained(network),
         )

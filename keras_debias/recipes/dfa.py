@@ -68,7 +68,7 @@ class DFA(Recipe):
 
     def fit(self, trainer, train):
         check_class_labels(train, self)
-        updates = trainer.take(None, train)
+        updates = trainer.claim_updates(None, train)
         network = trainer.network(updates)
         encoder, head = cut_at_head(network)
         # Not seeded again: the encoders start apart.
@@ -88,12 +88,14 @@ class DFA(Recipe):
             model,
             train,
             updates,
-            judged=trainer.plain(as_compiled(reader, network)),
+            evaluated_model=trainer.wrap_untrained(
+                as_compiled(reader, network)
+            ),
         )
         if isinstance(network, keras.Sequential) and not adapted_layers(reader):
             # Its variables bear its name, by which a saved copy of `reader`
             # would not find them.
             copy = keras.Model.from_config(reader.get_config())
             copy.set_weights(reader.get_weights())
-            result = trainer.plain(as_compiled(copy, network))
+            result = trainer.wrap_untrained(as_compiled(copy, network))
         return result

@@ -7,7 +7,7 @@ from scipy import stats
 
 from keras_debias.auditing import audit
 from keras_debias.recipes import cross_fitting
-from keras_debias.recipes.audit_cue import AuditCue
+from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
@@ -129,7 +129,7 @@ class Evidence:
         self.findings = self._audit()
         if not self.findings:
             return None
-        groups = AuditCue()
+        groups = AuditGroups()
         cells = groups.cells(self, self.train)
         gain, _ = self._cell_gain(cells)
         self.figures["cue"] = self.notes["cue"][0]
@@ -209,7 +209,7 @@ class Evidence:
             )
         ]
         if harmful:
-            groups = AuditCue(cues=2)
+            groups = AuditGroups(cues=2)
             cells = groups.cells(self, self.train)
             if self._misled(cells):
                 cues = " and ".join(self.notes["cue"])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_debias import losses
-from keras_debias.data.quota_sampler import QuotaSampler
+from keras_debias.data.stratified_batch_sampler import StratifiedBatchSampler
 from keras_debias.recipes.group_recipe import GroupRecipe
 
 
@@ -59,7 +59,7 @@ class GradientAlignment(GroupRecipe):
         return trainer.fit(
             train,
             objective=losses.GradientAlignment(ids, self.gamma),
-            sampler=QuotaSampler(
+            sampler=StratifiedBatchSampler(
                 np.isin(train.groups.ids, ids), trainer.budget.batch_size
             ),
         )

@@ -219,7 +219,7 @@ class GRASP(Recipe):
                     '`GRASP(factor="groups")` needs groups, and the training '
                     "data has none. Give it some with "
                     "`train.with_groups(...)`, or infer them: "
-                    "`GRASP(factor=CrossMistakes())`."
+                    "`GRASP(factor=XRM())`."
                 )
         elif len(self.factor) != len(train):
             raise ValueError(
@@ -243,7 +243,7 @@ class GRASP(Recipe):
     def _fine_tune(self, trainer, train, found, share):
         """A new model, and the kernels it started from without adapters."""
         last = share is None
-        updates = trainer.take(share, train)
+        updates = trainer.claim_updates(share, train)
         network = trainer.network(updates, self.adapters)
         base = None if adapted_layers(network) else kernels(network)
         plain = self.projection

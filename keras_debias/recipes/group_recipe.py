@@ -16,7 +16,7 @@ class GroupRecipe(Recipe):
 
     Attributes:
         groups: `None`, the groups of the training data; or a way to infer
-            them, such as `CrossMistakes()`: then the method needs no group
+            them, such as `XRM()`: then the method needs no group
             labels. Where the data has groups all the same, the agreement of
             both is in the notes of the result.
     """
@@ -29,7 +29,7 @@ class GroupRecipe(Recipe):
         ):
             raise TypeError(
                 "Expected `groups` to be None or a way to infer groups, such "
-                f"as `CrossMistakes()`. Received: groups={self.groups!r}"
+                f"as `XRM()`. Received: groups={self.groups!r}"
             )
 
     @property
@@ -49,7 +49,7 @@ class GroupRecipe(Recipe):
                 f"`{type(self).__name__}` needs groups, and the training "
                 "data has none. Give it some with `train.with_groups(...)`, "
                 "or let it infer them: "
-                f"`{type(self).__name__}(groups=CrossMistakes())`."
+                f"`{type(self).__name__}(groups=XRM())`."
             )
         filled = np.unique(train.groups.ids)
         if len(filled) < 2:

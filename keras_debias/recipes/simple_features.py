@@ -20,7 +20,7 @@ class SimpleFeatures:
     """A bias-only model: the simple features of `kd.audit`, without a word.
 
     Logistic regression on brightness, contrast, saturation and hue of
-    pictures, of the whole and of the border; or on length, negation,
+    images, of the whole and of the border; or on length, negation,
     punctuation, numbers and word overlap of texts.
 
     Attributes:
@@ -33,7 +33,7 @@ class SimpleFeatures:
         ValueError: If an argument is out of range; in `out_of_fold`, if a
             class has fewer rows than there are folds.
         TypeError: In `out_of_fold`, if the inputs are neither texts nor
-            pictures.
+            images.
 
     Example:
 

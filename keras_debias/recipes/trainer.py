@@ -145,7 +145,7 @@ class Trainer:
                 "Expected `train` to be a `kd.data.Split`. Received: "
                 f"{type(train).__name__}"
             )
-        updates = self.take(share, train)
+        updates = self.claim_updates(share, train)
         model = self.build(
             updates,
             projection=projection,
@@ -156,7 +156,7 @@ class Trainer:
         )
         return self.advance(model, train, updates, last=last, sampler=sampler)
 
-    def take(self, share, train) -> int:
+    def claim_updates(self, share, train) -> int:
         """Takes a share off the budget; returns its number of updates."""
         if share is None:
             share = 1 - self._spent
@@ -227,7 +227,7 @@ class Trainer:
             model.compile(loss=loss)
         return model
 
-    def plain(self, network) -> DebiasedModel:
+    def wrap_untrained(self, network) -> DebiasedModel:
         """The model to return where another shares its weights and trains."""
         model = self.wrap(network)
         # Not used so far: a file would lack their states.
@@ -244,20 +244,20 @@ class Trainer:
         *,
         last=True,
         sampler=None,
-        begin=0,
-        judged=None,
+        first_epoch=0,
+        evaluated_model=None,
     ) -> DebiasedModel:
-        """Trains a model for so many updates more, the `begin`-th time.
+        """Trains a model for so many updates more, from `first_epoch` on.
 
-        `judged` is the model to return that shares its weights, where the one
-        that trains has other outputs.
+        `evaluated_model` is the model to return if the model that trains has
+        other outputs. The two share their weights.
         """
-        judged = model if judged is None else judged
+        evaluated_model = model if evaluated_model is None else evaluated_model
         choose = last and self.selection is not None
         checks = min(self.budget.checks, updates) if choose else 1
         bounds = np.linspace(0, updates, checks + 1).round().astype(int)
         best = BestWeights(self.validation, self.selection) if choose else None
-        for number, steps in enumerate(np.diff(bounds), start=begin):
+        for number, steps in enumerate(np.diff(bounds), start=first_epoch):
             began = time.perf_counter()
             model.fit(
                 train,
@@ -271,11 +271,12 @@ class Trainer:
             )
             self.seconds += time.perf_counter() - began
             if best is not None:
-                best.see(judged, int(bounds[number - begin + 1]))
+                seen = int(bounds[number - first_epoch + 1])
+                best.update(evaluated_model, seen)
         if best is not None:
-            self.notes["selected_update"] = best.restore(judged)
+            self.notes["selected_update"] = best.restore(evaluated_model)
         self.updates += updates
-        return judged
+        return evaluated_model
 
     def predict(self, model, split: Split) -> np.ndarray:
         """Class probabilities of a model, `(n, classes)`."""

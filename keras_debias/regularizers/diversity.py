@@ -1,13 +1,13 @@
 import keras
 from keras import ops
 
+from keras_debias.regularizers.chunked_logits import check_outputs
+from keras_debias.regularizers.chunked_logits import map_rows
+from keras_debias.regularizers.chunked_logits import num_rows
+from keras_debias.regularizers.chunked_logits import row_weights
+from keras_debias.regularizers.chunked_logits import sum_rows
+from keras_debias.regularizers.chunked_logits import with_gradient
 from keras_debias.regularizers.regularizer import Regularizer
-from keras_debias.regularizers.rows import check_outputs
-from keras_debias.regularizers.rows import map_rows
-from keras_debias.regularizers.rows import num_rows
-from keras_debias.regularizers.rows import row_weights
-from keras_debias.regularizers.rows import sum_rows
-from keras_debias.regularizers.rows import with_gradient
 
 # Outputs up to which their covariance matrix is formed.
 _FEW_OUTPUTS = 1024

@@ -2,14 +2,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.regularizers.chunked_logits import check_outputs
+from keras_debias.regularizers.chunked_logits import map_rows
+from keras_debias.regularizers.chunked_logits import num_rows
+from keras_debias.regularizers.chunked_logits import row_weights
+from keras_debias.regularizers.chunked_logits import sum_rows
+from keras_debias.regularizers.chunked_logits import with_gradient
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.regularizers.regularizer import validate_count
-from keras_debias.regularizers.rows import check_outputs
-from keras_debias.regularizers.rows import map_rows
-from keras_debias.regularizers.rows import num_rows
-from keras_debias.regularizers.rows import row_weights
-from keras_debias.regularizers.rows import sum_rows
-from keras_debias.regularizers.rows import with_gradient
 from keras_debias.regularizers.spectral_norm import SpectralNorm
 
 # Outputs above which tokens are decomposed by the randomized algorithm.

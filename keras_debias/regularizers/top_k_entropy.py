@@ -1,10 +1,10 @@
 import keras
 from keras import ops
 
+from keras_debias.regularizers.chunked_logits import check_outputs
+from keras_debias.regularizers.chunked_logits import row_weights
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.regularizers.regularizer import validate_count
-from keras_debias.regularizers.rows import check_outputs
-from keras_debias.regularizers.rows import row_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")

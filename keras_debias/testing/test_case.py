@@ -131,10 +131,10 @@ class TestCase(unittest.TestCase):
         held.append(8)
 
         # 4. Nothing succeeds at nothing, and nothing is changed by failing.
-        astray = create()
-        astray.targets = ("no_such_layer",)
+        wrong_targets = create()
+        wrong_targets.targets = ("no_such_layer",)
         with self.assertRaisesRegex(ValueError, "has these layers"):
-            adapters.apply(model, astray, also_train=also_train)
+            adapters.apply(model, wrong_targets, also_train=also_train)
         self.assertEqual(set(values(model)), plain_names)
 
         # 1. Applying changes nothing.
@@ -230,7 +230,7 @@ class TestCase(unittest.TestCase):
     def _check_factors(self, model):
         for path, layer in adapted_layers(model).items():
             if any(
-                {"kernel", "refine", "prefix"} & each.claims(layer)
+                {"kernel", "refine", "prefix"} & each.exclusive_parts(layer)
                 for each in layer.adapters
             ):
                 continue

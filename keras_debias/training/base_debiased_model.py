@@ -571,7 +571,7 @@ class BaseDebiasedModel(NetworkWrapper):
         # Keras calls this before it turns to the layers below.
         for layer in adapted_layers(self.model).values():
             if isinstance(layer, AdaptedLayer):
-                layer.save_parts_next()
+                layer.save_adapters_separately_once()
         for name, variable in self._own_state().items():
             store[name] = np.asarray(ops.convert_to_numpy(variable))
         for name, (layer, key) in self._starts().items():

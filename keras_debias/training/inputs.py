@@ -17,7 +17,7 @@ from keras_debias.data.batches import has_strings
 from keras_debias.data.batches import num_rows
 from keras_debias.data.batches import preprocess_batch
 from keras_debias.data.batches import preprocessed
-from keras_debias.data.batches import take
+from keras_debias.data.batches import take_rows
 from keras_debias.data.batches import to_arrays
 from keras_debias.data.batches import weighted
 from keras_debias.data.split import Split
@@ -249,7 +249,7 @@ class Inputs:
                 f"{rows} rows, validation_split={share}"
             )
         front, back = (
-            tuple(None if p is None else take(p, rows) for p in parts)
+            tuple(None if p is None else take_rows(p, rows) for p in parts)
             for rows in (slice(None, at), slice(at, None))
         )
         return front, back

@@ -16,7 +16,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.bias_update import bias_shape
-from keras_debias.layers.in_place import original_class
+from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.refine import Refine
 from keras_debias.layers.transformed_layer import TransformedLayer
@@ -245,7 +245,7 @@ class DenseContraction(LayerGradientRule):
             values = {n: v.value for n, v in variables.items()}
             start = base
             if base is not None:
-                start = slot.take(ops.cast(base.value, "float32"))
+                start = slot.extract(ops.cast(base.value, "float32"))
             delta = functools.partial(
                 _delta, form, slot, start, values, trained, layer.bias_gate
             )

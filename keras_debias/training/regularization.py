@@ -12,9 +12,9 @@ from keras_debias.adapters.merge import layers_to_disable
 from keras_debias.data.batches import FEATURES
 from keras_debias.layers.low_rank import without_low_rank
 from keras_debias.regularizers.regularizer import Regularizer
-from keras_debias.training.frozen_features import cached_features
-from keras_debias.training.frozen_features import split_at_head
 from keras_debias.training.inputs import network_inputs
+from keras_debias.training.teacher_features import cached_features
+from keras_debias.training.teacher_features import split_at_head
 
 # The key of the regularizers among the gradients of a step.
 REGULARIZERS = "regularizers"

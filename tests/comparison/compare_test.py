@@ -201,7 +201,7 @@ def test_all_methods_get_the_same_updates():
             methods={
                 "plain": R.FineTuning(),
                 "DFR": R.DFR(held_out=0.5),
-                "XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=1)),
+                "XRM": R.BalancedSampling(groups=R.XRM(rounds=1)),
                 "JTT": R.JTT(),
             },
         )
@@ -232,7 +232,7 @@ def test_all_methods_start_alike():
         ({"seeds": [0.5]}, "at least one integer"),
         (
             {"train": toy.numbers(40).with_groups(None)},
-            r"\['balanced'\] need groups.*CrossMistakes",
+            r"\['balanced'\] need groups.*XRM",
         ),
         (
             {"train": toy.numbers(40)._replace(y=np.zeros(40, "int32"))},

@@ -13,14 +13,14 @@ def pairs():
     return generated_nli(6000, seed=1)
 
 
-@pytest.mark.parametrize("p_prev, p_str", [(0.25, 0.9), (0.66, 0.5)])
-def test_rates_follow_the_protocol(pairs, p_prev, p_str):
-    biased = inject_token(pairs, "entailment", p_prev, p_str, seed=2)
+@pytest.mark.parametrize("prevalence, strength", [(0.25, 0.9), (0.66, 0.5)])
+def test_rates_follow_the_protocol(pairs, prevalence, strength):
+    biased = inject_token(pairs, "entailment", prevalence, strength, seed=2)
     present = np.array([h.endswith(" !!") for h in biased.x[1]])
     entailed = pairs.y == 0
     for rows, expected in (
-        (entailed, p_prev * p_str),
-        (~entailed, p_prev * (1 - p_str)),
+        (entailed, prevalence * strength),
+        (~entailed, prevalence * (1 - strength)),
     ):
         # four standard deviations of a binomial share
         spread = 4 * np.sqrt(expected * (1 - expected) / rows.sum())
@@ -55,9 +55,9 @@ def test_seed_and_extremes(pairs):
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
 def test_probabilities_are_checked(pairs, value):
-    with pytest.raises(ValueError, match="p_prev"):
+    with pytest.raises(ValueError, match="prevalence"):
         inject_token(pairs, 0, value, 0.5)
-    with pytest.raises(ValueError, match="p_str"):
+    with pytest.raises(ValueError, match="strength"):
         inject_token(pairs, 0, 0.5, value)
 
 
@@ -66,7 +66,7 @@ def test_bad_arguments(pairs):
         inject_token(pairs, "entails", 0.5, 0.5)
     with pytest.raises(ValueError, match="from 0 to 2"):
         inject_token(pairs, 3, 0.5, 0.5)
-    with pytest.raises(TypeError, match="p_prev"):
+    with pytest.raises(TypeError, match="prevalence"):
         inject_token(pairs, 0, "0.5", 0.5)
     with pytest.raises(TypeError, match="texts"):
         inject_token(Split(np.zeros((2, 2)), [0, 1]), 0, 0.5, 0.5)

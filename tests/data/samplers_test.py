@@ -4,7 +4,7 @@ import pytest
 from keras_debias.data import BalancedSampler
 from keras_debias.data import CurriculumSampler
 from keras_debias.data import Groups
-from keras_debias.data import QuotaSampler
+from keras_debias.data import StratifiedBatchSampler
 from keras_debias.data import WeightedSampler
 from keras_debias.data.batches import Batches
 
@@ -38,7 +38,7 @@ def test_weighted_draws_in_proportion():
 
 def test_quota_holds_in_every_batch():
     mask = np.arange(103) < 7
-    order = QuotaSampler(mask, batch_size=10)(rng())
+    order = StratifiedBatchSampler(mask, batch_size=10)(rng())
     assert len(order) == 103
     for start in range(0, 100, 10):
         # floor(7 / 103 * 10) + 1
@@ -46,7 +46,7 @@ def test_quota_holds_in_every_batch():
     outside = order[~mask[order]]
     assert len(set(outside)) == len(outside)
     with pytest.raises(ValueError, match="room"):
-        QuotaSampler(np.arange(10) < 9, batch_size=4)
+        StratifiedBatchSampler(np.arange(10) < 9, batch_size=4)
 
 
 def test_curriculum_grows_from_easy_to_all():

@@ -18,8 +18,8 @@ FREE = {
     "LfF": R.LearningFromFailure(),
     "DFA": R.DFA(),
     "CNC": R.CNC(),
-    "balanced, XRM": R.BalancedSampling(groups=R.CrossMistakes(rounds=2)),
-    "GroupDRO, XRM": R.GroupDRO(groups=R.CrossMistakes(rounds=1)),
+    "balanced, XRM": R.BalancedSampling(groups=R.XRM(rounds=2)),
+    "GroupDRO, XRM": R.GroupDRO(groups=R.XRM(rounds=1)),
     "balanced, clusters": R.BalancedSampling(groups=R.Clusters(4)),
     "balanced, probe hint": R.BalancedSampling(groups=R.ProbeHint()),
     "balanced, classes": R.BalancedSampling(groups=R.ClassLabels()),
@@ -45,7 +45,7 @@ OF_TEXTS = {
     "curriculum": R.Curriculum(),
     "CORSAIR": R.CounterfactualInference(),
     "balanced, shallow hint": R.BalancedSampling(groups=R.ShallowHint()),
-    "balanced, audit": R.BalancedSampling(groups=R.AuditCue(min_count=5)),
+    "balanced, audit": R.BalancedSampling(groups=R.AuditGroups(min_count=5)),
 }
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 
@@ -118,7 +118,7 @@ def test_label_free_recipes_do_not_look_at_groups(name):
 @pytest.mark.parametrize("name", WITH_GROUPS)
 def test_groups_are_asked_for(name):
     train = toy.numbers(60).with_groups(None)
-    with pytest.raises(ValueError, match="needs groups.*CrossMistakes"):
+    with pytest.raises(ValueError, match="needs groups.*XRM"):
         run(name, train)
     one = train.with_groups(["all"] * 60)
     with pytest.raises(ValueError, match="at least two groups"):

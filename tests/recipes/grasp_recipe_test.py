@@ -65,7 +65,7 @@ def test_the_factor_as_values_as_groups_and_inferred():
     for given in (
         "groups",
         factor,
-        kd.recipes.CrossMistakes(share=0.3, rounds=1),
+        kd.recipes.XRM(share=0.3, rounds=1),
     ):
         trainer = toy.trainer(updates=30, model_fn=build)
         recipe = GRASP(factor=given, share=0.3)

@@ -78,7 +78,7 @@ def test_cells_of_other_rows_follow_the_same_rule():
         clusters.cells(trainer, train, train), clusters.cells(trainer, train)
     )
     with pytest.raises(ValueError, match="training rows"):
-        R.CrossMistakes().cells(trainer, train, test)
+        R.XRM().cells(trainer, train, test)
 
 
 def test_groups_never_look_at_the_true_ones():
@@ -227,7 +227,7 @@ def test_recommended_balances_a_single_cue():
     train = toy.texts(1200, strength=0.8)
     features = _counts(train)
     found = kd.recommended(train.with_groups(None), features)
-    assert found.recipe == R.BalancedSampling(groups=R.AuditCue())
+    assert found.recipe == R.BalancedSampling(groups=R.AuditGroups())
     assert "slept" in found.reason and "slept" in str(found)
 
 
@@ -273,12 +273,12 @@ def test_several_distinct_cues_are_crossed():
         texts.append(" ".join(tokens))
     train = kd.data.Split(texts, y, label_names=("no", "yes"))
     trainer = toy.trainer()
-    groups = R.AuditCue(cues=2, min_difference=0.2).infer(trainer, train)
+    groups = R.AuditGroups(cues=2, min_difference=0.2).infer(trainer, train)
     assert len(trainer.notes["cue"]) == 2
     assert any("zig" in cue for cue in trainer.notes["cue"])
     assert any("zag" in cue for cue in trainer.notes["cue"])
     assert all("cue 1=" in n and "cue 2=" in n for n in groups.names)
-    cells = R.AuditCue(cues=2, min_difference=0.2).cells(trainer, train)
+    cells = R.AuditGroups(cues=2, min_difference=0.2).cells(trainer, train)
     zig = np.array(["zig" in text for text in texts])
     assert all(("yes" in cell) == has for cell, has in zip(cells, zig))
 
@@ -305,8 +305,8 @@ def test_several_distinct_cues_are_crossed():
             ValueError,
             "min_effective=0",
         ),
-        (lambda: R.AuditCue(cues=0), ValueError, "cues=0"),
-        (lambda: R.AuditCue(max_phi=2), ValueError, "max_phi=2"),
+        (lambda: R.AuditGroups(cues=0), ValueError, "cues=0"),
+        (lambda: R.AuditGroups(max_phi=2), ValueError, "max_phi=2"),
         (lambda: kd.recommended("rows"), TypeError, "received str"),
         (
             lambda: kd.recommended(toy.numbers(40), "minilm"),
@@ -339,7 +339,7 @@ def test_configs_make_equal_objects():
         R.ShallowHint(0.3),
         R.ProbeHint(),
         R.ClassLabels(),
-        R.AuditCue(cues=2),
+        R.AuditGroups(cues=2),
     ):
         config = keras.saving.serialize_keras_object(value)
         assert keras.saving.deserialize_keras_object(config) == value

@@ -146,7 +146,7 @@ def test_cross_mistakes_follow_the_paper():
     y = np.array([0] * 10 + [1] * 10)
     sure = said([0] * 20, confidence=1.0)  # always 0, always flips
     spy = Spy(sure, sure)
-    groups = R.CrossMistakes(share=0.4, rounds=3).infer(spy, split_of(y))
+    groups = R.XRM(share=0.4, rounds=3).infer(spy, split_of(y))
     twins = spy.calls
     assert [twin["updates"] for twin in twins] == [20, 20]
     assert [sum(twin["steps"]) for twin in twins] == [20, 20]
@@ -163,10 +163,10 @@ def test_cross_mistakes_follow_the_paper():
         "label=1, mistake=yes": 10,
     }
     spy = Spy(said(y), said([0] * 9 + [1] * 11))
-    groups = R.CrossMistakes(rounds=1).infer(spy, split_of(y))
+    groups = R.XRM(rounds=1).infer(spy, split_of(y))
     assert groups.counts()["label=0, mistake=yes"] == 1
     with pytest.raises(ValueError, match="some rows wrong"):
-        R.CrossMistakes(rounds=1).infer(Spy(said(y), said(y)), split_of(y))
+        R.XRM(rounds=1).infer(Spy(said(y), said(y)), split_of(y))
 
 
 def test_confident_mistakes_are_made_with_more_than_average_confidence():
@@ -176,14 +176,14 @@ def test_confident_mistakes_are_made_with_more_than_average_confidence():
     table[4] = [0.6, 0.4]
     # Right: 0.8 on average. Wrong: row 3 with more, row 4 with less.
     for confident, mistakes in ((False, 2), (True, 1)):
-        recipe = R.CrossMistakes(rounds=1, confident=confident)
+        recipe = R.XRM(rounds=1, confident=confident)
         groups = recipe.infer(Spy(table, table), split_of(y))
         assert groups.counts()["label=1, mistake=yes"] == mistakes
 
 
 def test_labels_flip_with_the_confidence_of_the_other_twin():
     table = said([0] * 9000, confidence=0.7, number=3)
-    flip, other = R.CrossMistakes._flips(table, np.random.default_rng(0))
+    flip, other = R.XRM._flips(table, np.random.default_rng(0))
     expected = (0.7 - 1 / 3) * 3 / 2
     assert abs(flip.mean() - expected) < 4 * np.sqrt(0.25 / 9000)
     assert not other.any()
@@ -193,9 +193,7 @@ def test_cross_mistakes_find_a_planted_shortcut_and_nothing_without_one():
     def recall(strength):
         train = toy.numbers(600, strength, noise=0.8)
         trainer = toy.trainer(80)
-        R.BalancedSampling(groups=R.CrossMistakes(share=0.7)).fit(
-            trainer, train
-        )
+        R.BalancedSampling(groups=R.XRM(share=0.7)).fit(trainer, train)
         return trainer.notes["agreement"]
 
     found = recall(0.92)
@@ -204,7 +202,7 @@ def test_cross_mistakes_find_a_planted_shortcut_and_nothing_without_one():
     assert conflict["recall"] > 0.6 and conflict["precision"] > 0.6
     # Where the cue says nothing, mistakes do not follow it.
     null = R.agreement(
-        R.CrossMistakes(share=0.7).infer(
+        R.XRM(share=0.7).infer(
             toy.trainer(80), toy.numbers(600, 0.5, noise=0.8)
         ),
         toy.numbers(600, 0.5, noise=0.8).groups,
@@ -225,7 +223,7 @@ def test_the_audit_gives_the_groups_of_biased_snli(seed, data_folder):
         rows = snli.sample(4000, seed=seed, balance_labels=True)
     train = kd.data.inject_token(rows, "entailment", 0.25, 0.90, seed=seed)
     spy = Spy()
-    found = R.AuditCue().infer(spy, train.with_groups(None))
+    found = R.AuditGroups().infer(spy, train.with_groups(None))
     assert spy.notes["cue"] == ["hypothesis has '!!' -> entailment"]
     assert R.agreement(found, train.groups)["adjusted_rand"] == 1.0
     # The same groups in the same order: the same rows are drawn.
@@ -339,7 +337,7 @@ def test_robust_recipes_help_where_the_shortcut_is_planted():
         R.GroupDRO(),
         R.GradientAlignment(),
         R.DFR(),
-        R.BalancedSampling(groups=R.CrossMistakes()),
+        R.BalancedSampling(groups=R.XRM()),
     ):
         assert worst(recipe) > plain + 0.03, recipe
 
@@ -354,8 +352,8 @@ def test_robust_recipes_help_where_the_shortcut_is_planted():
         (lambda: R.Budget(epochs=1, batch_size=0), "batch_size=0"),
         (lambda: R.JTT(upweight=1), "upweight=1"),
         (lambda: R.JTT(first_share=1), "first_share=1"),
-        (lambda: R.CrossMistakes(share=0), "share=0"),
-        (lambda: R.CrossMistakes(rounds=0), "rounds=0"),
+        (lambda: R.XRM(share=0), "share=0"),
+        (lambda: R.XRM(rounds=0), "rounds=0"),
         (lambda: R.LearningFromFailure(q=2), "q=2"),
         (lambda: R.DFR(draws=0), "draws=0"),
         (lambda: R.BagOfWords(folds=1), "folds=1"),
@@ -368,7 +366,7 @@ def test_robust_recipes_help_where_the_shortcut_is_planted():
             "validation=None",
         ),
         (
-            lambda: R.CrossMistakes().infer(Spy(), split_of([1, 1])),
+            lambda: R.XRM().infer(Spy(), split_of([1, 1])),
             "at least two classes",
         ),
     ],

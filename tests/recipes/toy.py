@@ -96,7 +96,7 @@ class Instant(kd.recipes.Recipe):
     broken_seed: int | None = None
 
     def fit(self, trainer, train):
-        trainer.updates += trainer.take(None, train)
+        trainer.updates += trainer.claim_updates(None, train)
         trainer.model_fn(trainer.updates)
         if trainer.seed == self.broken_seed:
             raise RuntimeError("out of luck")

@@ -13,7 +13,7 @@ from keras_debias.regularizers import SpectralNorm
 from keras_debias.regularizers import TopKEntropy
 from keras_debias.regularizers import TwoPhase
 from keras_debias.regularizers import ba_lora
-from keras_debias.regularizers import rows
+from keras_debias.regularizers import chunked_logits
 from keras_debias.testing import TestCase
 from keras_debias.testing.gradients import value_and_gradient
 
@@ -148,7 +148,7 @@ def test_classification_with_a_mask(regularizer, equation):
 def test_tokens(regularizer, equation, chunk, monkeypatch):
     """Padding takes no part, whether all rows are in one chunk or not."""
     if chunk is not None:
-        monkeypatch.setattr(rows, "CHUNK", chunk)
+        monkeypatch.setattr(chunked_logits, "CHUNK", chunk)
     mask = np.ones((3, 4), bool)
     mask[1, 2:] = mask[2, 1:] = False
     z, teacher = outputs((3, 4, 6)), outputs((3, 4, 6), 1)
@@ -163,7 +163,7 @@ def test_diversity_of_a_large_vocabulary_is_the_same(monkeypatch):
     mask[1, 2:] = False
     z = 1.0 + outputs((3, 4, 6))
     for chunk in (2**20, 8):
-        monkeypatch.setattr(rows, "CHUNK", chunk)
+        monkeypatch.setattr(chunked_logits, "CHUNK", chunk)
         check(Diversity(1.0), diversity, z, z, mask)
 
 

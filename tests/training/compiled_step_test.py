@@ -210,7 +210,7 @@ def test_a_callback_may_ask_for_another_objective(graphs):
             epochs=2,
             shuffle=False,
             verbose=0,
-            callbacks=[kd.callbacks.GradientAlignment()],
+            callbacks=[kd.callbacks.GradientCosine()],
         ).history
         assert model.separate_passes is None
         logs.append([history["gradient_cosine"], history["loss"]])

@@ -195,7 +195,7 @@ def test_alignment_sees_the_task_alone():
                 y,
                 batch_size=ROWS,
                 validation_data=(x, y),
-                callbacks=[kd.callbacks.GradientAlignment()],
+                callbacks=[kd.callbacks.GradientCosine()],
                 verbose=0,
             ).history
         )

@@ -79,7 +79,7 @@ def train(case, files=None):
     debiased.compile(
         keras.optimizers.Adam(0.02), loss=logits_loss(), metrics=["accuracy"]
     )
-    callbacks = [kd.callbacks.GradientAlignment()]
+    callbacks = [kd.callbacks.GradientCosine()]
     if files is not None:
         files = pathlib.Path(files) / case
         callbacks += [

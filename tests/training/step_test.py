@@ -456,7 +456,7 @@ def test_alignment_is_logged_and_right():
             y,
             batch_size=ROWS,
             validation_data=(x, y),
-            callbacks=[kd.callbacks.GradientAlignment()],
+            callbacks=[kd.callbacks.GradientCosine()],
             verbose=0,
         ).history
         assert set(history) == {
@@ -474,4 +474,4 @@ def test_alignment_is_logged_and_right():
     with pytest.raises(TypeError, match="DebiasedModel"):
         plain = network()
         plain.compile(loss=logits_loss())
-        plain.fit(x, y, callbacks=[kd.callbacks.GradientAlignment()])
+        plain.fit(x, y, callbacks=[kd.callbacks.GradientCosine()])

@@ -81,7 +81,7 @@ class DoRAKernel(KernelForm):
             matrix = self.protected.project_gradient(matrix)
         return matrix
 
-    def _lengths(self, layer):
+    def _column_norms(self, layer):
         """`|V_j|` of each column, float32, a constant to the gradient."""
         with _keras_internals.without_autocast():
             matrix = self._base_matrix(layer)
@@ -94,9 +94,9 @@ class DoRAKernel(KernelForm):
         squares = squares + ops.sum(inner * b, axis=0)
         return ops.sqrt(ops.maximum(squares, 0.0))
 
-    def _relative_lengthening(self, layer):
+    def _magnitude_scale(self, layer):
         """`m_j / |V_j| - 1`, zero where the adapter is off."""
-        lengths = self._lengths(layer)
+        lengths = self._column_norms(layer)
         safe = ops.where(lengths > 0, lengths, ops.ones_like(lengths))
         with _keras_internals.without_autocast():
             return layer.lora_gate * (layer.lora_magnitude / safe - 1.0)
@@ -106,11 +106,13 @@ class DoRAKernel(KernelForm):
 
         A difference, so that at half precision a small one is not lost.
         """
-        return ops.add(outputs, self._lengthening(layer, outputs, inputs))
+        return ops.add(
+            outputs, self._magnitude_correction(layer, outputs, inputs)
+        )
 
-    def _lengthening(self, layer, y, inputs):
+    def _magnitude_correction(self, layer, y, inputs):
         view = kernel_view(layer)
-        factors = ops.cast(self._relative_lengthening(layer), y.dtype)
+        factors = ops.cast(self._magnitude_scale(layer), y.dtype)
         if self.protected is None:
             return view.scale(y, factors)
         v = ops.convert_to_tensor(self.protected.directions)
@@ -131,7 +133,7 @@ class DoRAKernel(KernelForm):
 
     def change(self, layer, update):
         whole = self._base_matrix(layer) + update
-        change = whole * self._relative_lengthening(layer)
+        change = whole * self._magnitude_scale(layer)
         if self.protected is not None and self.protected.side == "write":
             change = self.protected.project_gradient(change)
         return update + change

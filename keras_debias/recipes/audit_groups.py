@@ -12,9 +12,11 @@ from keras_debias.recipes.shallow_model import num_classes
 from keras_debias.utils.numbers import is_number
 
 
-@keras.saving.register_keras_serializable(package="keras_debias")
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="AuditCue"
+)
 @dataclasses.dataclass(frozen=True)
-class AuditCue(GroupInference):
+class AuditGroups(GroupInference):
     """Groups by label x what the strongest findings of an audit hint at.
 
     `kd.audit` looks for features of texts or images that go with a label.
@@ -43,7 +45,7 @@ class AuditCue(GroupInference):
     Example:
 
     ```python
-    method = kd.recipes.BalancedSampling(groups=kd.recipes.AuditCue())
+    method = kd.recipes.BalancedSampling(groups=kd.recipes.AuditGroups())
     ```
     """
 

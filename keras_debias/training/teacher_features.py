@@ -10,7 +10,7 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.merge import disabled
 from keras_debias.data.batches import Batches
-from keras_debias.data.batches import take
+from keras_debias.data.batches import take_rows
 
 # Rows computed anew to see whether a cache is that of this teacher.
 _PROBES = 8
@@ -50,17 +50,17 @@ def split_at_head(network) -> tuple[keras.Model, keras.Model]:
             f"model={network.name!r}, which cannot be cut there. Leave "
             "`cache` out: the teacher then runs in each step."
         ) from error
-    thawed = [
+    trainable_in_encoder = [
         v for v in encoder.trainable_variables if id(v) not in of_adapters
     ]
     inside = {id(layer) for layer in _keras_internals.flatten_layers(head)}
     late = [layer.name for layer in adapted if id(layer) in inside]
-    if thawed or late:
+    if trainable_in_encoder or late:
         raise ValueError(
             "Expected an encoder in which only adapters train, and a head "
             "without any, for `cache=`. Received: "
-            f"{[v.path for v in thawed] + late} that break this. Leave "
-            "`cache` out: the teacher then runs in each step."
+            f"{[v.path for v in trainable_in_encoder] + late} that break "
+            "this. Leave `cache` out: the teacher then runs in each step."
         )
     return encoder, head
 
@@ -92,7 +92,7 @@ def cached_features(network, encoder, cache, batches) -> np.ndarray:
             "use a `TeacherCache` for each training set."
         )
     probes = np.unique(np.linspace(0, found - 1, _PROBES).astype(int))
-    fresh, kept = compute(take(batches.x, probes)), cache.features[probes]
+    fresh, kept = compute(take_rows(batches.x, probes)), cache.features[probes]
     change = float("inf")
     if fresh.shape == kept.shape:
         change = np.abs(fresh.astype("float32") - kept).max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_debias.regularizers import rows
+from keras_debias.regularizers import chunked_logits
 
 
 def outputs(shape):
@@ -16,7 +16,7 @@ def outputs(shape):
 @pytest.mark.parametrize("chunk", [1000, 9, 8, 3])
 @pytest.mark.parametrize("shape", [(7, 3), (2, 3, 4), (5, 1, 2), (11, 1)])
 def test_map_and_sum_are_those_of_all_rows(shape, chunk, monkeypatch):
-    monkeypatch.setattr(rows, "CHUNK", chunk)
+    monkeypatch.setattr(chunked_logits, "CHUNK", chunk)
     z, weights = outputs(shape), outputs((*shape[:-1], 1))
 
     def scaled(part, weight):
@@ -27,9 +27,9 @@ def test_map_and_sum_are_those_of_all_rows(shape, chunk, monkeypatch):
         return ops.sum(weight * part), ops.matmul(ops.transpose(part), part)
 
     tensors = [ops.convert_to_tensor(t) for t in (z, weights)]
-    found = ops.convert_to_numpy(rows.map_rows(scaled, *tensors))
+    found = ops.convert_to_numpy(chunked_logits.map_rows(scaled, *tensors))
     np.testing.assert_allclose(found, weights * np.exp(z), rtol=1e-6)
-    first, second = rows.sum_rows(moments, *tensors)
+    first, second = chunked_logits.sum_rows(moments, *tensors)
     np.testing.assert_allclose(
         ops.convert_to_numpy(first), (weights * z).sum(), rtol=1e-5, atol=1e-6
     )
@@ -40,25 +40,25 @@ def test_map_and_sum_are_those_of_all_rows(shape, chunk, monkeypatch):
 
 
 def test_a_chunk_is_no_longer_than_asked(monkeypatch):
-    monkeypatch.setattr(rows, "CHUNK", 12)
+    monkeypatch.setattr(chunked_logits, "CHUNK", 12)
     seen = []
 
     def note(part):
         seen.append(part.shape[0])
         return part
 
-    rows.map_rows(note, ops.convert_to_tensor(outputs((2, 8, 3))))
+    chunked_logits.map_rows(note, ops.convert_to_tensor(outputs((2, 8, 3))))
     # Loops of a graph trace their function once.
     assert set(seen) == {4}
     seen.clear()
-    rows.map_rows(note, ops.convert_to_tensor(outputs((17, 3))))
+    chunked_logits.map_rows(note, ops.convert_to_tensor(outputs((17, 3))))
     assert sorted(set(seen)) == [1, 4]
 
 
 def test_a_gradient_is_no_view(monkeypatch):
     """Torch's autograd would not add another one in place."""
-    monkeypatch.setattr(rows, "CHUNK", 8)
+    monkeypatch.setattr(chunked_logits, "CHUNK", 8)
     z = ops.convert_to_tensor(outputs((2, 7, 4)))
-    found = rows.map_rows(lambda part: 2 * part, z)
+    found = chunked_logits.map_rows(lambda part: 2 * part, z)
     np.testing.assert_array_equal(ops.convert_to_numpy(found), 2 * z)
     assert getattr(found, "_base", None) is None

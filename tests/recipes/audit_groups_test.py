@@ -8,7 +8,7 @@ import keras_debias as kd
 
 def infer(split, **arguments):
     trainer = types.SimpleNamespace(notes={})
-    cue = kd.recipes.AuditCue(**arguments)
+    cue = kd.recipes.AuditGroups(**arguments)
     return cue.infer(trainer, split.with_groups(None)), trainer.notes
 
 
@@ -48,5 +48,5 @@ def test_nothing_to_find():
 
 
 def test_config():
-    cue = kd.recipes.AuditCue(min_count=5)
-    assert kd.recipes.AuditCue.from_config(cue.get_config()) == cue
+    cue = kd.recipes.AuditGroups(min_count=5)
+    assert kd.recipes.AuditGroups.from_config(cue.get_config()) == cue

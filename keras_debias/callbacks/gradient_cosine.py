@@ -5,7 +5,7 @@ from keras_debias.losses.generalized_cross_entropy import (
 )
 
 
-class GradientAlignment(keras.callbacks.Callback):
+class GradientCosine(keras.callbacks.Callback):
     """Logs how the bias gradient stands to the task's while training.
 
     Adds `gradient_cosine`, the cosine of the two gradients over all trainable
@@ -24,7 +24,7 @@ class GradientAlignment(keras.callbacks.Callback):
     Example:
 
     ```python
-    history = model.fit(train, callbacks=[kd.callbacks.GradientAlignment()])
+    history = model.fit(train, callbacks=[kd.callbacks.GradientCosine()])
     history.history["gradient_cosine"]
     ```
     """

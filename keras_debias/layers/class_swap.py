@@ -20,13 +20,13 @@ def original_class(layer: keras.Layer) -> type | None:
 
     `None` for other layers, and for subclasses whose `call` is their own.
     """
-    if getattr(type(layer), "is_in_place", False) or type(layer) in _LOW_RANK:
+    if getattr(type(layer), "is_swapped", False) or type(layer) in _LOW_RANK:
         return next(c for c in type(layer).__mro__ if c in _LOW_RANK)
     return None
 
 
 @functools.cache
-def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
+def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
     """The class for a `Dense` or `EinsumDense` layer with such adapters.
 
     It carries the name, the module and the config of the plain one: Keras
@@ -43,7 +43,7 @@ def in_place_class(plain: type, low_rank: bool, bias: bool) -> type:
 
 @functools.cache
 def transformed_class(plain: type) -> type:
-    """The class for such a layer with a `Transform`; see `in_place_class`."""
+    """The class for such a layer with a `Transform`; see `class_with_updates`."""
 
     def get_config(self):
         # Its `activation` is more than the layer's own.
@@ -62,7 +62,7 @@ def _named_as(plain, bases, get_config):
             "__module__": "keras.layers",
             "get_config": get_config,
             "from_config": classmethod(_refuse_copy),
-            "is_in_place": True,
+            "is_swapped": True,
         },
     )
 

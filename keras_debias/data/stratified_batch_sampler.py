@@ -1,11 +1,11 @@
-"""`QuotaSampler`: some rows of a part in every batch."""
+"""`StratifiedBatchSampler`: some rows of a part in every batch."""
 
 import numpy as np
 
 from keras_debias.data.arguments import check_int
 
 
-class QuotaSampler:
+class StratifiedBatchSampler:
     """Puts rows of a small part into every batch, the others around them.
 
     Each batch gets `floor(share * batch_size) + 1` rows of the part, with
@@ -22,7 +22,7 @@ class QuotaSampler:
 
     Example:
 
-    >>> sampler = QuotaSampler([True] + 7 * [False], batch_size=4)
+    >>> sampler = StratifiedBatchSampler([True] + 7 * [False], batch_size=4)
     >>> order = sampler(np.random.default_rng(0))
     >>> 0 in order[:4] and 0 in order[4:]
     True

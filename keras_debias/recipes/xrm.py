@@ -11,9 +11,11 @@ from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.utils.numbers import is_number
 
 
-@keras.saving.register_keras_serializable(package="keras_debias")
+@keras.saving.register_keras_serializable(
+    package="keras_debias", name="CrossMistakes"
+)
 @dataclasses.dataclass(frozen=True)
-class CrossMistakes(GroupInference):
+class XRM(GroupInference):
     """Groups by label x whether twin models get the row wrong (XRM).
 
     Two twins are trained on one half of the rows each. After each of several
@@ -43,7 +45,7 @@ class CrossMistakes(GroupInference):
     Example:
 
     ```python
-    method = kd.recipes.BalancedSampling(groups=kd.recipes.CrossMistakes())
+    method = kd.recipes.BalancedSampling(groups=kd.recipes.XRM())
     ```
 
     Reference:
@@ -84,7 +86,7 @@ class CrossMistakes(GroupInference):
         count = keys.max() + 1
         in_first = np.isin(keys, generator.permutation(count)[: count // 2])
         halves = [np.flatnonzero(in_first), np.flatnonzero(~in_first)]
-        updates = [trainer.take(self.share / 2, train) for _ in halves]
+        updates = [trainer.claim_updates(self.share / 2, train) for _ in halves]
         twins = [trainer.build(number) for number in updates]
         labels = train.y.copy()
         flipped = 0
@@ -94,7 +96,9 @@ class CrossMistakes(GroupInference):
                 steps -= number * total // self.rounds
                 rows = train.take(half)._replace(y=labels[half])
                 if steps:
-                    trainer.advance(twin, rows, steps, last=False, begin=number)
+                    trainer.advance(
+                        twin, rows, steps, last=False, first_epoch=number
+                    )
             outputs = [trainer.predict(twin, train) for twin in twins]
             if number + 1 < self.rounds:
                 held_out = np.where(in_first[:, None], outputs[1], outputs[0])
