@@ -163,6 +163,15 @@ class KernelView:
             x = ops.transpose(x, order)
         return ops.reshape(x, (ops.shape(x)[0], -1, size))
 
+    def trailing_shape(self, side: str) -> tuple[int, ...] | None:
+        """The axes of `"inputs"` or `"outputs"` that end a layer's tensors.
+
+        In the kernel's own order, or `None` where they are elsewhere.
+        """
+        letters = self._summed if side == "inputs" else self._outer
+        tensor = self._input if side == "inputs" else self._output
+        return self._sizes(letters) if tensor.endswith(letters) else None
+
     @property
     def rows_come_first(self) -> bool:
         """Whether the first axis of inputs and outputs is the same one."""

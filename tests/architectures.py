@@ -416,6 +416,30 @@ def _lm_row(name, prefix, blocks, arguments=_decoder_arguments, **kwargs):
 _ENCODER_BLOCKS = "transformer_layer_{index}/self_attention_layer"
 _DECODER_BLOCKS = "transformer_layer_{index}/self_attention"
 
+# Layers of other rows in another order, or with other options: `tests.matrix`
+# has them with some of the adapters only.
+VARIANTS = (
+    _text_row(
+        "xlm_roberta", "XLMRoberta", _ENCODER_BLOCKS, head=("pooled_dense",)
+    ),
+    # Gemma 2: soft caps, windows, norms behind layers as well.
+    _lm_row(
+        "gemma2",
+        "Gemma",
+        "decoder_block_{index}/attention",
+        head_dim=4,
+        query_head_dim_normalize=False,
+        use_post_ffw_norm=True,
+        use_post_attention_norm=True,
+        attention_logit_soft_cap=50.0,
+        final_logit_soft_cap=30.0,
+        use_sliding_window_attention=True,
+        sliding_window_size=3,
+    ),
+    # Qwen 2.5: biases of queries, keys and values.
+    _lm_row("qwen2", "Qwen", _DECODER_BLOCKS),
+)
+
 ARCHITECTURES = (
     _text_row("bert", "Bert", _ENCODER_BLOCKS, data=_segment_data),
     Architecture(
@@ -525,4 +549,5 @@ ARCHITECTURES = (
         also_train=("logits",),
         head=_dense("logits"),
     ),
+    *VARIANTS,
 )

@@ -95,6 +95,20 @@ ROWS = [
     ("adapters.DoRA", lambda tmp: A.DoRA(alpha="16"), ValueError),
     ("adapters.DoRA", lambda tmp: A.DoRA(rank=0), ValueError),
     ("adapters.DoRABias", lambda tmp: A.DoRABias(rank="2"), ValueError),
+    (
+        "adapters.export_transformers",
+        lambda tmp: A.export_transformers(network(0), tmp / "new"),
+        ValueError,
+    ),
+    ("adapters.Houlsby", lambda tmp: A.Houlsby(width=0), ValueError),
+    (
+        "adapters.Houlsby",
+        lambda tmp: A.Houlsby(activation="magic"),
+        ValueError,
+    ),
+    ("adapters.IA3", lambda tmp: A.IA3((), ()), ValueError),
+    ("adapters.IA3", lambda tmp: A.apply(network(0), A.IA3(3), ()), TypeError),
+    ("adapters.Pfeiffer", lambda tmp: A.Pfeiffer(width="48"), ValueError),
     ("adapters.KeyBias", lambda tmp: A.KeyBias(form="vector"), TypeError),
     ("adapters.LoRA", lambda tmp: A.LoRA(alpha="16"), ValueError),
     ("adapters.LoRA", lambda tmp: A.LoRA(rank=2.0), ValueError),
@@ -131,6 +145,12 @@ ROWS = [
     ),
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
+    ("adapters.PrefixTuning", lambda tmp: A.PrefixTuning(0), ValueError),
+    (
+        "adapters.PrefixTuning",
+        lambda tmp: A.PrefixTuning(stddev="1"),
+        ValueError,
+    ),
     ("adapters.QueryBias", lambda tmp: A.QueryBias(form=1), TypeError),
     (
         "adapters.RandomEntries",

@@ -27,6 +27,10 @@ import pytest  # noqa: E402
 if keras.config.backend() != "torch":
     collect_ignore = [
         "adapters/export_peft_test.py",
+        "adapters/export_transformers_test.py",
+        "adapters/peft_ia3_test.py",
+        "adapters/peft_prefix_test.py",
+        "adapters/peft_process_test.py",
         "auditing",
         "backend_test.py",
         "bad_calls_analysis_test.py",
@@ -54,6 +58,9 @@ if keras.config.backend() != "torch":
 # What takes most of the time; `make test-fast` leaves it out.
 SLOW = {
     "adapters/generate_test.py",
+    "adapters/peft_process_test.py",
+    "adapters/prefix_test.py",
+    "adapters/seq2seq_test.py",
     "analysis/latent_factors_test.py",
     "analysis/smollm2_test.py",
     "auditing/audit_test.py",

@@ -12,16 +12,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_debias.adapters import IA3
 from keras_debias.adapters import AdaLoRA
 from keras_debias.adapters import AllBiases
 from keras_debias.adapters import CorDA
 from keras_debias.adapters import DoRA
+from keras_debias.adapters import Houlsby
 from keras_debias.adapters import LoRA
 from keras_debias.adapters import LoRAFA
 from keras_debias.adapters import LoRAGA
 from keras_debias.adapters import MiLoRA
 from keras_debias.adapters import OLoRA
+from keras_debias.adapters import Pfeiffer
 from keras_debias.adapters import PiSSA
+from keras_debias.adapters import PrefixTuning
 from keras_debias.adapters import RandomEntries
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
@@ -35,7 +39,9 @@ from tests.architectures import ARCHITECTURES
 REFERENCES = pathlib.Path(__file__).parent / "reference"
 NAMES = [a.name for a in ARCHITECTURES]
 # Their attention has no value bias, and no output bias either.
-BIAS_FREE = {"gemma", "gemma3", "llama", "mistral", "qwen3", "t5"}
+BIAS_FREE = {
+    *("gemma", "gemma2", "gemma3", "llama", "mistral", "qwen3", "t5"),
+}
 # A row for each low-rank method: the adapter, and the weights that train.
 LOW_RANK = {
     "LoRA": (LoRA, ("lora_a", "lora_b")),
@@ -74,13 +80,17 @@ _GEMMA = (
     "decoder_block_1/ffw_linear",
 )
 SECOND_BLOCK = {
-    **dict.fromkeys(("bert", "bert_text", "roberta", "distil_bert"), _ENCODER),
+    **dict.fromkeys(
+        ("bert", "bert_text", "roberta", "distil_bert", "xlm_roberta"), _ENCODER
+    ),
     "deberta_v3": tuple(
         path.replace("transformer", "disentangled_attention_encoder")
         for path in _ENCODER
     ),
-    **dict.fromkeys(("gpt2", "opt", "llama", "mistral", "qwen3"), _DECODER),
-    **dict.fromkeys(("gemma", "gemma3"), _GEMMA),
+    **dict.fromkeys(
+        ("gpt2", "opt", "llama", "mistral", "qwen2", "qwen3"), _DECODER
+    ),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3"), _GEMMA),
     "t5": (
         "transformer_encoder_layer_1",
         "transformer_encoder_layer_1/self_attention/output_projector",
@@ -92,6 +102,23 @@ SECOND_BLOCK = {
         "vit_encoder/transformer_block_2/mlp/dense_1",
     ),
 }
+
+
+BOTTLENECKS = {"Houlsby": Houlsby, "Pfeiffer": Pfeiffer}
+BOTTLENECK_WEIGHTS = tuple(
+    f"bottleneck_{name}" for name in ("down", "down_bias", "up", "up_bias")
+)
+
+
+def both_blocks(architecture, module):
+    """The paths of a module of all blocks, given that of the second."""
+    first = {"vit": "_1/"}.get(architecture.name, "_0/")
+    second = {"vit": "_2/"}.get(architecture.name, "_1/")
+    path = SECOND_BLOCK[architecture.name][module]
+    found = {path, path.replace(second, first, 1)}
+    if architecture.name == "t5":
+        found |= {path.replace("encoder", "decoder") for path in found}
+    return found
 
 
 def reference_of(architecture, adapter):
@@ -106,6 +133,13 @@ def create(architecture, adapter):
         return AllBiases()
     if adapter == "TargetLayer":
         return TargetLayer(1)
+    if adapter == "IA3":
+        return IA3()
+    if adapter == "PrefixTuning":
+        return PrefixTuning(3)
+    if adapter in BOTTLENECKS:
+        own = architecture.name == "functional"
+        return BOTTLENECKS[adapter](3, targets="output_*" if own else None)
     low_rank, _ = LOW_RANK[adapter]
     return low_rank(rank=2, targets=architecture.targets)
 
@@ -124,6 +158,24 @@ def trained_by(architecture, adapter):
     if adapter == "TargetLayer":
         block, *kernels = SECOND_BLOCK[architecture.name]
         return {f"{block}/refine", *(f"{path}/kernel" for path in kernels)}
+    if adapter == "IA3":
+        values = {p for p in architecture.target_paths if "value" in p}
+        scaled = values | {path.replace("value", "key") for path in values}
+        if architecture.name in SECOND_BLOCK:
+            scaled |= both_blocks(architecture, 2)
+        return {f"{path}/ia3_scale" for path in scaled}
+    if adapter == "PrefixTuning":
+        attentions = {p.rsplit("/", 1)[0] for p in architecture.target_paths}
+        names = ("prefix_key", "prefix_value")
+        return {f"{path}/{name}" for path in attentions for name in names}
+    if adapter in BOTTLENECKS:
+        if architecture.name == "functional":
+            behind = {"output_0", "output_1"}
+        else:
+            behind = both_blocks(architecture, 2)
+            if adapter == "Houlsby":
+                behind |= both_blocks(architecture, 1)
+        return {f"{p}/{name}" for p in behind for name in BOTTLENECK_WEIGHTS}
     _, names = LOW_RANK[adapter]
     return {
         f"{path}/{name}" for path in architecture.target_paths for name in names
@@ -145,16 +197,24 @@ def all_biases(architecture):
 
 def can_merge(architecture, expected):
     """Whether all that trains has a place in the plain architecture."""
-    if any(p.endswith(("value_bias", "injected_bias")) for p in expected):
+    if any(
+        p.endswith(
+            (
+                *("value_bias", "injected_bias", *BOTTLENECK_WEIGHTS),
+                *("prefix_key", "prefix_value"),
+            )
+        )
+        for p in expected
+    ):
         return False
     refined = any(path.endswith("/refine") for path in expected)
-    return not refined or architecture.name not in BIAS_FREE
+    return not refined or architecture.name not in {*BIAS_FREE, "qwen2"}
 
 
 def run(architecture, adapter, reference):
     data = architecture.data(seed=0)
     fits = adapter == "AllBiases" or architecture.targets
-    if adapter == "ValueBias":
+    if adapter in ("ValueBias", "IA3"):
         fits = any("value" in path for path in architecture.target_paths)
     if adapter == "TargetLayer":
         fits = architecture.name in SECOND_BLOCK
@@ -183,6 +243,8 @@ def run(architecture, adapter, reference):
         merges=can_merge(architecture, expected),
         # What reaches every layer, or divides by lengths, grows rounding
         # errors as well.
+        # A prefix takes its share of attention from the start.
+        changes_nothing=adapter != "PrefixTuning",
         learning_rate=0.02 if adapter in ("AllBiases", "DoRA") else 0.1,
     )
 

@@ -6,39 +6,51 @@ is a combination that `tests.combinations` leaves out on that backend.
 """
 
 import json
+import os
 import pathlib
 import sys
 
 from tests import combinations
+from tests.architectures import VARIANTS
 
 FOLDER = pathlib.Path(__file__).parent.parent / ".matrix"
 BACKENDS = ("torch", "tensorflow", "jax")
 ADAPTERS = (
     *("LoRA", "PiSSA", "DoRA", "ValueBias", "AllBiases"),
-    *("TargetLayer", "full"),
+    *("TargetLayer", "full", "IA3"),
 )
 # Low-rank adapters that differ from the ones above in their form or start
-# alone run on an encoder, a decoder and a plain functional model.
+# alone, bottlenecks and prefixes run on an encoder, a decoder and a plain
+# functional model.
 LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA", "AdaLoRA")
 # These start, or are put together, otherwise and then are one of the above:
 # off torch, one cell each.
-VARIANTS = ("CorDA", "LoRAGA", "RandomEntries")
+STARTS = ("CorDA", "LoRAGA", "RandomEntries")
+MODULES = ("Houlsby", "Pfeiffer", "PrefixTuning")
+FORMS = (*LOW_RANK_FORMS, *MODULES)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
+# What variants of other architectures run with, on torch.
+VARIANT_NAMES = tuple(a.name for a in VARIANTS)
+VARIANT_ADAPTERS = ("LoRA", "ValueBias", "TargetLayer", "IA3", "PrefixTuning")
 
 
 def runs(architectures, architecture, adapter, backend):
     """Whether an architecture takes the adapter on the backend."""
-    if adapter in VARIANTS:
+    if architecture in VARIANT_NAMES:
+        return adapter in VARIANT_ADAPTERS and (
+            backend == "torch" or os.environ.get(combinations.VARIABLE) == "1"
+        )
+    if adapter in STARTS:
         on_torch = backend not in combinations.OFFSETS
         everywhere = REPRESENTATIVES if on_torch else REPRESENTATIVES[-1:]
         return architecture in everywhere and combinations.runs(
-            VARIANTS.index(adapter), 0, backend, period=2
+            STARTS.index(adapter), 0, backend, period=2
         )
-    if adapter in LOW_RANK_FORMS:
+    if adapter in FORMS:
         return architecture in REPRESENTATIVES and combinations.runs(
             REPRESENTATIVES.index(architecture),
-            LOW_RANK_FORMS.index(adapter),
+            FORMS.index(adapter),
             backend,
         )
     return combinations.runs(
@@ -54,7 +66,7 @@ def cells(architectures, backend):
     return [
         (architecture, adapter)
         for architecture in architectures
-        for adapter in (*ADAPTERS, *LOW_RANK_FORMS, *VARIANTS)
+        for adapter in (*ADAPTERS, *FORMS, *STARTS)
         if runs(architectures, architecture, adapter, backend)
     ]
 
@@ -77,7 +89,7 @@ def main(architectures):
         "Invariants held of nine, by architecture and adapter, on "
         + ", ".join(BACKENDS)
     )
-    columns = (*ADAPTERS, *LOW_RANK_FORMS, *VARIANTS)
+    columns = (*ADAPTERS, *FORMS, *STARTS)
     print(" " * width, *(f"{adapter:>13}" for adapter in columns))
     missing = total = 0
     for architecture in architectures:

@@ -15,6 +15,9 @@ from keras_debias.adapters.bias_forms import VeRAScalarBias
 from keras_debias.adapters.corda import CorDA
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.export_peft import export_peft
+from keras_debias.adapters.export_transformers import export_transformers
+from keras_debias.adapters.houlsby import Houlsby
+from keras_debias.adapters.ia3 import IA3
 from keras_debias.adapters.key_bias import KeyBias
 from keras_debias.adapters.loftq import LoftQ
 from keras_debias.adapters.lora import LoRA
@@ -24,7 +27,9 @@ from keras_debias.adapters.merge import disabled
 from keras_debias.adapters.merge import merge
 from keras_debias.adapters.milora import MiLoRA
 from keras_debias.adapters.olora import OLoRA
+from keras_debias.adapters.pfeiffer import Pfeiffer
 from keras_debias.adapters.pissa import PiSSA
+from keras_debias.adapters.prefix_tuning import PrefixTuning
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.random_entries import RandomEntries
 from keras_debias.adapters.selection import ALL_LINEAR
@@ -44,14 +49,18 @@ __all__ = [
     "BiasForm",
     "DoRA",
     "DoRABias",
+    "Houlsby",
+    "IA3",
     "KeyBias",
     "LoRA",
     "LoRABias",
     "LoRAFA",
     "MiLoRA",
     "OLoRA",
+    "Pfeiffer",
     "PiSSA",
     "PiSSABias",
+    "PrefixTuning",
     "QueryBias",
     "TargetLayer",
     "TrainableSummary",
@@ -63,6 +72,7 @@ __all__ = [
     "apply",
     "disabled",
     "export_peft",
+    "export_transformers",
     "load",
     "merge",
     "save",

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.adapters.selection import plain_selector
 from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.class_swap import original_class
@@ -32,6 +33,8 @@ class Adapter(abc.ABC):
     needs_data = False
     # Whether the kernel, or an update of it, trains: see `KernelAdapter`.
     trains_kernel = False
+    # Whether it makes sense on layers that are frozen beside it alone.
+    needs_frozen_layers = False
 
     def __init__(self, targets=("query", "value")):
         if isinstance(targets, (list, tuple)):
@@ -39,6 +42,10 @@ class Adapter(abc.ABC):
         self.targets = targets
 
     # Which layers.
+
+    def resolve(self, model, training) -> list["Adapter"]:
+        """The adapters to apply: itself, or parts for some layers each."""
+        return [self]
 
     def find(self, model, training) -> dict[str, keras.Layer]:
         """The layers to adapt, by path.
@@ -54,7 +61,7 @@ class Adapter(abc.ABC):
         whole = {
             path
             for path, layer in found.items()
-            if self.trains_kernel and _trains_whole(layer, training)
+            if self.needs_frozen_layers and _trains_whole(layer, training)
         }
         if whole and (not loose or whole == set(found)):
             raise ValueError(
@@ -96,11 +103,20 @@ class Adapter(abc.ABC):
         """Raises if another adapter trains the same bias."""
         others = adapters_of(layer)
         taken = set().union(*(a.exclusive_parts(layer) for a in others))
+        if "transform" in taken:
+            raise ValueError(
+                "Expected a layer that takes another adapter. Received: "
+                f"'{path}' with {adapters_of(layer)}, which changes all that "
+                "enters or leaves it. Choose other `targets`."
+            )
         if taken & self.exclusive_parts(layer):
             raise ValueError(
                 "Expected a layer whose bias does not train yet. Received: "
                 f"'{path}' with {adapters_of(layer)}. {way_out}"
             )
+
+    def check_directions(self, path, layer) -> None:  # noqa: B027
+        """Raises if no constraint keeps the adapter from directions."""
 
     # On and off.
 
@@ -153,12 +169,7 @@ class Adapter(abc.ABC):
         """The pretrained values that the adapter was made for, by name."""
 
     def get_config(self) -> dict:
-        targets = self.targets
-        if callable(targets):
-            targets = None
-        elif targets is not None and not isinstance(targets, str):
-            targets = list(targets)
-        return {"targets": targets}
+        return {"targets": plain_selector(self.targets)}
 
     @classmethod
     def from_config(cls, config):

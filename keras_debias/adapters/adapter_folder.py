@@ -33,10 +33,16 @@ KNOWN_FILES = frozenset(
 )
 
 
-def check_overwrite(folder: pathlib.Path, overwrite: bool) -> None:
+def check_overwrite(
+    folder: pathlib.Path,
+    overwrite: bool,
+    known=KNOWN_FILES,
+    kind="an adapter folder",
+) -> None:
     """Raises if something is there and must not be replaced.
 
-    Only adapter folders are replaced: `overwrite=True` removes all inside.
+    Only folders of the same kind are replaced: `overwrite=True` removes all
+    inside. `known` are the files that one may hold, `kind` is its name.
     """
     if not isinstance(overwrite, bool):
         raise TypeError(
@@ -52,18 +58,18 @@ def check_overwrite(folder: pathlib.Path, overwrite: bool) -> None:
             "replace it."
         )
     if folder.is_symlink():
-        kind = "a link"
+        found = "a link"
     elif not folder.is_dir():
-        kind = "a file"
+        found = "a file"
     else:
-        others = sorted({path.name for path in folder.iterdir()} - KNOWN_FILES)
+        others = sorted({path.name for path in folder.iterdir()} - set(known))
         if not others:
             return
-        kind = f"a folder that holds {others[:3]} as well"
+        found = f"a folder that holds {others[:3]} as well"
     raise ValueError(
-        "Expected `folder` to be an adapter folder, to be replaced as a "
-        f"whole. Received: folder={str(folder)!r}, {kind}. Choose another "
-        "path, or remove it first."
+        f"Expected `folder` to be {kind}, to be replaced as a whole. "
+        f"Received: folder={str(folder)!r}, {found}. Choose another path, or "
+        "remove it first."
     )
 
 

@@ -191,6 +191,12 @@ def apply(
             "batch first."
         )
 
+    # Check everything first.
+    trainable = list(model.trainable_variables) if applied_layers(model) else []
+    trainable += _trainable_rest(model, also_train, needed=not trainable)
+    trainable += own_adapters(model)
+    trainable_ids = {id(v) for v in trainable}
+    adapters = [p for a in adapters for p in a.resolve(model, trainable_ids)]
     needing = [a for a in adapters if a.needs_data]
     if bool(needing) != (data is not None):
         raise ValueError(
@@ -199,11 +205,6 @@ def apply(
             f"adapter={adapter!r} {'without' if needing else 'with'} `data`."
         )
 
-    # Check everything first.
-    trainable = list(model.trainable_variables) if applied_layers(model) else []
-    trainable += _trainable_rest(model, also_train, needed=not trainable)
-    trainable += own_adapters(model)
-    trainable_ids = {id(v) for v in trainable}
     found = []
     taken: dict[tuple, str] = {}
     for each in adapters:

@@ -58,16 +58,17 @@ def block_of(layer: keras.Layer) -> Block | None:
     return None
 
 
-def blocks(model: keras.Model) -> list[Block]:
+def blocks(model: keras.Model, required: bool = True) -> list[Block]:
     """The transformer blocks of a model, in the order they are applied.
 
     The encoder's come before the decoder's.
 
     Args:
         model: a built `keras.Model`.
+        required: bool. Whether there must be one. Defaults to `True`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none and `required`.
     """
     found, seen = [], set()
 
@@ -83,7 +84,7 @@ def blocks(model: keras.Model) -> list[Block]:
                 visit(child)
 
     visit(model)
-    if not found:
+    if required and not found:
         paths = list(layer_paths(model))
         listed = "\n".join(f"  {p}" for p in paths[:40]) or "  none"
         raise ValueError(

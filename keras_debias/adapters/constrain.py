@@ -46,6 +46,8 @@ def constrain(model: keras.Model, directions: Directions) -> list:
             )
     changes = []
     for path, layer in paths.items():
+        for adapter in adapters_of(layer):
+            adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
         changes += _changes_of(path, layer, directions)

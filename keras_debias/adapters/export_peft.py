@@ -10,42 +10,61 @@ from keras_debias.adapters.adapter_folder import check_overwrite
 from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import require_adapters
 from keras_debias.adapters.checks import as_path
+from keras_debias.adapters.ia3 import IA3
 from keras_debias.adapters.low_rank_adapter import LowRankAdapter
 from keras_debias.adapters.peft_beft import beft_parts
+from keras_debias.adapters.peft_ia3 import ia3_parts
 from keras_debias.adapters.peft_low_rank import low_rank_parts
 from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import HEADS
 from keras_debias.adapters.peft_names import PREFIX
 from keras_debias.adapters.peft_names import WEIGHTS_NAME
+from keras_debias.adapters.peft_names import prefix_of
 from keras_debias.adapters.peft_names import refuse_export
+from keras_debias.adapters.peft_prefix import TENSOR
+from keras_debias.adapters.peft_prefix import prefix_parts
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.prefixed_attention import PrefixedAttention
 
 
 def export_peft(
     model: keras.Model,
     folder: str | os.PathLike,
-    prefix: str = "",
+    prefix: str | None = None,
     overwrite: bool = False,
+    base_model_name_or_path: str | None = None,
 ) -> None:
-    """Writes low-rank adapters, or biases of attention, for the PEFT library.
+    """Writes low-rank adapters, IA3 or attention biases for the PEFT library.
 
     `LoRA` (rank-stabilized too), `LoRAFA`, `DoRA` and `VeRA` are the same
     there; `AdaLoRA` and `RandomEntries` are LoRA. `PiSSA`, `MiLoRA`, `OLoRA`,
     `CorDA` and `LoRAGA` become LoRA of twice the rank, for the base as it is.
+    `IA3` is the same, and `PrefixTuning` of decoders with rotary positions.
     Of value, query and key biases in any form, BEFT gets the change, one
-    vector for each projection. The head goes along where Hugging Face has
-    the same one.
+    vector for each projection. What Hugging Face keeps in one weight, such as
+    query, key and value of GPT-2, becomes one adapter of that weight which
+    computes the same. The head goes along in `modules_to_save`, under the
+    name that Transformers has for it.
+
+    Servers that read folders of PEFT, such as vLLM, read the folders of
+    low-rank adapters.
 
     Args:
         model: a KerasHub task or backbone with such adapters, or a
             `DebiasedModel` around one.
         folder: path. The folder to make.
         prefix: string. What the Hugging Face class puts before the names of
-            the backbone's modules, such as `"bert."`. Defaults to `""`.
+            the backbone's modules, such as `"bert."`. Defaults to `None`:
+            that of the class with the same task, such as
+            `BertForSequenceClassification` or `GPT2LMHeadModel`; for a
+            backbone alone, the names in the checkpoints that KerasHub reads.
         overwrite: bool. Whether an existing folder may be replaced. Defaults
             to `False`.
+        base_model_name_or_path: string. The base on the Hugging Face hub, or
+            in a folder. PEFT's `AutoPeftModel`, `transformers` and vLLM look
+            there; `PeftModel.from_pretrained` needs none. Defaults to `None`.
 
     Raises:
         ValueError: If the model has other adapters or none, KerasHub does
@@ -55,32 +74,48 @@ def export_peft(
     Example:
 
     ```python
-    kd.adapters.export_peft(classifier, "adapter/", prefix="bert.")
+    kd.adapters.export_peft(classifier, "adapter/")
+    bert = BertForSequenceClassification.from_pretrained(name, num_labels=3)
     peft.PeftModel.from_pretrained(bert, "adapter/")
     ```
     """
     layers = require_adapters(model, "Call `adapters.apply` first.")
     model, folder = unwrap(model), as_path(folder)
     check_overwrite(folder, overwrite)
-    if not isinstance(prefix, str):
+    if prefix is not None and not isinstance(prefix, str):
         raise TypeError(
-            "Expected `prefix` to be a string such as 'bert.'. Received: "
-            f"prefix={prefix!r}"
+            "Expected `prefix` to be a string such as 'bert.', or `None`. "
+            f"Received: prefix={prefix!r}"
+        )
+    base = base_model_name_or_path
+    if base is not None and (not isinstance(base, str) or not base):
+        raise TypeError(
+            "Expected `base_model_name_or_path` to be a string such as "
+            f"'google-bert/bert-base-uncased', or `None`. Received: {base!r}"
         )
     require_savable(model)
+    prefixes = [isinstance(x, PrefixedAttention) for x in layers.values()]
     for path, layer in layers.items():
-        if original_class(layer) is None or len(adapters_of(layer)) > 1:
+        known = original_class(layer) is not None or all(prefixes)
+        if not known or len(adapters_of(layer)) > 1:
             refuse_export(path, layer)
-    low_rank = any(
-        isinstance(adapters_of(layer)[0], LowRankAdapter)
-        for layer in layers.values()
-    )
-    parts = low_rank_parts if low_rank else beft_parts
+    kinds = [adapters_of(layer)[0] for layer in layers.values()]
+    parts = beft_parts
+    if any(isinstance(each, LowRankAdapter) for each in kinds):
+        parts = low_rank_parts
+    elif any(isinstance(each, IA3) for each in kinds):
+        parts = ia3_parts
+    elif all(prefixes):
+        parts = prefix_parts
+    if prefix is None:
+        prefix = prefix_of(model)
     tensors, config = parts(model, layers, prefix)
-    head = _head(model)
+    head = head_tensors(model)
     tensors = {
         # What belongs to no module is named in full.
-        name if name.startswith("base_model.") else PREFIX + name: value
+        name
+        if name.startswith("base_model.") or name == TENSOR
+        else PREFIX + name: value
         for name, value in {**tensors, **head}.items()
     }
     for name, value in tensors.items():
@@ -90,16 +125,23 @@ def export_peft(
                 f"'{name}' holds some that are NaN or infinite."
             )
     config = {
-        "base_model_name_or_path": None,
+        "base_model_name_or_path": base,
         "inference_mode": True,
-        "modules_to_save": sorted({n.rsplit(".", 1)[0] for n in head}) or None,
-        "task_type": None,
+        "modules_to_save": sorted({n.split(".")[0] for n in head}) or None,
+        "task_type": _task_type(model),
         **config,
     }
     atomic_write_folder(folder, tensors, WEIGHTS_NAME, config, CONFIG_NAME)
 
 
-def _head(model) -> dict[str, np.ndarray]:
+def _task_type(model) -> str | None:
+    """What PEFT calls the task of a model."""
+    tasks = {"CausalLM": "CAUSAL_LM", "TextClassifier": "SEQ_CLS"}
+    names = [c.__name__ for c in type(model).__mro__]
+    return next((tasks[name] for name in names if name in tasks), None)
+
+
+def head_tensors(model) -> dict[str, np.ndarray]:
     """The weights of the head by their Hugging Face names."""
     if not head_variables(model):
         return {}

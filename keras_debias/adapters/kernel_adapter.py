@@ -7,6 +7,7 @@ class KernelAdapter(Adapter):
     """Base class of adapters by which a kernel, or an update of it, trains."""
 
     trains_kernel = True
+    needs_frozen_layers = True
 
     @abc.abstractmethod
     def kernel_update(self, layer) -> tuple:

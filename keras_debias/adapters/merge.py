@@ -22,11 +22,12 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
+from keras_debias.layers.adapted_layer import GATES
 from keras_debias.layers.class_swap import original_class
 
 # Attributes besides weights that adapters set on layers.
 _RECORDS = (
-    *("initial_values", "moved_weights", "trained_weights"),
+    *("adapters", "initial_values", "moved_weights", "trained_weights"),
     "adapter_parts",
 )
 
@@ -79,7 +80,7 @@ def merge(model: keras.Model) -> keras.Model:
             for variable in _keras_internals.own_trainable_variables(layer):
                 variable.trainable = True
             for name in _RECORDS:
-                layer.__dict__.pop(name, None)
+                _keras_internals.forget(layer, name)
         allow_copies(model)
         reset_training(model)
     return model
@@ -108,7 +109,7 @@ def _check_state(path, layer, adapter):
             "Expected enabled adapters. Received: "
             f"'{path}' is disabled. Leave `adapters.disabled` first."
         )
-    for gate in ("lora_gate", "bias_gate"):
+    for gate in GATES:
         variable = getattr(layer, gate, None)
         if variable is not None and not float(as_array(variable)):
             raise ValueError(

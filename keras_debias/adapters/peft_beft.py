@@ -20,8 +20,8 @@ from keras_debias.adapters.peft_names import plan_head
 from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.peft_names import rows_and_columns
-from keras_debias.adapters.peft_names import single_modules
 from keras_debias.adapters.peft_names import weights_by_module
+from keras_debias.adapters.peft_places import modules_of
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.undo import unchanged_on_error
@@ -88,7 +88,7 @@ def load_beft(
                 f"Received: {str(folder)!r} with the shape {vector.shape}. "
                 "Load the architecture and size that it was made for."
             )
-        _, columns = rows_and_columns(
+        _, columns, _ = rows_and_columns(
             path, layer, hook, view.inputs, view.outputs
         )
         ProjectionBias.check(_ADAPTERS[roles[path]](), path, layer)
@@ -124,22 +124,18 @@ def beft_parts(model, layers: dict, prefix: str) -> tuple[dict, dict]:
         layers: its adapted layers by path.
         prefix: string. Comes before the names of modules.
     """
-    modules = single_modules(model)
     tensors, targets = {}, []
-    for path, layer in layers.items():
-        module, hook = modules.get(id(layer.kernel), (None, None))
-        adapter = adapters_of(layer)[0]
-        if module is None or getattr(adapter, "role", None) not in _ADAPTERS:
-            refuse_export(path, layer)
-        vector = _change(layer, adapter)
-        _, columns = rows_and_columns(
-            path, layer, hook, kernel_view(layer).inputs, vector.size
-        )
-        there = np.empty_like(vector)
-        there[columns] = vector
-        module = prefix + module
-        tensors[f"{module}.beft_bias"] = there[None]
-        targets.append(module)
+    for module in modules_of(model, layers, prefix):
+        vector = np.zeros(module.outputs, "float32")
+        for place in module.places:
+            adapter = adapters_of(place.layer)[0]
+            is_known = getattr(adapter, "role", None) in _ADAPTERS
+            # PEFT adds biases to `torch.nn.Linear` alone.
+            if not is_known or module.is_transposed:
+                refuse_export(place.path, place.layer)
+            vector[place.columns] = _change(place.layer, adapter)
+        tensors[f"{module.name}.beft_bias"] = vector[None]
+        targets.append(module.name)
     return tensors, {
         "peft_type": "BEFT",
         "init_weights": True,

@@ -1,6 +1,5 @@
 """Reads LoRA and DoRA folders of the PEFT library."""
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -10,20 +9,27 @@ import keras
 import numpy as np
 
 from keras_debias.adapters.adapter_folder import read_json
+from keras_debias.adapters.all_biases import AllBiases
+from keras_debias.adapters.all_biases import bias_terms
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.patterns import BoundedPattern
 from keras_debias.adapters.peft_beft import load_beft
+from keras_debias.adapters.peft_ia3 import load_ia3
 from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import find_module
 from keras_debias.adapters.peft_names import finish_load
 from keras_debias.adapters.peft_names import import_map
 from keras_debias.adapters.peft_names import own_layer
 from keras_debias.adapters.peft_names import owners
+from keras_debias.adapters.peft_names import plan_biases
 from keras_debias.adapters.peft_names import plan_head
 from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_names import weights_by_module
+from keras_debias.adapters.peft_prefix import load_prefix
+from keras_debias.adapters.peft_update import PeftUpdate
+from keras_debias.adapters.peft_vera import vera_updates
 from keras_debias.adapters.undo import unchanged_on_error
 
 # Starts that leave the base as it was. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA
@@ -41,21 +47,9 @@ _HARMLESS = {
     *("init_lora_weights", "eva_config", "corda_config", "lora_ga_config"),
     *("loftq_config", "megatron_core", "qalora_group_size"),
     *("ensure_weight_tying", "use_dora"),
+    *("vera_dropout", "d_initial", "projection_prng_key", "save_projection"),
+    "init_weights",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Update:
-    """The update of one PEFT module: `scale * B A` on an HF weight.
-
-    DoRA has a magnitude for each output as well.
-    """
-
-    module: str
-    a: np.ndarray
-    b: np.ndarray
-    alpha: float
-    magnitude: np.ndarray | None = None
 
 
 def load_peft(
@@ -63,7 +57,9 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, DoRA, and value, query and key biases (BEFT).
+    LoRA, DoRA, IA3, prefixes, and value, query and key biases (BEFT). VeRA
+    becomes LoRA with the same product. Biases that PEFT trained beside LoRA
+    (`bias="all"`) train here by `AllBiases`.
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -88,14 +84,25 @@ def load_peft(
             is unchanged then.
     """
     folder = pathlib.Path(folder)
-    if _peft_type(folder) == "BEFT":
-        load_beft(model, folder, trainable)
+    loaders = {
+        "BEFT": load_beft,
+        "IA3": load_ia3,
+        "PREFIX_TUNING": load_prefix,
+    }
+    other = loaders.get(_peft_type(folder))
+    if other is not None:
+        other(model, folder, trainable)
         return
     config = _read_config(folder)
     _check_config(config, folder)
     tensors = read_tensors(folder, model)
-    updates, rest = _pair(config, tensors, folder)
     notes = import_map(model)
+    if config["peft_type"] == "VERA":
+        updates, rest = vera_updates(model, notes, tensors, folder)
+    else:
+        updates, rest = _pair(config, tensors, folder)
+    biases, rest = plan_biases(model, notes, rest, config.get("bias"))
+    biased = _biased_layers(model, biases, folder)
     plan = _plan_layers(model, notes, updates, config, folder)
     head = plan_head(model, notes, rest, folder)
     adapted = {
@@ -112,7 +119,8 @@ def load_peft(
             "out of PEFT's `modules_to_save`, or merge the adapter in PEFT."
         )
 
-    with unchanged_on_error(model, [v for v, _ in head]):
+    changed = [v for v, _ in (*head, *biases)]
+    with unchanged_on_error(model, changed):
         chosen = []
         for adapter, layers in plan:
             for layer, state in layers:
@@ -121,7 +129,29 @@ def load_peft(
                     variable = adapter.state(layer)[name]
                     variable.assign(value)
                     chosen.append(variable)
+        if biased:
+            adapter = AllBiases(inject=False, targets=tuple(biased))
+            for layer in biased.values():
+                adapter.attach(layer, None)
+        for variable, value in biases:
+            variable.assign(value)
+            chosen.append(variable)
         finish_load(model, chosen, head, trainable)
+
+
+def _biased_layers(model, biases, folder) -> dict:
+    """The layers, by path, whose bias terms a folder has all of."""
+    owned, named = owners(model), {id(v) for v, _ in biases}
+    found = dict(own_layer(model, owned, v, v.path) for v, _ in biases)
+    for path, layer in found.items():
+        missing = [v.name for v in bias_terms(layer) if id(v) not in named]
+        if missing:
+            raise ValueError(
+                "Expected all bias terms of a layer, or none. Received: "
+                f"{str(folder)!r} without {missing} of '{path}'. Save the "
+                "adapter again."
+            )
+    return found
 
 
 def _peft_type(folder: pathlib.Path) -> str | None:
@@ -140,8 +170,10 @@ def _read_config(folder: pathlib.Path) -> dict:
         if not isinstance(config["peft_type"], str):
             raise ValueError("`peft_type` is no string")
         _require_number("r", config["r"], int)
-        _require_number("lora_alpha", config["lora_alpha"])
-        _require_number("lora_dropout", config.get("lora_dropout", 0.0))
+        if config["peft_type"] != "VERA":
+            _require_number("lora_alpha", config["lora_alpha"])
+        for name in ("lora_dropout", "vera_dropout"):
+            _require_number(name, config.get(name, 0.0))
         for name in ("rank_pattern", "alpha_pattern"):
             for pattern, value in (config.get(name) or {}).items():
                 BoundedPattern(pattern)
@@ -171,12 +203,12 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
             f"{str(folder)!r} with {received}. {way_out}"
         )
 
-    if config["peft_type"] != "LORA":
+    if config["peft_type"] not in ("LORA", "VERA"):
         refuse(
             f"peft_type={config['peft_type']!r}",
-            "Only LoRA can be read. Where PEFT can convert it, use "
-            "`peft.convert_to_lora`; or merge it in PEFT and use the merged "
-            "weights.",
+            "LoRA, DoRA, VeRA, IA3, BEFT and prefix tuning are read. Where "
+            "PEFT can convert it, use `peft.convert_to_lora`; or merge it in "
+            "PEFT and use the merged weights.",
         )
     start = config.get("init_lora_weights", True)
     if not any(start is x or start == x for x in _PLAIN_STARTS):
@@ -186,11 +218,11 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
             "`save_pretrained(folder, "
             "path_initial_model_for_weight_conversion=...)`.",
         )
-    if config.get("bias", "none") != "none":
+    biases = ("none", "all", "lora_only", "vera_only")
+    if config.get("bias", "none") not in biases:
         refuse(
             f"bias={config['bias']!r}",
-            "Trained biases of the base cannot be read. Merge the adapter in "
-            "PEFT and use the merged weights.",
+            f"It must be one of {biases}. Save the adapter again.",
         )
     for name, value in config.items():
         if name not in {*_HARMLESS, "bias"} and value:
@@ -203,7 +235,7 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
 
 def _pair(
     config: dict, tensors: dict, folder: pathlib.Path
-) -> tuple[list[_Update], dict[str, np.ndarray]]:
+) -> tuple[list[PeftUpdate], dict[str, np.ndarray]]:
     """The updates, and the tensors that belong to none."""
     factors: dict[str, dict[str, np.ndarray]] = {}
     magnitudes: dict[str, np.ndarray] = {}
@@ -273,7 +305,9 @@ def _pair(
                     f"{str(folder)!r}. Save the adapter again."
                 )
             magnitude = magnitude.reshape(outputs)
-        updates.append(_Update(module, pair["A"], pair["B"], alpha, magnitude))
+        updates.append(
+            PeftUpdate(module, pair["A"], pair["B"], alpha, magnitude)
+        )
     if magnitudes:
         raise ValueError(
             "Expected lora_A and lora_B beside each lora_magnitude_vector. "
@@ -304,7 +338,7 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
         adapter = adapter_class(
             rank=int(update.a.shape[0]),
             alpha=update.alpha,
-            dropout=config.get("lora_dropout", 0.0),
+            dropout=config.get("lora_dropout", config.get("vera_dropout", 0.0)),
             rank_stabilized=bool(config.get("use_rslora")),
         )
         settings = {**adapter.get_config(), "targets": None}
@@ -329,7 +363,7 @@ def _plan_layers(model, notes, updates, config, folder) -> list:
                     "`target_modules`, or merge the adapter in PEFT."
                 )
             adapter.check(path, layer)
-            rows, columns = rows_and_columns(
+            rows, columns, _ = rows_and_columns(
                 path, layer, hook, update.a.shape[1], update.b.shape[0]
             )
             columns_seen.append(columns)

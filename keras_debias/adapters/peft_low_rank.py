@@ -6,13 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
+from keras_debias.adapters.constrain import matrix_of
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.low_rank_adapter import LowRankAdapter
 from keras_debias.adapters.peft_names import refuse_export
-from keras_debias.adapters.peft_names import rows_and_columns
-from keras_debias.adapters.peft_names import single_modules
+from keras_debias.adapters.peft_places import modules_of
 from keras_debias.adapters.vera import VeRA
 from keras_debias.linalg import kernel_view
 
@@ -27,25 +28,19 @@ def low_rank_parts(
         layers: its adapted layers by path.
         prefix: string. Comes before the names of modules.
     """
-    modules, found = single_modules(model), []
     for path, layer in layers.items():
-        module, hook = modules.get(id(layer.kernel), (None, None))
         (adapter,) = adapters_of(layer)
         if (
-            module is None
-            or not isinstance(adapter, LowRankAdapter)
+            not isinstance(adapter, LowRankAdapter)
             or (adapter.train_bias and layer.base_bias is not None)
             or getattr(adapter, "protected", None) is not None
             or not _is_of_one_kind(layers)
         ):
             refuse_export(path, layer)
-        view = kernel_view(layer)
-        order = rows_and_columns(path, layer, hook, view.inputs, view.outputs)
-        found.append((prefix + module, path, layer, order))
-    adapter = adapters_of(found[0][2])[0]
+    modules = modules_of(model, layers, prefix)
     if isinstance(adapter, VeRA):
-        return _vera_parts(found, adapter)
-    return _lora_parts(found, isinstance(adapter, DoRA))
+        return _vera_parts(modules, adapter)
+    return _lora_parts(modules, isinstance(adapter, DoRA))
 
 
 def _is_of_one_kind(layers) -> bool:
@@ -60,26 +55,20 @@ def _is_of_one_kind(layers) -> bool:
     return len(kinds) == 1
 
 
-def _lora_parts(found, is_dora):
-    stabilized = all(layer.rank_stabilized for _, _, layer, _ in found)
+def _lora_parts(modules, is_dora):
+    layers = [place.layer for m in modules for place in m.places]
+    stabilized = all(layer.rank_stabilized for layer in layers)
     tensors, ranks, alphas = {}, {}, {}
-    for module, _, layer, (rows, columns) in found:
-        a, b = (
-            np.array(ops.convert_to_numpy(factor), "float32")
-            for factor in layer.update_factors()
-        )
+    for module in modules:
+        name = module.name
+        a, b, scale = _factors(module)
         rank = a.shape[1]
-        there_a, there_b = np.empty_like(a), np.empty_like(b)
-        there_a[rows], there_b[:, columns] = a, b
-        tensors[f"{module}.lora_A.weight"] = _transposed(there_a)
-        tensors[f"{module}.lora_B.weight"] = _transposed(there_b)
+        tensors[f"{name}.lora_A.weight"] = _transposed(a)
+        tensors[f"{name}.lora_B.weight"] = _transposed(b)
         if is_dora:
-            magnitude = as_array(layer.lora_magnitude)
-            there = np.empty_like(magnitude)
-            there[columns] = magnitude
-            tensors[f"{module}.lora_magnitude_vector"] = there
-        ranks[module] = rank
-        alphas[module] = layer.scaling * (rank**0.5 if stabilized else rank)
+            tensors[f"{name}.lora_magnitude_vector"] = _magnitude(module)
+        ranks[name] = rank
+        alphas[name] = scale * (rank**0.5 if stabilized else rank)
     rank, alpha = _most_common(ranks), _most_common(alphas)
     return tensors, {
         "peft_type": "LORA",
@@ -87,17 +76,64 @@ def _lora_parts(found, is_dora):
         "lora_alpha": alpha,
         "rank_pattern": {k: v for k, v in ranks.items() if v != rank},
         "alpha_pattern": {k: v for k, v in alphas.items() if v != alpha},
-        "lora_dropout": max(layer.dropout for _, _, layer, _ in found),
+        "lora_dropout": max(layer.dropout for layer in layers),
         "use_rslora": stabilized,
         "use_dora": is_dora,
         "bias": "none",
+        "fan_in_fan_out": any(module.is_transposed for module in modules),
         "target_modules": list(ranks),
     }
 
 
-def _vera_parts(found, adapter):
+def _factors(module) -> tuple:
+    """`(A, B, scale)` of a whole module.
+
+    Several kernels in one weight share no factors: their `A` come one after
+    another, and each `B` reaches its own outputs alone.
+    """
+    many_a, many_b, scales = [], [], []
+    for place in module.places:
+        a, b = (
+            np.array(ops.convert_to_numpy(factor), "float32")
+            for factor in place.layer.update_factors()
+        )
+        there_a = np.empty_like(a)
+        there_b = np.zeros((b.shape[0], module.outputs), "float32")
+        there_a[place.rows], there_b[:, place.columns] = a, b
+        many_a.append(there_a)
+        many_b.append(there_b)
+        scales.append(place.layer.scaling)
+    scale = scales[0] if len(scales) == 1 else 1.0
+    if len(scales) > 1:
+        many_b = [b * s for b, s in zip(many_b, scales)]
+    return np.concatenate(many_a, axis=1), np.concatenate(many_b), scale
+
+
+def _magnitude(module) -> np.ndarray:
+    """The length of each column; that of the kernel where none trains."""
+    found = np.empty(module.outputs, "float32")
+    for place in module.places:
+        found[place.columns] = as_array(place.layer.lora_magnitude)
+    for place in module.others:
+        kernel = _keras_internals.dequantized_kernel(place.layer)
+        matrix = matrix_of(kernel_view(place.layer), kernel)
+        found[place.columns] = np.linalg.norm(matrix, axis=0)
+    return found
+
+
+def _vera_parts(modules, adapter):
     """PEFT cuts the factors of the largest layer, without another scale."""
-    views = [kernel_view(layer) for _, _, layer, _ in found]
+    for module in modules:
+        for place in module.places:
+            order = (place.rows, place.columns)
+            if not module.is_one_kernel or any(
+                np.any(np.diff(numbers) != 1) for numbers in order
+            ):
+                # Cut factors cannot follow another order of inputs or
+                # outputs.
+                refuse_export(place.path, place.layer)
+    layers = {module.name: module.places[0].layer for module in modules}
+    views = [kernel_view(layer) for layer in layers.values()]
     inputs = max(view.inputs for view in views)
     outputs = max(view.outputs for view in views)
     factors = {
@@ -108,14 +144,11 @@ def _vera_parts(found, adapter):
         "base_model.vera_A": _transposed(factors["vera_a"]),
         "base_model.vera_B": _transposed(factors["vera_b"]),
     }
-    for (module, path, layer, order), view in zip(found, views):
-        if any(np.any(np.diff(numbers) != 1) for numbers in order):
-            # Cut factors cannot follow another order of inputs or outputs.
-            refuse_export(path, layer)
+    for (name, layer), view in zip(layers.items(), views):
         stretch = (inputs / view.inputs) ** 0.5
         d = as_array(layer.vera_lambda_d) * stretch
-        tensors[f"{module}.vera_lambda_d"] = d.astype("float32")
-        tensors[f"{module}.vera_lambda_b"] = as_array(layer.vera_lambda_b)
+        tensors[f"{name}.vera_lambda_d"] = d.astype("float32")
+        tensors[f"{name}.vera_lambda_b"] = as_array(layer.vera_lambda_b)
     return tensors, {
         "peft_type": "VERA",
         "r": adapter.rank,
@@ -124,7 +157,7 @@ def _vera_parts(found, adapter):
         "projection_prng_key": adapter.seed,
         "save_projection": True,
         "bias": "none",
-        "target_modules": [module for module, _, _, _ in found],
+        "target_modules": list(layers),
     }
 
 

@@ -43,6 +43,25 @@ HEADS = {
     },
 }
 
+# What Transformers puts before the modules of a backbone in the class for a
+# task, by the backbone's class in KerasHub.
+PREFIXES = {
+    "BertBackbone": "bert.",
+    "AlbertBackbone": "albert.",
+    "DistilBertBackbone": "distilbert.",
+    "RobertaBackbone": "roberta.",
+    "ViTBackbone": "vit.",
+    "GPT2Backbone": "transformer.",
+    **dict.fromkeys(
+        (
+            *("LlamaBackbone", "MistralBackbone", "GemmaBackbone"),
+            *("Gemma3Backbone", "QwenBackbone", "Qwen3Backbone"),
+            *("SmolLM3Backbone", "PhiBackbone", "BartBackbone"),
+        ),
+        "model.",
+    ),
+}
+
 # Image models got other module names in Transformers 5. Checkpoints, and
 # KerasHub's importers, keep the old ones; PEFT has those of its time.
 _RENAMED = (
@@ -110,26 +129,26 @@ def weights_by_module(notes: list) -> dict[str, list]:
     return weights
 
 
-def single_modules(model: keras.Model) -> dict[int, tuple]:
-    """`(module, hook)` by the id of each kernel that has one of its own."""
-    return {
-        id(variable): (module, hook)
-        for module, parts in weights_by_module(import_map(model)).items()
-        for variable, hook in parts
-        if len(parts) == 1
-    }
-
-
 def refuse_export(path: str, layer: keras.Layer) -> None:
     """Raises for an adapted layer that PEFT has no form for."""
     raise ValueError(
         "Expected adapters that PEFT has too, one for each layer and of one "
-        "kind: low-rank ones without trained biases, or biases of query, key "
-        "and value projections. Received: "
+        "kind: low-rank ones without trained biases, `IA3`, or biases of "
+        "query, key and value projections. Received: "
         f"'{path}' with {adapters_of(layer)}, or a projection that Hugging "
-        "Face keeps in one piece with others. Save with `adapters.save`, or "
-        "`adapters.merge` and convert the whole model."
+        "Face keeps in one piece with others and that this adapter needs by "
+        "itself. Save with `adapters.save`, or `adapters.merge` and convert "
+        "the whole model."
     )
+
+
+def prefix_of(model: keras.Model) -> str:
+    """What comes before module names in Transformers' class for a task."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        return ""
+    names = [c.__name__ for c in type(backbone).__mro__]
+    return next((PREFIXES[name] for name in names if name in PREFIXES), "")
 
 
 def own_layer(model, owned: dict, variable, module: str) -> tuple:
@@ -173,6 +192,8 @@ class _Exact(np.ndarray):
 def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
     """Which inputs and outputs of an HF weight a kernel holds, in order.
 
+    Third, whether the weight is inputs x outputs, as in GPT-2's `Conv1D`.
+
     Feeds the importer's hook the numbers of the entries in place of the
     weight and reads off where they went.
     """
@@ -199,7 +220,7 @@ def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
         together = rows[:, None] + inputs * columns[None, :]
         every_input = np.array_equal(np.sort(rows), np.arange(inputs))
         if every_input and np.array_equal(matrix, together):
-            return rows, columns
+            return rows, columns, transposed
     raise ValueError(
         "Expected tensors of the model's own sizes. Received: tensors for a "
         f"module of {inputs} inputs and {outputs} outputs, which do not fit "
@@ -267,6 +288,46 @@ def read_tensors(folder: pathlib.Path, model) -> dict[str, np.ndarray]:
     return tensors
 
 
+def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
+    """What PEFT's `bias="all"` has saved of the base.
+
+    Args:
+        model: the model.
+        notes: from `import_map`.
+        rest: dict from the name of a tensor to its value.
+        bias: string. The setting.
+
+    Returns:
+        A list of `(variable, value)`, and the rest of the rest.
+    """
+    if bias in (None, "none"):
+        return [], rest
+    # PEFT keeps biases of the head twice more.
+    again = r".*\.(original_module|modules_to_save)(\..+)?\.bias"
+    rest = {
+        name.replace(".base_layer.", "."): value
+        for name, value in rest.items()
+        if not re.fullmatch(again, name)
+    }
+    head = {id(v) for v in head_variables(model)}
+    plan, others = [], {}
+    for name, value in rest.items():
+        whole = name.removesuffix("bias") + "weight" in rest
+        # As old checkpoints have it, and KerasHub's importers.
+        names = (name, name.replace("LayerNorm.bias", "LayerNorm.beta"))
+        found = [
+            (variable, name, hook)
+            for variable, key, hook in notes
+            if any(_matches(key, each) for each in names)
+            and id(variable) not in head
+        ]
+        if name.endswith(".bias") and found and not whole:
+            plan += found
+        else:
+            others[name] = value
+    return _checked(plan, rest, "bias"), others
+
+
 def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
     """`(variable, value)` for each weight of the head, `[]` without one."""
     if not rest:
@@ -326,7 +387,7 @@ def _plan_modules(notes, names, rest) -> tuple[dict, set]:
     return found, unknown
 
 
-def _checked(plan, rest) -> list:
+def _checked(plan, rest, what="head") -> list:
     """`(variable, value)` of a plan, in the shapes of the model."""
     result = []
     for variable, name, hook in plan:
@@ -339,7 +400,7 @@ def _checked(plan, rest) -> list:
             fits = False
         if not fits:
             raise ValueError(
-                f"Expected a head of shape {tuple(shape)} for "
+                f"Expected a {what} of shape {tuple(shape)} for "
                 f"'{variable.path}'. Received: '{name}' of shape "
                 f"{rest[name].shape}. Build the task with the same number "
                 "of classes."

@@ -17,6 +17,15 @@ ALL_LINEAR = "*"
 """All `Dense` and `EinsumDense` layers but the head, as `targets`."""
 
 
+def plain_selector(selector: Selector | None):
+    """A selector as a config holds it: `None` for a function."""
+    if callable(selector):
+        return None
+    if selector is None or isinstance(selector, str):
+        return selector
+    return list(selector)
+
+
 def unwrap(model: keras.Model) -> keras.Model:
     """The network inside a `DebiasedModel`, or the model itself."""
     inner = getattr(model, "model", None)
@@ -160,9 +169,11 @@ def select(
                 f"Received: {argument}={selector!r}"
             )
         hits = {
-            pattern: {
-                p for p, x in candidates.items() if _matches(p, x, pattern)
-            }
+            # A path that lasts is one layer's alone; Keras may have given
+            # another one the same name.
+            pattern: {pattern}
+            if "/" in pattern and pattern in candidates
+            else {p for p, x in candidates.items() if _matches(p, x, pattern)}
             for pattern in patterns
         }
         found = set().union(*hits.values())

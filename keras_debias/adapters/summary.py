@@ -10,6 +10,7 @@ import rich.table
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.layers.adapted_layer import GATES
 from keras_debias.utils.short_repr import ShortRepr
 
 # With more lines than this, weights of the same name and shape share one.
@@ -97,7 +98,7 @@ def summary(model: keras.Model) -> TrainableSummary:
     model = unwrap(model)
     rows, total = [], 0
     for path, variable in variable_paths(model).items():
-        if variable.name in ("lora_gate", "bias_gate"):
+        if variable.name in GATES:
             continue
         shape = tuple(int(s) for s in variable.shape)
         total += math.prod(shape)

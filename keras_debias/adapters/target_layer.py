@@ -21,7 +21,7 @@ from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.layers.adapted_layer import stored_bias
-from keras_debias.layers.refined_block import plain_block_class
+from keras_debias.layers.block_update import plain_block_class
 from keras_debias.layers.refined_block import refined_class
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.layer_roles import BLOCK

@@ -100,6 +100,8 @@ def _changes(model, directions) -> tuple[list, list]:
         )
     paths, changes = [], []
     for path, layer in layer_paths(unwrap(model)).items():
+        for adapter in adapters_of(layer):
+            adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
         kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]

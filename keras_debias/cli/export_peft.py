@@ -31,8 +31,14 @@ def add(commands) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--prefix",
-        default="",
-        help='what PEFT puts before the modules, such as "bert."',
+        help='what PEFT puts before the modules, such as "bert."; without, '
+        "that of the class with the same task",
+    )
+    parser.add_argument(
+        "--base-model",
+        metavar="NAME",
+        help="the base on the Hugging Face hub, for PEFT's AutoPeftModel and "
+        "for vLLM",
     )
     add_output(parser, "the PEFT adapter")
     return parser
@@ -59,7 +65,11 @@ def run(options) -> bool:
         )
     adapters.load(model, folder)
     adapters.export_peft(
-        model, options.output, options.prefix, options.overwrite
+        model,
+        options.output,
+        options.prefix,
+        options.overwrite,
+        base_model_name_or_path=options.base_model,
     )
     written(options.output)
     return False

@@ -6,8 +6,6 @@ import os
 import pickle
 import traceback
 
-from keras_debias.comparison.environment import environment
-
 # How many threads a process computes with; each library reads its own.
 THREADS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
@@ -18,8 +16,8 @@ THREADS = (
 def run_side_by_side(cells, arguments, workers, say) -> dict:
     """Makes runs in several processes, each on its share of the threads.
 
-    A process is started anew, with this process's backend. Its runs are kept
-    in the folder of the comparison.
+    A process is started anew, with the environment of this one. Its runs are
+    kept in the folder of the comparison.
 
     Args:
         cells: list of `(name, method, seed)`, the runs to make.
@@ -93,7 +91,7 @@ class _environment:
     """Sets environment variables while processes are started."""
 
     def __init__(self, values):
-        self.values = values | {"KERAS_BACKEND": environment()["backend"]}
+        self.values = values
 
     def __enter__(self):
         self.before = {name: os.environ.get(name) for name in self.values}

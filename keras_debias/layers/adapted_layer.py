@@ -7,6 +7,9 @@ from keras import ops
 
 from keras_debias import _keras_internals
 
+# Names of the variables that switch the parts of an adapter on and off.
+GATES = ("lora_gate", "bias_gate", "transform_gate", "prefix_gate")
+
 
 def stored_bias(layer):
     """The bias weight of a layer, or `None`. `bias` may include updates."""
@@ -36,6 +39,17 @@ class AdaptedLayer:
     def adapter_state(self) -> dict:
         """The adapter weights that a file must hold, by name."""
         return {}
+
+    def check_merge(self) -> None:
+        """Raises if an update cannot be added to the kernel."""
+        if self.quantization_mode is not None:
+            raise ValueError(
+                "Expected a kernel of floats to merge into. Received: "
+                f"'{self.path}', quantised to {self.quantization_mode}: "
+                "rounding the sum again would change the outputs. Keep the "
+                "adapter beside its base: `adapters.save` the adapter, or "
+                "save the `DebiasedModel` around the network."
+            )
 
     def merged_kernel(self):
         """The kernel with all updates added, in its dtype."""
@@ -120,7 +134,7 @@ class AdaptedLayer:
 
     def check_enabled(self) -> None:
         """Raises if the updates are switched off."""
-        for name in ("lora_gate", "bias_gate"):
+        for name in GATES:
             gate = self.__dict__.get(name)
             if gate is not None and not float(ops.convert_to_numpy(gate)):
                 raise ValueError(

@@ -158,13 +158,13 @@ class BiasUpdate(AdaptedLayer):
         updates, starts = dict(self.bias_updates), dict(self.bias_starts)
         for own in updates.pop(role)[2].values():
             _keras_internals.remove_weight(self, getattr(self, own))
-            self.__dict__.pop(own, None)
+            _keras_internals.forget(self, own)
         starts.pop(role)
         self.bias_updates, self.bias_starts = updates, starts
         if not updates:
             _keras_internals.remove_weight(self, self.bias_gate)
             for name in ("bias_gate", "bias_updates", "bias_starts"):
-                self.__dict__.pop(name, None)
+                _keras_internals.forget(self, name)
 
     def bias_state(self, role) -> dict[str, keras.Variable]:
         """The weights of an update by their names in the layer."""

@@ -9,6 +9,7 @@ from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.low_rank_layers import LOW_RANK_CLASSES
 from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.transformed_layer import TransformedLayer
 
 
 def original_class(layer: keras.Layer) -> type | None:
@@ -60,14 +61,27 @@ def class_with_updates(plain: type, low_rank: bool, bias: bool) -> type:
 
 
 @functools.cache
-def _mixed(plain, bases):
+def transformed_class(plain: type) -> type:
+    """The class for a layer with a `Transform`; see `class_with_updates`."""
+
+    def get_config(self):
+        # Its `activation` is more than the layer's own.
+        bare = object.__new__(plain)
+        bare.__dict__.update(self.__dict__)
+        return bare.get_config()
+
+    return _mixed(plain, (TransformedLayer, plain), get_config)
+
+
+@functools.cache
+def _mixed(plain, bases, get_config=None):
     stands_alone = issubclass(plain, StandAlone)
     mixed = type(
         plain.__name__,
         bases,
         {
             "__module__": plain.__module__ if stands_alone else "keras.layers",
-            "get_config": plain.get_config,
+            "get_config": get_config or plain.get_config,
             "from_config": classmethod(_refuse_copy),
             "is_swapped": True,
         },

@@ -161,7 +161,7 @@ class LowRankUpdate(AdaptedLayer):
             *("train_bias", "lora_gate", "lora_seed", "low_rank_constants"),
             *state,
         ):
-            self.__dict__.pop(name, None)
+            _keras_internals.forget(self, name)
 
     @property
     def low_rank_state(self) -> dict[str, keras.Variable]:
@@ -237,17 +237,6 @@ class LowRankUpdate(AdaptedLayer):
         matrix = matrix * self.lora_gate * self.scaling
         matrix = self.form.change(self, matrix)
         return kernel_view(self).from_matrix(matrix)
-
-    def check_merge(self):
-        """Raises if the update cannot be added to the kernel."""
-        if self.quantization_mode is not None:
-            raise ValueError(
-                "Expected a kernel of floats to merge into. Received: "
-                f"'{self.path}', quantised to {self.quantization_mode}: "
-                "rounding the sum again would change the outputs. Keep the "
-                "adapter beside its base: `adapters.save` the adapter, or "
-                "save the `DebiasedModel` around the network."
-            )
 
     def merged_kernel(self):
         """The kernel with the update added, in the kernel's dtype."""

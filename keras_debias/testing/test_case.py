@@ -14,6 +14,8 @@ from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.low_rank import LowRankUpdate
+from keras_debias.layers.prefixed_attention import PrefixedAttention
+from keras_debias.layers.transformed_layer import TransformedLayer
 from keras_debias.linalg import kernel_view
 from keras_debias.projections import EDGE
 from keras_debias.projections import Projection
@@ -76,6 +78,7 @@ class TestCase(unittest.TestCase):
         reference=None,
         merges=True,
         learning_rate=0.1,
+        changes_nothing=True,
     ) -> dict:
         """The nine invariants of an adapter on one architecture.
 
@@ -93,6 +96,9 @@ class TestCase(unittest.TestCase):
             merges: bool. Whether `merge` can keep the architecture; it must
                 refuse otherwise.
             learning_rate: float. Of the ten steps. Defaults to `0.1`.
+            changes_nothing: bool. Whether outputs are as before when it is
+                applied. Else they are where it is disabled. Defaults to
+                `True`.
 
         Returns:
             A dict: `"invariants"`, the numbers of those that held, and
@@ -144,10 +150,21 @@ class TestCase(unittest.TestCase):
                         continue
                     noise = generator.standard_normal(factor.shape)
                     factor.assign((0.3 * noise).astype("float32"))
-        self.assert_close(call(model, x), start, message="apply")
+            if isinstance(layer, (TransformedLayer, PrefixedAttention)):
+                for variable in layer.adapter_state().values():
+                    if np.ptp(ops.convert_to_numpy(variable)) > 0:
+                        noise = generator.standard_normal(variable.shape)
+                        variable.assign((0.3 * noise).astype("float32"))
+        if changes_nothing:
+            self.assert_close(call(model, x), start, message="apply")
+        else:
+            self.assertGreater(np.abs(call(model, x) - start).max(), 1e-4)
+            with adapters.disabled(model):
+                self.assert_close(call(model, x), start, message="apply")
         held.append(1)
 
-        with self.assertRaisesRegex(ValueError, "without a low|not train"):
+        taken = "without a(dapters| low)|not train"
+        with self.assertRaisesRegex(ValueError, taken):
             apply(model, create(), also_train, data, loss)
         held.append(4)
 
@@ -217,7 +234,7 @@ class TestCase(unittest.TestCase):
     def _check_factors(self, model):
         for path, layer in adapted_layers(model).items():
             if any(
-                {"kernel", "refine"} & each.exclusive_parts(layer)
+                {"kernel", "refine", "prefix"} & each.exclusive_parts(layer)
                 for each in layer.adapters
             ):
                 continue

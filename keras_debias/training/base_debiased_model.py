@@ -665,7 +665,7 @@ class BaseDebiasedModel(NetworkWrapper):
         own += [x.initial_values[key] for x, key in self._starts().values()]
         own += [c.component for c in frozen_components(self.model).values()]
         parts = {"network": self.model.weights, "own": own}
-        if self.optimizer is not None:
+        if self.compiled and self.optimizer is not None:
             parts["optimizer"] = self.optimizer.variables
         return parts
 
@@ -719,7 +719,8 @@ class BaseDebiasedModel(NetworkWrapper):
     def _kept_state(self):
         """A function that puts back what loading a file may change."""
         variables = list(self.variables)
-        variables += [] if self.optimizer is None else self.optimizer.variables
+        optimizer = self.optimizer if self.compiled else None
+        variables += [] if optimizer is None else optimizer.variables
         values = [np.array(ops.convert_to_numpy(v)) for v in variables]
         starts = [(x, x.initial_values) for x, _ in self._starts().values()]
         constraints = [

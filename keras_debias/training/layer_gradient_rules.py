@@ -21,14 +21,15 @@ from keras_debias.layers.bias_update import bias_shape
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.refined_block import RefinedBlock
+from keras_debias.layers.transformed_layer import TransformedLayer
 from keras_debias.linalg import kernel_view
 
 
 def layer_gradient_rule(layer: keras.Layer):
     """The rule of a layer with own trainable weights, or `None`."""
     for kind in (
-        *(DenseContraction, RefineContraction, VectorContraction),
-        NormContraction,
+        *(DenseContraction, TransformContraction, RefineContraction),
+        *(VectorContraction, NormContraction),
     ):
         if kind.fits(layer):
             return kind(layer)
@@ -265,6 +266,53 @@ class DenseContraction(LayerGradientRule):
             for name, gradients in zip(trained, zip(*each)):
                 found[id(variables[name])] = list(gradients)
         return found
+
+
+class TransformContraction(LayerGradientRule):
+    """A function around a layer, such as the scales of `IA3`."""
+
+    @classmethod
+    def fits(cls, layer):
+        if not isinstance(layer, TransformedLayer):
+            return False
+        known = {id(v) for v in layer.adapter_state().values()}
+        return kernel_view(layer).rows_come_first and all(
+            id(v) in known for v in own_trainable(layer)
+        )
+
+    @contextlib.contextmanager
+    def watch(self, mark):
+        transformed = self.layer.transformed
+
+        def watched(x):
+            return mark(self, x, transformed(x))
+
+        with replaced(self.layer, transformed=watched):
+            yield
+
+    def gradients(self, inputs, gradient, weights, vjp):
+        layer, state = self.layer, self.layer.adapter_state()
+        names = [name for name, v in state.items() if v.trainable]
+        values, gate = layer.transform_values, layer.transform_gate.value
+
+        def outputs(given):
+            now = {**values, **dict(zip(names, given))}
+            return layer.transform.apply(now, inputs, gate)
+
+        each = [
+            vjp(
+                outputs,
+                [values[name] for name in names],
+                gradient * _rows(w, gradient),
+            )
+            for w in ops.unstack(weights, axis=0)
+        ]
+        found = {
+            # Tensorflow loses the shape of a product over several axes.
+            id(state[name]): [ops.reshape(g, state[name].shape) for g in of_one]
+            for name, of_one in zip(names, zip(*each))
+        }
+        return [found[id(v)] for v in self.variables]
 
 
 class RefineContraction(LayerGradientRule):

@@ -8,7 +8,6 @@ import pytest
 from keras import ops
 
 from keras_debias import adapters
-from keras_debias.adapters.apply import adapted_layers
 from tests.adapters.peft_test import NUM_CLASSES
 from tests.adapters.peft_test import TOLERANCE
 from tests.adapters.peft_test import base  # noqa: F401
@@ -43,8 +42,8 @@ KINDS = {
 }
 
 
-def trained(model, adapter):
-    adapters.apply(model, adapter, also_train=())
+def trained(model, adapter, also_train=()):
+    adapters.apply(model, adapter, also_train=also_train)
     generator = np.random.default_rng(0)
     for variable in model.trainable_variables:
         change = generator.standard_normal(variable.shape)
@@ -117,10 +116,10 @@ def test_refused(base, tmp_path):  # noqa: F811
 
 
 @each_case("gpt2")
-def test_fused_projections_are_refused(base, tmp_path):  # noqa: F811
+def test_what_needs_a_projection_by_itself_is_refused(base, tmp_path):  # noqa: F811
     _, folder = base
-    backbone = keras_hub.models.Backbone.from_preset(str(folder))
-    adapters.apply(backbone, adapters.LoRA(2), also_train=())
-    assert adapted_layers(backbone)
-    with pytest.raises(ValueError, match="in one piece with others"):
-        adapters.export_peft(backbone, tmp_path / "ours")
+    for adapter in (adapters.VeRA(2), adapters.ValueBias()):
+        backbone = keras_hub.models.Backbone.from_preset(str(folder))
+        adapters.apply(backbone, adapter, also_train=())
+        with pytest.raises(ValueError, match="in one piece with others"):
+            adapters.export_peft(backbone, tmp_path / "ours")

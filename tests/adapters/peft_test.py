@@ -179,31 +179,39 @@ CASES = {
 _FOLDERS = {}
 
 
-@pytest.fixture
-def base(request, tmp_path_factory):
-    """`(Hugging Face model, its folder)` of a case, random and saved once."""
-    case = CASES[request.param]
-    if request.param not in _FOLDERS:
-        folder = tmp_path_factory.mktemp(request.param)
+def folder_of(name, tmp_path_factory):
+    """The folder of a random Hugging Face model, saved once."""
+    case = CASES[name]
+    if name not in _FOLDERS:
+        folder = tmp_path_factory.mktemp(name)
         config = getattr(transformers, case.config)(
             num_labels=NUM_CLASSES, **case.settings
         )
         torch.manual_seed(0)
         model = getattr(transformers, case.model)(config).eval()
         with torch.no_grad():
-            for name, weight in model.named_parameters():
+            for key, weight in model.named_parameters():
                 # Rounded, as KerasHub reads Mistral's at half precision.
                 weight.add_(0.2 * torch.randn_like(weight))
                 weight.copy_(weight.half().float())
-                if request.param == "roberta" and "token_type" in name:
+                if name == "roberta" and "token_type" in key:
                     weight.zero_()
         model.save_pretrained(folder)
         if case.extra:
             path = folder / "config.json"
             saved = json.loads(path.read_text())
             path.write_text(json.dumps({**saved, **case.extra}))
-        _FOLDERS[request.param] = folder
-    folder = _FOLDERS[request.param]
+        _FOLDERS[name] = folder
+    return _FOLDERS[name]
+
+
+@pytest.fixture
+def base(request, tmp_path_factory):
+    """`(Hugging Face model, its folder)` of a case."""
+    case, folder = (
+        CASES[request.param],
+        folder_of(request.param, tmp_path_factory),
+    )
     model = getattr(transformers, case.model).from_pretrained(folder).eval()
     return model, folder
 
@@ -375,6 +383,70 @@ def test_patterns_and_rank_stabilized(base, tmp_path, use_rslora):
         assert path in layer.adapters[0].targets
 
 
+@each_case("bert", "gpt2")
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_trained_biases(base, request, tmp_path, bias):
+    network, folder = base
+    case = case_of(request)
+    settings = {"modules_to_save": ["classifier"]} if case.classifier else {}
+    with warnings.catch_warnings():
+        # PEFT, of outputs that change where an adapter is off.
+        warnings.simplefilter("ignore")
+        model = adapt(
+            network, target_modules=list(case.targets), bias=bias, **settings
+        )
+    start = keras_outputs(keras_hub.models.Backbone.from_preset(str(folder)))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                noise = torch.randn(weight.shape, generator=generator)
+                weight.add_(0.3 * noise)
+    model.save_pretrained(tmp_path / "adapter")
+    task = backbone = keras_hub.models.Backbone.from_preset(str(folder))
+    if case.classifier:
+        task = getattr(keras_hub.models, case.classifier)(
+            backbone=backbone, num_classes=NUM_CLASSES, preprocessor=None
+        )
+    adapters.load(task, tmp_path / "adapter", trainable=True)
+    expected = peft_outputs(model)
+    assert difference(keras_outputs(backbone), expected) < TOLERANCE
+    if not case.classifier and bias == "all":
+        # GPT-2's query, key and value have their own `A` here.
+        more = 2 * 3 * 16 * 2
+        count = sum(int(np.prod(v.shape)) for v in task.trainable_variables)
+        assert count == model.get_nb_trainable_parameters()[0] + more
+    with adapters.disabled(task):
+        assert difference(keras_outputs(backbone), start) < TOLERANCE
+    adapters.merge(task)
+    assert difference(keras_outputs(backbone), expected) < TOLERANCE
+
+
+# Of more rank than the kernels, and of less.
+@each_case("bert")
+@pytest.mark.parametrize("rank", [40, 4])
+def test_vera_becomes_lora(base, tmp_path, rank):
+    network, folder = base
+    model = peft.get_peft_model(
+        network,
+        peft.VeraConfig(r=rank, target_modules=["query", "intermediate.dense"]),
+    ).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "vera_lambda" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    backbone = check_same_outputs(model, folder, tmp_path / "adapter")
+    ranks = {layer.rank for layer in adapted_layers(backbone).values()}
+    assert ranks == {min(rank, 16)}
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    del tensors["base_model.vera_A"]
+    safetensors.numpy.save_file(tensors, path)
+    fresh = keras_hub.models.Backbone.from_preset(str(folder))
+    check_refused(fresh, tmp_path / "adapter", "save_projection=True")
+
+
 @each_case(*[name for name, case in CASES.items() if case.classifier])
 def test_same_logits_with_a_trained_head(base, request, tmp_path):
     network, folder = base
@@ -426,7 +498,7 @@ def test_saves_and_loads_on_in_our_own_format(base, tmp_path):
 
 def gradients(layer, x, weight):
     """Outputs, and gradients of `sum(weight * layer(x))` for the factors."""
-    factors = [v for v in layer.low_rank_state.values() if v.trainable]
+    factors = [v for v in layer.adapter_state().values() if v.trainable]
     x, weight = ops.convert_to_tensor(x), ops.convert_to_tensor(weight)
     if keras.backend.backend() == "torch":
         y = layer(x, training=True)
@@ -816,7 +888,7 @@ def test_reads_other_dtypes(tmp_path, dtype):
 
 CONFIGS = {
     "peft_type": ({"peft_type": "LOHA"}, "peft_type='LOHA'"),
-    "bias": ({"bias": "lora_only"}, "bias='lora_only'.*Merge"),
+    "bias": ({"bias": "some"}, "bias='some'.*must be one of"),
     "pissa": (
         {"init_lora_weights": "pissa_niter_4"},
         "pissa_niter_4.*path_initial_model_for_weight_conversion",

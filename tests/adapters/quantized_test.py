@@ -239,3 +239,16 @@ def test_minilm_over_int8():
         kd.data.Split(texts, np.arange(4) % 3), epochs=2, verbose=0
     ).history
     assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("mode", ["gptq", "awq"])
+def test_other_quantizations_are_refused_by_name(mode):
+    model = TABLE["bert"].build()
+    query = model.backbone.transformer_layers[0]._self_attention_layer
+    kinds = keras.quantizers
+    kind = {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
+    config = getattr(kinds, kind)(dataset=None, tokenizer=None)
+    query.query_dense.quantize(mode, config=config)
+    for adapter in (kd.adapters.LoRA(2), kd.adapters.IA3("query", ())):
+        with pytest.raises(ValueError, match=f"int4.*{mode}"):
+            kd.adapters.apply(model, adapter)

@@ -1,0 +1,101 @@
+"""An attention layer that attends to trained keys and values as well."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_debias import _keras_internals
+from keras_debias.layers.block_update import BlockUpdate
+from keras_debias.layers.block_update import in_place_block
+
+
+class PrefixedAttention(_keras_internals.AttendsToMore, BlockUpdate):
+    """Every query attends to a prefix of keys and values, then to the rest.
+
+    A mixin for attention layers. The prefix has no positions, is outside of
+    caches and of sliding windows, and is kept in float32.
+    """
+
+    @property
+    def count(self):
+        return int(self.prefix_key.shape[0])
+
+    def more(self, query, key, value, attention_mask):
+        if attention_mask is None:
+            rows = ops.ones_like(query[:, :, 0, :1])
+            attention_mask = rows * ops.swapaxes(
+                ops.ones_like(key[:, :, 0, :1]), 1, 2
+            )
+        attention_mask = ops.cast(attention_mask, "bool")
+        shape = (*ops.shape(attention_mask)[:-1], self.count)
+        attended = ops.broadcast_to(self.prefix_gate.value > 0, shape)
+        return (
+            self._joined(self.prefix_key, key),
+            self._joined(self.prefix_value, value),
+            ops.concatenate([attended, attention_mask], axis=-1),
+        )
+
+    def _joined(self, prefix, own):
+        prefix = ops.cast(prefix.value, own.dtype)
+        # Grouped queries share a head: some layers repeat theirs before.
+        times = own.shape[2] // prefix.shape[1]
+        prefix = ops.repeat(prefix, times, axis=1)
+        batch = ops.shape(own)[0]
+        prefix = ops.broadcast_to(prefix[None], (batch, *prefix.shape))
+        return ops.concatenate([prefix, own], axis=1)
+
+    def add_prefix(self, shapes, initializer):
+        """Adds the weights to the built layer.
+
+        Args:
+            shapes: dict from the name of a weight to its shape, `(length,
+                heads, size)`.
+            initializer: what they start from.
+        """
+        for name, shape in shapes.items():
+            setattr(self, name, self._add_part(name, shape, initializer))
+        # A variable: compiled functions see it change.
+        self.prefix_gate = self._add_part("prefix_gate", (), "ones", False)
+
+    def _add_part(self, name, shape, initializer, trainable=True):
+        variable = self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype="float32",
+            autocast=False,
+            trainable=trainable,
+        )
+        variable.trainable = trainable
+        return variable
+
+    def adapter_state(self):
+        return {
+            name: getattr(self, name) for name in ("prefix_key", "prefix_value")
+        }
+
+    def adapter_variables(self):
+        return [*super().adapter_variables(), self.prefix_gate]
+
+    def has_update(self):
+        # Keys of zeros draw attention as well.
+        return True
+
+    def reset_updates(self):
+        raise ValueError(
+            "Expected a file with the prefix. Received: one without, for "
+            f"'{self.name}', which has one that cannot be made nothing. Load "
+            "it into a model without the adapter, and apply it there."
+        )
+
+
+@functools.cache
+def prefixed_class(plain: type) -> type:
+    """The class of an attention layer with a prefix."""
+    return in_place_block(plain, PrefixedAttention)
+
+
+def can_take_prefix(layer: keras.Layer) -> bool:
+    """Whether an attention layer computes attention as Keras' own does."""
+    return _keras_internals.attention_arguments(type(layer)) is not None
