@@ -85,7 +85,9 @@ class IA3(TransformAdapter):
         if self.targets is not None:
             return super().find(model, training)
         found = [p for a in attentions(model) for p in (a.key, a.value)]
-        fused = sorted({each.path for each in found if each.qkv_slot is not None})
+        fused = sorted(
+            {each.path for each in found if each.qkv_slot is not None}
+        )
         if fused:
             raise ValueError(
                 "Expected keys and values in projections of their own. "
