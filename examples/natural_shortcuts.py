@@ -244,9 +244,7 @@ def _of_set(name, draws):
     ]
     result = {"draws": sorted(draws), "methods": {}}
     for method in methods:
-        tests = [
-            runs[method][0] for runs in draws.values() if method in runs
-        ]
+        tests = [runs[method][0] for runs in draws.values() if method in runs]
         worst = [group_accuracies(correct(test)).min() for test in tests]
         mean = [group_accuracies(correct(test)).mean() for test in tests]
         same = [in_distribution(test, shares) for test in tests]

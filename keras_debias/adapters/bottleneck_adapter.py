@@ -13,7 +13,7 @@ class BottleneckAdapter(TransformAdapter):
     """
 
     # The names of them within a block, as in `kd.adapters.TargetLayer`.
-    modules = ()
+    modules: tuple[str, ...] = ()
 
     def __init__(self, width, activation, targets):
         super().__init__(targets)

@@ -89,7 +89,7 @@ def load_peft(
         "IA3": load_ia3,
         "PREFIX_TUNING": load_prefix,
     }
-    other = loaders.get(_peft_type(folder))
+    other = loaders.get(_peft_type(folder) or "")
     if other is not None:
         other(model, folder, trainable)
         return

@@ -45,7 +45,7 @@ def low_rank_parts(
 
 def _is_of_one_kind(layers) -> bool:
     """Whether one configuration of PEFT can say what all layers have."""
-    kinds = set()
+    kinds: set[tuple] = set()
     for layer in layers.values():
         (adapter,) = adapters_of(layer)
         if isinstance(adapter, VeRA):

@@ -72,8 +72,13 @@ def modules_of(model: keras.Model, layers: dict, prefix: str) -> list[Module]:
     }
     found, placed = [], set()
     for name, parts in weights_by_module(import_map(model)).items():
-        inside = [by_kernel.get(id(variable)) for variable, _ in parts]
-        if None in inside or not any(path in layers for path, _ in inside):
+        inside = [
+            by_kernel[id(variable)]
+            for variable, _ in parts
+            if id(variable) in by_kernel
+        ]
+        whole = len(inside) == len(parts)
+        if not whole or not any(path in layers for path, _ in inside):
             continue
         views = [kernel_view(layer) for _, layer in inside]
         outputs = sum(view.outputs for view in views)

@@ -139,10 +139,11 @@ def _attention_layers(model, received) -> list[tuple]:
             modules.get(id(projection.layer.kernel), ("", None))
             for projection in (each.key, each.value)
         ]
-        numbers = [re.search(r"\.(\d+)\.", key) for key, _ in found]
+        numbers = re.findall(r"\.(\d+)\.", found[0][0])
         if (
             layer is None
-            or None in numbers
+            or not numbers
+            or not re.search(r"\.\d+\.", found[1][0])
             or _keras_internals.rotary_embedding(layer) is None
             or not all(
                 _keeps_order(projection, hook)
@@ -156,7 +157,7 @@ def _attention_layers(model, received) -> list[tuple]:
                 f"{received} for '{each.path}' of model={model.name!r}. "
                 "Save with `adapters.save`, or use `LoRA`."
             )
-        places.append((int(numbers[0].group(1)), each.path, layer))
+        places.append((int(numbers[0]), each.path, layer))
     return [(path, layer) for _, path, layer in sorted(places, key=_number)]
 
 

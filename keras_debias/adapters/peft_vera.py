@@ -62,7 +62,8 @@ def vera_updates(
                 "of PEFT's `target_modules`."
             )
         inputs = kernel_view(layers[0]).inputs
-        updates.append(_update(module, pair, *factors, inputs, folder))
+        a, b = factors
+        updates.append(_update(module, pair, a, b, inputs, folder))
     return updates, rest
 
 

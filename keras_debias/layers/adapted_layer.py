@@ -29,6 +29,8 @@ class AdaptedLayer:
     """
 
     name: str
+    path: str
+    quantization_mode: str | None
     _save_separately = False
 
     @property

@@ -31,7 +31,7 @@ def adapted_class(layer: keras.Layer, low_rank: bool, bias: bool) -> type:
 
     One of `kd.layers` stays what it is while it has its low-rank update.
     """
-    own = next(
+    own: type | None = next(
         (
             c
             for c in type(layer).__mro__

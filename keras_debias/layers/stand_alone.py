@@ -1,9 +1,12 @@
 """What the layers share that have a low-rank adapter from the start."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
 from keras_debias import _keras_internals
+from keras_debias.layers.kernel_forms import KernelForm
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
 
@@ -42,6 +45,13 @@ class StandAlone:
     """
 
     adapter_name = "LoRA"
+    # Of the classes that it is mixed into.
+    name: str
+    form: KernelForm
+    call: Callable
+    reinitialize: Callable
+    reset_updates: Callable
+    _start_anew: Callable
 
     def keep_adapter(self, train_kernel, **settings):
         """Makes the adapter; called by the constructor."""

@@ -9,6 +9,7 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.adapted_layer import initial
+from keras_debias.layers.transforms import Transform
 from keras_debias.linalg import kernel_view
 
 
@@ -20,6 +21,8 @@ class TransformedLayer(AdaptedLayer):
     layer's own function, so that the `call` of the plain layer, quantized or
     not, needs no change.
     """
+
+    transform: Transform
 
     @property
     def activation(self):

@@ -126,11 +126,14 @@ class LabelWordClassifier(keras.Model):
                 "preprocessor, whose `backbone.token_embedding` also gives "
                 f"the logits. Received: causal_lm={causal_lm!r}"
             )
-        words = labels
+        names: Sequence[str]
+        words: Sequence[str]
         if isinstance(labels, Mapping):
-            words, labels = tuple(labels.values()), tuple(labels)
+            names, words = tuple(labels), tuple(labels.values())
+        else:
+            names = words = labels
         label_names, labels = (
-            check_label_names(labels),
+            check_label_names(names),
             check_label_names(words),
         )
         if label_tokens is None:

@@ -23,7 +23,7 @@ class Progress:
         self._unit = unit
         self._done = 0
         self._start = time.monotonic()
-        self._bar = None
+        self._bar: keras.utils.Progbar | None = None
 
     def add(self, steps: int) -> None:
         """Counts `steps` more steps as finished."""
