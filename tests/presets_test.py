@@ -176,4 +176,5 @@ def test_shipped_smollm2_is_the_expected_file():
 
 
 def test_a_prompt_offers_presets_alone():
-    assert dir(presets) == ["efficientnet_lite0", "minilm", "smollm2"]
+    names = ["efficientnet_lite0", "minilm", "save", "smollm2"]
+    assert dir(presets) == names

@@ -56,7 +56,7 @@ def test_jtt_upweights_exactly_the_mistakes():
     spy = Spy(said([0, 1, 0, 0, 0, 0]))
     R.JTT(upweight=5, first_share=0.25).fit(spy, split_of(y))
     first, second = spy.calls
-    assert first["share"] == 0.25 and first["last"] is False
+    assert first["share"] == 0.25 and first["is_final"] is False
     weights = np.array([1, 1, 5, 1, 5, 1])
     np.testing.assert_allclose(
         second["sampler"].probabilities, weights / weights.sum()
