@@ -57,6 +57,10 @@ ADAPTERS = {
     "KeyBias": (lambda: A.KeyBias(), 4e-3),
     "RandomEntries": (lambda: A.RandomEntries(384, "value"), 4e-3),
     "TargetLayer": (lambda: A.TargetLayer(3), 1e-3),
+    "IA3": (lambda: A.IA3(), 3e-3),
+    "Houlsby": (lambda: A.Houlsby(), 1e-3),
+    "Pfeiffer": (lambda: A.Pfeiffer(), 1e-3),
+    "PrefixTuning": (lambda: A.PrefixTuning(), 1e-2),
 }
 # What other work reports, best first; models and tasks are theirs.
 ORDERS = {
