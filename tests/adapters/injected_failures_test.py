@@ -113,3 +113,78 @@ def test_a_failure_at_any_step_changes_nothing(kind, name, tmp_path):
         if state(model) != before:
             changed.append(step)
     assert not changed, f"half changed after {changed} of {total} calls"
+
+
+def folder_state(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def trained(seed):
+    model = build(A.LoRA(2, targets=TARGETS))
+    debiased = kd.DebiasedModel(model, kd.projections.EDGE(0.5), seed=0)
+    debiased.compile(
+        keras.optimizers.Adam(0.05 * (seed + 1)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    labels = (ROWS[:, 0] > 0).astype("int32")
+    debiased.fit(ROWS, labels, batch_size=4, epochs=1, verbose=0)
+    return debiased
+
+
+@pytest.mark.parametrize("what", ["adapter", "PEFT"])
+def test_a_failed_save_leaves_the_old_folder_or_the_new_one(what, tmp_path):
+    old, new = (build(A.LoRA(rank, targets=TARGETS)) for rank in (2, 3))
+    folders = tmp_path / "old", tmp_path / "new", tmp_path / "both"
+    if what == "PEFT":
+        pytest.importorskip("peft")
+        from tests.architectures import ARCHITECTURES
+
+        bert = next(a for a in ARCHITECTURES if a.name == "bert")
+        old, new = bert.build(), bert.build()
+        A.apply(old, A.LoRA(2))
+        A.apply(new, A.LoRA(3))
+    write = A.save if what == "adapter" else A.export_peft
+    write(old, folders[0])
+    write(new, folders[1])
+    before, after = map(folder_state, folders[:2])
+    write(old, folders[2])
+    total = run(lambda: write(new, folders[2], overwrite=True))
+    for step in np.unique(np.linspace(1, total, STEPS).astype(int)).tolist():
+        write(old, folders[2], overwrite=True)
+        with pytest.raises((Injected, ValueError)):
+            run(lambda: write(new, folders[2], overwrite=True), fail_at=step)
+        assert folder_state(folders[2]) in (before, after), step
+    # Nothing is left beside it.
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
+
+
+def test_weights_are_loaded_to_the_end_or_not_at_all(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    trained(1).save_weights(path)
+    model = trained(0)
+    variables = [*model.variables, *model.optimizer.variables]
+    start = [np.array(ops.convert_to_numpy(v)) for v in variables]
+
+    def values():
+        return [ops.convert_to_numpy(v).tobytes() for v in variables]
+
+    before = values()
+    total = run(lambda: model.load_weights(path))
+    after = values()
+    assert after != before
+    half = []
+    for step in np.unique(np.linspace(1, total, STEPS).astype(int)).tolist():
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+        wanted = after  # Keras tries a layer again that it meets twice
+        try:
+            run(lambda: model.load_weights(path), fail_at=step)
+        except (Injected, ValueError):
+            wanted = before
+        if values() != wanted:
+            half.append(step)
+    assert not half, f"half loaded after {half} of {total} calls"
