@@ -1,6 +1,7 @@
 """Runs of a comparison side by side, in processes."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -87,18 +88,15 @@ def _check_picklable(arguments) -> None:
             ) from error
 
 
-class _environment:
+@contextlib.contextmanager
+def _environment(values):
     """Sets environment variables while processes are started."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __enter__(self):
-        self.before = {name: os.environ.get(name) for name in self.values}
-        os.environ.update(self.values)
-
-    def __exit__(self, *_):
-        for name, value in self.before.items():
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
