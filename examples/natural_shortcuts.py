@@ -70,6 +70,41 @@ METHODS = {
     "GroupDRO, true groups": kd.recipes.GroupDRO(),
 }
 FIRST = ("plain", "recommended", "true groups")
+# The papers' methods at other settings, and on top of inferred groups; run
+# with `--methods`.
+SWEEP = {
+    **{
+        f"EDGE {alpha:g}, q {q:g}, {scope}": kd.recipes.FineTuning(
+            kd.projections.EDGE(alpha=alpha, q=q, scope=scope)
+        )
+        for scope in ("variable", "global")
+        for q in (0.3, 0.7, 1.0)
+        for alpha in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    },
+    **{
+        f"EDGE {alpha:g}, shallow model's bias": kd.recipes.EDGE(alpha=alpha)
+        for alpha in (1.0, 8.0, 32.0)
+    },
+    "clusters + EDGE": kd.recipes.BalancedSampling(
+        groups=kd.recipes.Clusters(8),
+        projection=kd.projections.EDGE(alpha=1.0),
+    ),
+    "clusters + BA-LoRA": kd.recipes.BalancedSampling(
+        groups=kd.recipes.Clusters(8),
+        regularizers=tuple(kd.regularizers.ba_lora(k=1)),
+    ),
+    "clusters + LabelBalance": kd.recipes.BalancedSampling(
+        groups=kd.recipes.Clusters(8),
+        regularizers=kd.regularizers.LabelBalance(),
+    ),
+    **{f"GRASP {k}": kd.recipes.GRASP(k=k) for k in (1, 4, 16, 64)},
+    "GRASP 64, write": kd.recipes.GRASP(k=64, side="write"),
+    "GRASP 4, layer": kd.recipes.GRASP(k=4, scope="layer"),
+    "GRASP 64, random": kd.recipes.GRASP(k=64, random=True),
+    "GRASP 16, repeated": kd.recipes.GRASP(
+        k=16, repeats=4, factor=kd.recipes.Clusters(8), share=0.8
+    ),
+}
 
 
 def sentences(pair, strength):
@@ -167,8 +202,9 @@ def builder(classes, length):
 def run(name, draw, methods, folder):
     load, length, updates = SETS[name]
     train, tests = load(draw)
+    every = METHODS | SWEEP
     kd.compare(
-        {method: METHODS[method] for method in methods},
+        {method: every[method] for method in methods},
         train,
         tests,
         seeds=[draw],
@@ -218,30 +254,68 @@ def kept_runs(folder):
     return found
 
 
-def summary(folder):
-    """What the kept runs say, one entry a set."""
+def summary(folder, loaders, methods):
+    """What the kept runs say, one entry a set.
+
+    Args:
+        folder: path with a folder for each set and draw.
+        loaders: dict from the name of a set to the function that loads a
+            draw.
+        methods: names, in the order of the tables.
+    """
     found = {}
-    for name in SETS:
+    for name, load in loaders.items():
         draws = {}
         for path in sorted((folder / name).glob("*")):
             draws[int(path.name)] = kept_runs(path)
+        groups = load(0)[0].groups
+        if groups is None:
+            first = {"plain", "recommended"}
+        else:
+            first = set(FIRST)
         draws = {
-            draw: runs
-            for draw, runs in draws.items()
-            if set(FIRST) <= set(runs)
+            draw: runs for draw, runs in draws.items() if first <= set(runs)
         }
-        if draws:
-            found[name] = _of_set(name, draws)
+        if not draws:
+            continue
+        known = [
+            method
+            for method in methods
+            if any(method in runs for runs in draws.values())
+        ]
+        if groups is None:
+            found[name] = _without_groups(draws, known)
+        else:
+            found[name] = _with_groups(draws, known, groups.shares())
     return found
 
 
-def _of_set(name, draws):
-    shares = training_shares(name, min(draws))
-    methods = [
-        method
-        for method in METHODS
-        if any(method in runs for runs in draws.values())
-    ]
+def _without_groups(draws, methods):
+    """Accuracies on data where nobody knows of a shortcut."""
+    return {
+        "draws": sorted(draws),
+        "accuracy": {
+            method: _percent(
+                (
+                    runs[method][0]["label"] == runs[method][0]["prediction"]
+                ).mean()
+                for runs in draws.values()
+                if method in runs
+            )
+            for method in methods
+        },
+        "reason": _reasons(draws),
+    }
+
+
+def _reasons(draws):
+    return {
+        str(draw): runs["recommended"][1]["reason"]
+        for draw, runs in draws.items()
+    }
+
+
+def _with_groups(draws, methods, shares):
     result = {"draws": sorted(draws), "methods": {}}
     for method in methods:
         tests = [runs[method][0] for runs in draws.values() if method in runs]
@@ -255,10 +329,7 @@ def _of_set(name, draws):
         }
     for other in ("plain", "true groups"):
         result[f"recommended - {other}"] = difference(draws, other)
-    result["reason"] = {
-        str(draw): runs["recommended"][1]["reason"]
-        for draw, runs in draws.items()
-    }
+    result["reason"] = _reasons(draws)
     labels = {}
     for group, share in shares.items():
         label = group.split(", ")[0]
@@ -278,17 +349,22 @@ def _of_set(name, draws):
     return result
 
 
-def training_shares(name, draw):
-    """The share of each group in the training data."""
-    train, _ = SETS[name][0](draw)
-    return train.groups.shares()
-
-
 def in_distribution(test, shares):
-    """Accuracy with the groups weighted as in the training data."""
+    """Accuracy with the groups weighted as in the training data.
+
+    Groups that the training data lack count as their label does.
+    """
     right = test["label"] == test["prediction"]
     means = right.groupby(test["group"]).mean()
-    weights = np.array([shares[group] for group in means.index])
+    labels = {}
+    for group, share in shares.items():
+        label = group.split(", ")[0]
+        labels[label] = labels.get(label, 0.0) + share
+    if set(means.index) & set(shares):
+        weights = [shares.get(group, 0.0) for group in means.index]
+    else:
+        weights = [labels[group.split(", ")[0]] for group in means.index]
+    weights = np.array(weights)
     return float((means.to_numpy() * weights).sum() / weights.sum())
 
 
@@ -330,33 +406,18 @@ def _percent(values):
     return [round(100 * float(value), 1) for value in values]
 
 
-def table(found):
+def table(found, title):
     """The summary as Markdown."""
-    lines = [
-        "Worst group in percent, mean over draws (lowest to highest), and the "
-        "mean over groups. MiniLM, LoRA 8.",
-        "",
-        "| set | method | draws | worst group | mean of groups | in "
-        "distribution |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, entry in found.items():
-        for method, values in entry["methods"].items():
-            worst = values["worst_group"]
-            same = values["in_distribution"]
-            lines.append(
-                f"| {name} | {method} | {len(worst)} | {np.mean(worst):.1f} "
-                f"({min(worst)} to {max(worst)}) | "
-                f"{np.mean(values['mean_of_groups']):.1f} | "
-                f"{np.mean(same):.1f} |"
-            )
+    with_groups = {k: v for k, v in found.items() if "methods" in v}
+    without = {k: v for k, v in found.items() if "methods" not in v}
+    lines = [title, "", *_rows(with_groups, lambda method: method in METHODS)]
     lines += [
         "",
         "| set | draws | recommended - plain | recommended - true groups | "
         "counts |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, entry in found.items():
+    for name, entry in with_groups.items():
         cells = []
         for other in ("plain", "true groups"):
             value = entry[f"recommended - {other}"]
@@ -369,62 +430,126 @@ def table(found):
             f"| {name} | {len(entry['draws'])} | {cells[0]} | {cells[1]} | "
             f"{counts} |"
         )
+    if without:
+        lines += [
+            "",
+            "Sets in which no shortcut is known, accuracy in percent.",
+            "",
+            "| set | draws | plain | recommended |",
+            "| --- | --- | --- | --- |",
+        ]
+        for name, entry in without.items():
+            cells = " | ".join(
+                f"{np.mean(entry['accuracy'][method]):.1f}"
+                for method in ("plain", "recommended")
+            )
+            lines.append(f"| {name} | {len(entry['draws'])} | {cells} |")
+    swept = _rows(with_groups, lambda method: method not in METHODS)
+    if len(swept) > 2:
+        lines += ["", "The papers' methods at other settings.", "", *swept]
     return "\n".join(lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    add("--draws", nargs="+", type=int, default=list(DRAWS))
-    add("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    add("--folder", type=pathlib.Path, default=pathlib.Path("results/natural"))
-    add("--table", action="store_true")
-    options = parser.parse_args()
-    if not options.table:
-        for draw in options.draws:
-            for name in options.sets:
-                print(f"== {name}, draw {draw}", flush=True)
-                run(name, draw, options.methods, options.folder)
-        return 0
-    found = summary(options.folder)
-    if HERE.with_suffix(".json").exists():
-        # Sets without runs in the folder keep their figures.
-        known = json.loads(HERE.with_suffix(".json").read_text())["sets"]
+def _rows(found, is_wanted):
+    lines = [
+        "| set | method | draws | worst group | mean of groups | in "
+        "distribution |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, entry in found.items():
+        for method, values in entry["methods"].items():
+            if not is_wanted(method):
+                continue
+            worst = values["worst_group"]
+            lines.append(
+                f"| {name} | {method} | {len(worst)} | {np.mean(worst):.1f} "
+                f"({min(worst)} to {max(worst)}) | "
+                f"{np.mean(values['mean_of_groups']):.1f} | "
+                f"{np.mean(values['in_distribution']):.1f} |"
+            )
+    return lines
+
+
+def write(script, found, order, title, content):
+    """Writes the summary next to a script, as JSON and as tables.
+
+    Sets without runs in the folder keep their figures.
+    """
+    path = script.with_suffix(".json")
+    if path.exists():
+        known = json.loads(path.read_text())["sets"]
         found = {
             name: found.get(name, known.get(name))
-            for name in SETS
+            for name in order
             if name in found or name in known
         }
-    text = table(found)
+    text = table(found, title)
     print(text)
     content = {
-        "command": "python examples/natural_shortcuts.py",
-        "model": "all-MiniLM-L6-v2",
-        "adapter": f"LoRA, rank {RANK}",
-        "learning_rate": LEARNING_RATE,
-        "batch_size": BATCH_SIZE,
-        "dtype_policy": POLICY,
+        "command": f"python examples/{script.name}",
+        **content,
         "backend": keras.config.backend(),
         "versions": {
             "keras": keras.__version__,
             "keras_hub": keras_hub.__version__,
             "keras_debias": kd.__version__,
         },
-        "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features of "
-        "draws 0 to 3; weights: draws 0 and 1",
         "sets": found,
     }
     for path, value in (
-        (HERE.with_suffix(".json"), json.dumps(content, indent=1)),
-        (HERE.with_suffix(".md"), text),
+        (script.with_suffix(".json"), json.dumps(content, indent=1)),
+        (script.with_suffix(".md"), text),
     ):
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(value + "\n")
         os.replace(temporary, path)
+
+
+def options(description, sets, methods, draws, folder):
+    """The command line: which runs, or the tables of the kept ones."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--sets", nargs="+", default=list(sets), choices=list(sets))
+    add("--draws", nargs="+", type=int, default=list(draws))
+    add(
+        "--methods",
+        nargs="+",
+        default=list(methods),
+        choices=list(methods | SWEEP),
+    )
+    add("--folder", type=pathlib.Path, default=pathlib.Path(folder))
+    add("--table", action="store_true")
+    return parser.parse_args()
+
+
+def main():
+    chosen = options(__doc__, SETS, METHODS, DRAWS, "results/natural")
+    if not chosen.table:
+        for draw in chosen.draws:
+            for name in chosen.sets:
+                print(f"== {name}, draw {draw}", flush=True)
+                run(name, draw, chosen.methods, chosen.folder)
+        return 0
+    loaders = {name: load for name, (load, _, _) in SETS.items()}
+    write(
+        HERE,
+        summary(chosen.folder, loaders, METHODS | SWEEP),
+        SETS,
+        "Worst group in percent, mean over draws (lowest to highest), and the "
+        "mean over groups. MiniLM, LoRA 8.",
+        {
+            "model": "all-MiniLM-L6-v2",
+            "adapter": f"LoRA, rank {RANK}",
+            "learning_rate": LEARNING_RATE,
+            "batch_size": BATCH_SIZE,
+            "dtype_policy": POLICY,
+            "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features "
+            "of draws 0 to 3; weights: draws 0 and 1",
+        },
+    )
     return 0
 
 

@@ -39,6 +39,7 @@ CUE_SHARE = 0.8
 CLUSTER_SHARE = 0.5
 SHALLOW_SHARE = 0.75
 STANDARD_ERRORS = 2.58  # the 1 % level
+PERHAPS = 1.96  # the 5 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
 
@@ -78,6 +79,8 @@ class Evidence:
         prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
         self.base = -np.log(prior[self.y])
         self.notes = {}
+        # Why the evidence for step 3 is not enough, where there is some.
+        self.doubt = None
         # What group inference takes of a trainer.
         self.clusters = Clusters().cells(self, train)
         self.figures = {}
@@ -103,12 +106,11 @@ class Evidence:
             if found is not None:
                 recipe, reason = found
                 return Recommendation(recipe, reason, self.figures)
-        return Recommendation(
-            FineTuning(),
+        nothing = (
             "No shortcut was found that misleads a model: plain fine-tuning "
-            "is kept.",
-            self.figures,
+            "is kept."
         )
+        return Recommendation(FineTuning(), self.doubt or nothing, self.figures)
 
     # The rules, in order: `(recipe, reason)`, or None.
 
@@ -166,6 +168,8 @@ class Evidence:
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
         if after - before < STANDARD_ERRORS * error:
+            if after - before > PERHAPS * error:
+                self.doubt = self._doubt(before, after)
             return None
         # The same weights are on both sides of that test. So there must be a
         # gain, of one standard error, where each hinted class counts alike.
@@ -175,6 +179,7 @@ class Evidence:
         self.figures["accuracy_over_balanced_hints"] = first
         self.figures["the_same_over_hints_with_weights"] = second
         if second - first < spread:
+            self.doubt = self._doubt(before, after)
             return None
         return recipe, (
             "The label goes with a kind of input: "
@@ -184,6 +189,18 @@ class Evidence:
             "independent of it raise the held-out accuracy from "
             f"{100 * before:.1f} to {100 * after:.1f} %, counted so that "
             "label and inferred kind are balanced."
+        )
+
+    def _doubt(self, before, after) -> str:
+        return (
+            "The label goes with a kind of input, but it is not certain that "
+            f"this misleads: on {len(self.y)} rows, weights that make the "
+            "label independent of the kind change the held-out accuracy from "
+            f"{100 * before:.1f} to {100 * after:.1f} %, which may be chance. "
+            "More rows would tell, or test data in which the kind does not "
+            "go with the label: compare with "
+            "`kd.recipes.InversePropensitySampling()` there. Until then plain "
+            "fine-tuning is kept."
         )
 
     def _words(self):

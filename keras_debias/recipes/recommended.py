@@ -83,7 +83,9 @@ def recommended(
        balanced.
     5. Classes are of unequal size, and balancing them raises the mean
        accuracy of the classes at the 1 % level: classes are balanced.
-    6. Otherwise plain fine-tuning.
+    6. Otherwise plain fine-tuning. Where step 3 failed at the 1 % level but
+       not at the 5 % level, or in its second half only, the reason says that
+       it is not certain, and how to find out.
 
     With validation data, the same models learn from the training data with
     and without the method's weights. Unless the weights raise the lowest

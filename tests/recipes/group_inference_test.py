@@ -228,6 +228,17 @@ def test_recommended_helps_where_there_is_a_shortcut():
     assert cured > plain + 0.2
 
 
+def test_recommended_says_what_is_not_certain():
+    """The shortcut of the test above, in fewer rows."""
+    train = toy.numbers(400, strength=0.95, noise=1.2)
+    found = kd.recommended(train, lambda split: split.x)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "not certain that this misleads: on 400 rows" in found.reason
+    before = found.evidence["accuracy_over_balanced_rows"]
+    assert found.evidence["the_same_with_weights"] > before + 0.02
+    assert f"from {100 * before:.1f} to" in found.reason
+
+
 def test_recommended_leaves_clean_and_shuffled_data_alone():
     clean = toy.numbers(600, strength=0.5)
     found = kd.recommended(clean, lambda split: split.x)
