@@ -65,6 +65,9 @@ METHODS = {
         groups=kd.recipes.ShallowHint()
     ),
     "probe hint": kd.recipes.BalancedSampling(groups=kd.recipes.ProbeHint()),
+    "DFR": kd.recipes.DFR(groups=kd.recipes.Clusters(8)),
+    "AFR": kd.recipes.AFR(),
+    "product of experts": kd.recipes.ProductOfExperts(),
     "REW": kd.recipes.Reweighting(),
     "LM": kd.recipes.LearnedMixin(),
     "GroupDRO, true groups": kd.recipes.GroupDRO(),
@@ -73,6 +76,8 @@ FIRST = ("plain", "recommended", "true groups")
 # The papers' methods at other settings, and on top of inferred groups; run
 # with `--methods`.
 SWEEP = {
+    # What `recommended` does where it acts on clusters.
+    "inverse propensity": kd.recipes.InversePropensitySampling(),
     **{
         f"EDGE {alpha:g}, q {q:g}, {scope}": kd.recipes.FineTuning(
             kd.projections.EDGE(alpha=alpha, q=q, scope=scope)
