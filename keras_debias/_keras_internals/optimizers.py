@@ -1,0 +1,64 @@
+"""Optimizers with two learning rates."""
+
+import keras
+
+
+class TwoRates:
+    """Mixed into an optimizer class: some weights learn at another rate.
+
+    `_backend_update_step` and `_apply_weight_decay`: each backend has its own
+    way of updating many weights at once, all of which call these two.
+    """
+
+    # Times the learning rate, for the weights for which `is_faster` holds.
+    ratio = 1.0
+
+    def is_faster(self, variable) -> bool:
+        """Whether a weight learns at `ratio` times the learning rate."""
+        return False
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        pairs = list(zip(grads, trainable_variables))
+        for faster in (False, True):
+            chosen = [(g, v) for g, v in pairs if self.is_faster(v) == faster]
+            if chosen:
+                super()._backend_update_step(
+                    [g for g, _ in chosen],
+                    [v for _, v in chosen],
+                    learning_rate * self.ratio if faster else learning_rate,
+                )
+
+    def _apply_weight_decay(self, variables):
+        decay = self.weight_decay
+        if decay is None:
+            return
+        try:
+            for faster in (False, True):
+                chosen = [
+                    v
+                    for v in variables
+                    if self.is_faster(v) == faster and self._use_weight_decay(v)
+                ]
+                self.weight_decay = decay * self.ratio if faster else decay
+                if chosen:
+                    super()._apply_weight_decay(chosen)
+        finally:
+            self.weight_decay = decay
+
+
+def updates_weights_alone(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer's updates can be made in parts.
+
+    `_backend_update_step`: `Nadam` moves a product on in it, and a wrapper
+    does not use its own.
+    """
+    own = "keras.src.optimizers."
+    base = f"{own}base_optimizer"
+    overriding = [
+        c
+        for c in type(optimizer).__mro__
+        if {"_backend_update_step", "apply", "stateless_apply"} & set(vars(c))
+        and c.__module__.startswith(own)
+        and c.__module__ != base
+    ]
+    return not overriding
