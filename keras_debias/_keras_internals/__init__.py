@@ -1,12 +1,15 @@
 """The only package that touches private attributes of Keras.
 
 Checked with Keras 3.15 and KerasHub 0.32. Each function says which private
-name it uses and why no public one serves.
+name it uses and why no public one serves. What a backend needs in its own form
+outside of the training step is in `backends.py`.
 """
 
 from keras_debias._keras_internals.attention import AttendsToMore
 from keras_debias._keras_internals.attention import attention_arguments
 from keras_debias._keras_internals.attention import rotary_embedding
+from keras_debias._keras_internals.backends import map_chunks
+from keras_debias._keras_internals.backends import with_gradient
 from keras_debias._keras_internals.hub_importers import hub_import_map
 from keras_debias._keras_internals.layers import child_layers
 from keras_debias._keras_internals.layers import flatten_layers
@@ -65,6 +68,7 @@ __all__ = [
     "kernel_shape",
     "loss_options",
     "loss_tracker",
+    "map_chunks",
     "own_non_trainable_variables",
     "own_trainable_variables",
     "quantized_product",
@@ -79,5 +83,6 @@ __all__ = [
     "swap_class",
     "training_loss",
     "updates_weights_alone",
+    "with_gradient",
     "without_autocast",
 ]
