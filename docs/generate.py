@@ -80,7 +80,7 @@ class Symbol:
     def reference(self) -> str:
         """The first sentence of the `Reference:` section, or nothing."""
         section = re.search(
-            r"^Reference:\n+((?:[ -].*\n?|\n)*)", self.doc, re.M
+            r"^Reference:\n+((?:[ -].*\n?|\n)*)", self.doc, re.MULTILINE
         )
         if section is None:
             return ""

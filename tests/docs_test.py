@@ -125,15 +125,15 @@ def markdown_files():
 
 
 def without_code(text):
-    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"`[^`\n]*`", lambda m: m[0].replace("](", ""), text)
 
 
 def anchors(path):
     """The anchors that GitHub makes of the headings."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    headings = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     kept = (re.sub(r"[^\w\- ]", "", h.lower()) for h in headings)
     return {heading.replace(" ", "-") for heading in kept}
 

@@ -1,12 +1,13 @@
 """Attention over more keys and values than a layer's own."""
 
+import abc
 import inspect
 
 import keras
 from keras import ops
 
 
-class AttendsToMore:
+class AttendsToMore(abc.ABC):
     """Mixed into an attention class: more keys and values than its own.
 
     `_compute_attention` and `_mask_sliding_window` (Keras 3.15, KerasHub
@@ -14,17 +15,17 @@ class AttendsToMore:
     nowhere else. A window over positions knows nothing of the others.
     """
 
+    @abc.abstractmethod
     def more(self, query, key, value, attention_mask) -> tuple:
         """Keys, values and mask in place of the layer's own.
 
         Those that are more come first; the mask is never `None`.
         """
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def count(self) -> int:
         """How many they are."""
-        raise NotImplementedError
 
     def _compute_attention(self, *args, **kwargs):
         function = super()._compute_attention

@@ -119,8 +119,10 @@ class UpdateSpectrum:
 
     @property
     def spectrum(self) -> np.ndarray:
-        """The share of every direction, descending; the mean over layers
-        where each has its own."""
+        """The share of every direction, descending.
+
+        The mean over layers where each layer has its own directions.
+        """
         size = min(len(s) for s in self.spectra.values())
         return np.mean([s[:size] for s in self.spectra.values()], axis=0)
 

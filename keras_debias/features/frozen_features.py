@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -74,7 +75,7 @@ class FrozenFeatures:
         train on `[u, v, |u - v|]`).
     """
 
-    _memory: collections.OrderedDict = collections.OrderedDict()
+    _memory: ClassVar[collections.OrderedDict] = collections.OrderedDict()
 
     def __init__(
         self,

@@ -1,3 +1,4 @@
+import abc
 import dataclasses
 
 import numpy as np
@@ -62,6 +63,6 @@ class GroupRecipe(Recipe):
         ids = np.searchsorted(filled, train.groups.ids)
         return self.fit_groups(trainer, train.with_groups(Groups(ids, names)))
 
+    @abc.abstractmethod
     def fit_groups(self, trainer, train):
         """Trains on rows with groups; like `Recipe.fit`."""
-        return trainer.fit(train)

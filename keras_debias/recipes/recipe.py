@@ -1,9 +1,10 @@
+import abc
 import dataclasses
 
 import keras
 
 
-class Recipe:
+class Recipe(abc.ABC):
     """Base class of all methods: from training data to a trained model.
 
     A subclass is a frozen dataclass, its fields are the settings, and it
@@ -25,6 +26,7 @@ class Recipe:
 
     needs_groups = False
 
+    @abc.abstractmethod
     def fit(self, trainer, train):
         """Trains and returns the model.
 
@@ -35,7 +37,6 @@ class Recipe:
         Returns:
             A model with `predict`, as a rule a `DebiasedModel`.
         """
-        return trainer.fit(train)
 
     def get_config(self) -> dict:
         return {

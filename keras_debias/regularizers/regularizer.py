@@ -1,3 +1,4 @@
+import abc
 import math
 import numbers
 import re
@@ -15,7 +16,7 @@ def validate_count(name: str, value) -> None:
         )
 
 
-class Regularizer:
+class Regularizer(abc.ABC):
     """Base class of all regularizers: a scalar function of a model's outputs.
 
     A subclass overrides one method, `call`, in `keras.ops`. In a training
@@ -43,6 +44,9 @@ class Regularizer:
     """
 
     needs_teacher = False
+    # Those that need one may take another network, and a cache of its features.
+    teacher = None
+    cache = None
     # Whether `call` may get the logits of the rows of one process alone; it
     # then sums over all of them by `losses.row_parts`.
     sums_rows = False
@@ -73,6 +77,7 @@ class Regularizer:
         """What the logs show apart: the regularizer itself, or its parts."""
         return [self]
 
+    @abc.abstractmethod
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):
         """The value of the regularizer, before its weight.
 
@@ -89,7 +94,6 @@ class Regularizer:
         Returns:
             A float32 scalar; NaN if the mask leaves nothing to count.
         """
-        raise NotImplementedError
 
     def weight_at(self, step):
         """The weight after `step` updates: a float or a scalar tensor."""

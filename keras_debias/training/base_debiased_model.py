@@ -25,6 +25,7 @@ from keras_debias.losses.objective import check_probability
 from keras_debias.losses.objective import map_objective
 from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.projections.cached_projection import CachedProjection
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.checksums import compare_checksums
@@ -48,9 +49,8 @@ from keras_debias.utils.numbers import require_seed
 class BaseDebiasedModel(NetworkWrapper):
     """The readable definition of the step; see README.md in this folder.
 
-    What is here is the same on every backend. A backend adds `train_step`:
-    one forward pass, `step_values`, the gradient of each of them,
-    `compute_update`, and the optimizer if the values are finite.
+    What is here is the same on every backend. `Step.run` is the sequence of a
+    step; a backend adds its own subclass of `Step`.
     """
 
     def __init__(
@@ -117,12 +117,16 @@ class BaseDebiasedModel(NetworkWrapper):
         self._warned_of = []
         self._planned = None, None
         self.cached_norm_ratio = None
-        if any(p.refresh > 1 for p in projections[1:]):
+        refreshed = [
+            isinstance(p, CachedProjection) and p.refresh > 1
+            for p in projections
+        ]
+        if any(refreshed[1:]):
             raise ValueError(
                 "Expected a projection with `refresh` to be the first. "
                 f"Received: projection={projections}"
             )
-        if projections and projections[0].refresh > 1:
+        if any(refreshed):
             self.cached_norm_ratio = self.add_weight(
                 name="cached_norm_ratio",
                 shape=(),
@@ -384,6 +388,7 @@ class BaseDebiasedModel(NetworkWrapper):
             loss, penalty, x, y, y_pred, sample_weight
         )
         return StepValues(
+            loss=loss,
             objectives=[self.optimizer.scale_loss(v) for v in values],
             terms=terms,
             is_finite=_is_finite(_total(loss, penalty), y_pred),
@@ -404,11 +409,10 @@ class BaseDebiasedModel(NetworkWrapper):
             values.append(value)
         return values
 
-    def track_loss(self, loss, values: StepValues, y_pred, rows=None) -> None:
+    def track_loss(self, values: StepValues, y_pred, rows=None) -> None:
         """Updates the loss and the regularizers of the logs.
 
         Args:
-            loss: scalar, the task's loss.
             values: the values of the step.
             y_pred: the outputs of the network.
             rows: scalar, the rows of the batch. Defaults to `None`: those of
@@ -417,7 +421,7 @@ class BaseDebiasedModel(NetworkWrapper):
         if rows is None:
             rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         # A refused batch logs NaN, and `fit` raises.
-        loss = ops.where(values.is_finite, loss, float("nan"))
+        loss = ops.where(values.is_finite, values.loss, float("nan"))
         tracker = _keras_internals.loss_tracker(self)
         tracker.update_state(loss, sample_weight=rows)
         self.regularization.track(values.terms, rows)
@@ -455,17 +459,18 @@ class BaseDebiasedModel(NetworkWrapper):
         if self.cached_norm_ratio is None or self.alignment is not None:
             return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
+        ratio = self.cached_norm_ratio
 
         def exact():
             gradients = computer.per_objective()
             named = {n: gradients[o] for n, o in first.objectives.items()}
-            return self.combine(gradients, variables), first.measure(named)
+            return self.combine(gradients, variables), first.norm_ratio(named)
 
         def cached():
             # The regularizers join, unless a projection comes between.
-            weights = first.weights(self.cached_norm_ratio.value)
+            weights = first.weights(ratio.value)
             weights = {o: weights[n] for n, o in first.objectives.items()}
-            one = ops.ones_like(self.cached_norm_ratio.value)
+            one = ops.ones_like(ratio.value)
             rows = [weights]
             if GradientSource.REGULARIZERS in self.objectives():
                 if others:
@@ -478,16 +483,12 @@ class BaseDebiasedModel(NetworkWrapper):
                 update = projection.project({"task": update}, variables)
             for gradients in rest:
                 update = [u + g for u, g in zip(update, gradients)]
-            return update, self.cached_norm_ratio.value
+            return update, ratio.value
 
         is_due = self.optimizer.iterations % first.refresh == 0
-        update, measured = self.choose(is_due, exact, cached)
-        self.cached_norm_ratio.assign(measured)
+        update, latest = computer.choose(is_due, exact, cached)
+        ratio.assign(latest)
         return update
-
-    def choose(self, condition, first, second):
-        """Runs one of two functions, as the backend does it."""
-        raise NotImplementedError
 
     def combine(self, gradients: dict, variables: list) -> list:
         """The update from the gradients of all objectives."""
@@ -652,7 +653,7 @@ class BaseDebiasedModel(NetworkWrapper):
         seeds = [v for v in self.variables if id(v) not in weights]
         own.update({f"seed_{i}": seed for i, seed in enumerate(seeds)})
         for regularizer in self.regularizers:
-            teacher = getattr(regularizer, "teacher", None)
+            teacher = regularizer.teacher
             if teacher is not None:
                 name = f"{regularizer.name}_teacher"
                 weights = enumerate(teacher.weights)

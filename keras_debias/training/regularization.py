@@ -67,7 +67,7 @@ class Regularization:
         for regularizer in self.members:
             if (
                 regularizer.needs_teacher
-                and getattr(regularizer, "teacher", None) is None
+                and regularizer.teacher is None
                 and not disabled_values(adapted_layers(self.network).values())
             ):
                 raise ValueError(
@@ -107,7 +107,7 @@ class Regularization:
 
     def prepare_cache(self, batches) -> None:
         """Adds the teacher's features to the batches, if there is a cache."""
-        caches = [getattr(r, "cache", None) for r in self.members]
+        caches = [r.cache for r in self.members]
         caches = [c for c in caches if c is not None]
         if not caches:
             return
@@ -146,7 +146,7 @@ class Regularization:
         for regularizer in self.members:
             if not regularizer.needs_teacher:
                 continue
-            teacher = getattr(regularizer, "teacher", None)
+            teacher = regularizer.teacher
             if id(teacher) in found:
                 continue
             if teacher is None and features is not None:
@@ -190,7 +190,7 @@ class Regularization:
         for regularizer in self.members:
             teacher = None
             if regularizer.needs_teacher:
-                teacher = teachers[id(getattr(regularizer, "teacher", None))]
+                teacher = teachers[id(regularizer.teacher)]
             found.append(regularizer.call(y, y_pred, teacher, mask))
         return found
 

@@ -7,6 +7,7 @@ same row of the other. One backward pass to the layers is enough, and each
 trainable layer multiplies the result with its inputs once for each objective.
 """
 
+import abc
 import contextlib
 import dataclasses
 
@@ -159,18 +160,20 @@ class SharedBackward:
         return result
 
 
-class GradientComputer:
+class GradientComputer(abc.ABC):
     """Computes the gradients of one step, each backend in its own way.
 
     Args:
         model: the `DebiasedModel`.
-        shared: a `SharedBackward` that fits the batch, or `None`.
+        shared: a `SharedBackward`, or `None`. Ignored if it does not fit the
+            batch.
         calls: the calls that it recorded.
     """
 
     def __init__(self, model, shared, calls):
+        fits = shared is not None and shared.fits(calls)
         self.model = model
-        self.shared = shared
+        self.shared = shared if fits else None
         self.calls = calls
 
     def per_objective(self) -> dict:
@@ -190,17 +193,21 @@ class GradientComputer:
             found = [*found, *self.weighted_sums(rows)]
         return dict(zip(objectives, found))
 
+    @abc.abstractmethod
+    def choose(self, condition, first, second):
+        """The result of one of two functions without arguments."""
+
+    @abc.abstractmethod
     def per_objective_gradients(self, count) -> list:
         """The gradients of the first `count` objectives, in one pass."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def weighted_sums(self, rows) -> list:
         """The gradients of weighted sums of the objectives.
 
         Args:
             rows: for each sum a list of weights, `None` for zero.
         """
-        raise NotImplementedError
 
 
 def per_sample(objectives) -> list:

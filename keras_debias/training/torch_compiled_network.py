@@ -81,9 +81,12 @@ class CompiledNetwork:
         """Finds the shapes of the outputs of trainable layers."""
         if self.shared is None:
             return
-        with torch.no_grad(), keras.StatelessScope():
-            with self.shared.recording() as calls:
-                self._plain(x)
+        with (
+            torch.no_grad(),
+            keras.StatelessScope(),
+            self.shared.recording() as calls,
+        ):
+            self._plain(x)
         if not self.shared.fits(calls):
             return
         for call in calls[:-1]:

@@ -200,7 +200,8 @@ def nested():
 
 
 @pytest.mark.parametrize(
-    "flag, named", [(True, "hidden/kernel trains"), (False, "lora_a is frozen")]
+    ("flag", "named"),
+    [(True, "hidden/kernel trains"), (False, "lora_a is frozen")],
 )
 def test_trainable_set_since_is_named(flag, named):
     model = nested()
@@ -394,7 +395,7 @@ INJECTED = [
 ]
 
 
-@pytest.mark.parametrize("action, name, owner, number", INJECTED)
+@pytest.mark.parametrize(("action", "name", "owner", "number"), INJECTED)
 def test_a_failure_half_way_changes_nothing(
     action, name, owner, number, tmp_path, monkeypatch
 ):

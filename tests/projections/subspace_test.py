@@ -90,7 +90,7 @@ def random_step(optimizer, variables, generator):
 
 
 @pytest.mark.parametrize(
-    "adapter, scope, side",
+    ("adapter", "scope", "side"),
     [
         *((a, s, "both") for a in ADAPTERS for s in ("shared", "layer")),
         ("LoRA", "shared", "read"),
@@ -144,7 +144,7 @@ if keras.config.backend() != "torch":
     COMPILED = COMPILED[:2]
 
 
-@pytest.mark.parametrize("adapter, optimizer, scope", COMPILED)
+@pytest.mark.parametrize(("adapter", "optimizer", "scope"), COMPILED)
 def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
     """Compiled steps, then a file, then more steps of what it held."""
     x, y = BERT.data()
@@ -317,7 +317,7 @@ def test_another_model_around_the_network_is_free_again():
 
 
 @pytest.mark.parametrize(
-    "create, message",
+    ("create", "message"),
     [
         (lambda m: np.eye(5)[:, :1], "width 8.*width 5"),
         (
