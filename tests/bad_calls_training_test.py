@@ -514,6 +514,10 @@ ROWS = [
         ValueError,
     ),
     # Recipes.
+    ("recipes.Ablation", lambda tmp: R.Ablation(k="1"), ValueError),
+    ("recipes.Ablation", lambda tmp: R.Ablation(random=1), TypeError),
+    ("recipes.Truncation", lambda tmp: R.Truncation(k=None), ValueError),
+    ("recipes.Truncation", lambda tmp: R.Truncation(energy=0.5), ValueError),
     ("recipes.AFR", lambda tmp: R.AFR(gamma=-1.0), ValueError),
     ("recipes.AFR", lambda tmp: R.AFR(penalty=0.0), ValueError),
     (

@@ -10,6 +10,7 @@ from keras_debias.directions import SIDES
 from keras_debias.directions import role_of
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
+from keras_debias.utils.numbers import require_count
 
 
 def latent_factors(
@@ -100,10 +101,7 @@ def latent_factors(
             'Expected `scope` to be "shared" or "layer". '
             f"Received: scope={scope!r}"
         )
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ValueError(
-            f"Expected `k` to be a positive integer. Received: k={k}"
-        )
+    require_count(k, "k")
     require_model(model)
     if base is None:
         updates = adapter_updates(model)

@@ -7,15 +7,6 @@ import warnings
 import keras
 
 
-def validate_count(name: str, value) -> None:
-    """Raises unless a count such as `k` is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"Expected `{name}` to be a positive integer. "
-            f"Received: {name}={value!r}"
-        )
-
-
 class Regularizer(abc.ABC):
     """Base class of all regularizers: a scalar function of a model's outputs.
 

@@ -5,7 +5,7 @@ from keras_debias.losses.row_parts import total
 from keras_debias.regularizers.chunked_logits import check_outputs
 from keras_debias.regularizers.chunked_logits import row_weights
 from keras_debias.regularizers.regularizer import Regularizer
-from keras_debias.regularizers.regularizer import validate_count
+from keras_debias.utils.numbers import require_count
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -42,7 +42,7 @@ class TopKEntropy(Regularizer):
 
     def __init__(self, weight=0.005, k=20, name=None):
         super().__init__(weight, name)
-        validate_count("k", k)
+        require_count(k, "k")
         self.k = k
 
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):

@@ -25,6 +25,8 @@ FREE = {
     "balanced, classes": R.BalancedSampling(groups=R.ClassLabels()),
     "inverse propensity": R.InversePropensitySampling(),
     "recommended": R.Recommended(),
+    "ablation": R.Ablation(scope="layer", readers=("dense*",)),
+    "truncation": R.Truncation(),
 }
 WITH_GROUPS = {
     "balanced": R.BalancedSampling(),
