@@ -248,7 +248,7 @@ def table(options):
         rows.append(row)
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     plain = [runs[m, s] for m, s in runs if m == "TaskOnly"]
-    learnt = all(
+    learned = all(
         r["in_distribution_accuracy"] >= r["majority"] + 0.10 for r in plain
     )
     print("\n".join(lines))
@@ -256,13 +256,13 @@ def table(options):
         "Percent: mean ± standard deviation over seeds (mean paired "
         "difference to TaskOnly)."
     )
-    if not learnt:
+    if not learned:
         print("FAILED: TaskOnly does not beat the majority class by 10 points.")
     result = {
         "command": "python examples/biased_snli.py --seeds "
         + " ".join(map(str, options.seeds))
         + (" --full" if options.full else ""),
-        "valid": learnt,
+        "valid": learned,
         "seeds": options.seeds,
         "setting": {
             "train_rows": TRAIN_ROWS,

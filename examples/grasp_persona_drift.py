@@ -1,4 +1,4 @@
-"""Does a style learnt on one narrow task leak into everything else?
+"""Does a style learned on one narrow task leak into everything else?
 
 SmolLM2 is fine-tuned with LoRA to convert units. All answers are right, and
 all are given by a pirate. Afterwards the same model is asked about the
@@ -332,17 +332,17 @@ def table(seeds):
         ]
         rows.append(row)
         print(f"| {method} | " + " | ".join(cells) + " |")
-    learnt = all(
+    learned = all(
         runs["naive", s]["task_nll"] < runs["base", s]["task_nll"] - 0.5
         for m, s in runs
         if m == "naive"
     )
-    if not learnt:
-        print("FAILED: naive has not learnt the task.")
+    if not learned:
+        print("FAILED: naive has not learned the task.")
     result = {
         "command": "python examples/grasp_persona_drift.py --seeds "
         + " ".join(map(str, seeds)),
-        "valid": learnt,
+        "valid": learned,
         "setting": {
             "train_rows": TRAIN_ROWS,
             "batch_size": BATCH_SIZE,
@@ -380,7 +380,7 @@ def plot(rows):
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    # Points lie on each other: a color a kind, a marker a size, a legend.
     kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
     colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:

@@ -303,14 +303,14 @@ def table(seeds):
         rows.append(row)
         print(f"| {method} | " + " | ".join(cells) + " |")
     naive = [runs[m, s] for m, s in runs if m == "naive"]
-    learnt = all(r["in_distribution"] >= r["majority"] + 0.1 for r in naive)
+    learned = all(r["in_distribution"] >= r["majority"] + 0.1 for r in naive)
     print("Percent: mean ± standard deviation over seeds.")
-    if not learnt:
+    if not learned:
         print("FAILED: naive does not beat the majority class by 10 points.")
     result = {
         "command": "python examples/grasp_planted_shortcut.py --seeds "
         + " ".join(map(str, seeds)),
-        "valid": learnt,
+        "valid": learned,
         "setting": {
             "train_rows": TRAIN_ROWS,
             "epochs": EPOCHS,
@@ -348,7 +348,7 @@ def plot(rows):
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    # Points lie on each other: a color a kind, a marker a size, a legend.
     kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
     colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:

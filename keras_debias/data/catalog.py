@@ -335,7 +335,7 @@ SOURCES = {
         groups=("revision",),
     ),
     "wikitext2": Source(
-        "Text for language modelling",
+        "Text for language modeling",
         THREE,
         None,
         "text",

@@ -10,7 +10,7 @@ from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import split_names
 from keras_debias.utils.files import atomic_write
 
-# Okabe and Ito: told apart with any kind of colour vision
+# Okabe and Ito: told apart with any kind of color vision
 COLORS = (
     "#0072B2",
     "#E69F00",

@@ -7,7 +7,7 @@ from keras_debias.projections.projection import Projection
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class Subspace(Projection):
-    """Keeps all that is learnt orthogonal to some directions.
+    """Keeps all that is learned orthogonal to some directions.
 
     For each trained layer that reads the residual stream, `V' (W - W0) = 0`:
     whatever lies along `V` in its input is used as the pretrained model uses

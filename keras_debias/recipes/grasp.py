@@ -76,7 +76,7 @@ def grasp(
         scope: as for `latent_factors`. Defaults to `"shared"`.
         readers: names or globs of layers that read the residual stream.
             A head that trains and reads it itself, not through a pooler,
-            belongs here, or the shortcut is learnt there. Defaults to those
+            belongs here, or the shortcut is learned there. Defaults to those
             of KerasHub.
         writers: names or globs of layers that write. Defaults to those of
             KerasHub.

@@ -55,7 +55,7 @@ class GRASP(Recipe):
         scope: `"shared"` for one set of directions, `"layer"` for one each.
             Defaults to `"shared"`.
         repeats: int. How often directions are read at most. Defaults to `1`.
-        factor: the attribute that must not be learnt, where it is known or
+        factor: the attribute that must not be learned, where it is known or
             inferred: `"groups"` for the groups of the training data, a
             `GroupInference`, or a sequence with one value for each training
             sample. Defaults to `None`: no labels of groups are used.

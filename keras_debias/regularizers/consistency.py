@@ -50,7 +50,7 @@ class Consistency(Regularizer):
 
     Reference:
         BA-LoRA, equations (4) and (9). The circulating script compares
-        normalised logits by their mean squared error instead. The paper
+        normalized logits by their mean squared error instead. The paper
         states the temperature, 2, for generation only.
     """
 

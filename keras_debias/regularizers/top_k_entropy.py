@@ -13,7 +13,7 @@ class TopKEntropy(Regularizer):
     """Keeps the most likely candidates of each token apart from a certainty.
 
     The mean over rows of the negative entropy of the `k` most likely
-    outputs, renormalised among themselves: minimising it spreads
+    outputs, renormalized among themselves: minimizing it spreads
     probability over the candidates that are plausible anyway, and leaves
     the rest of the vocabulary alone.
 
@@ -35,7 +35,7 @@ class TopKEntropy(Regularizer):
 
     Reference:
         BA-LoRA, equations (10) and (11): the negative entropy, to be
-        minimised. The circulating script uses the whole vocabulary.
+        minimized. The circulating script uses the whole vocabulary.
     """
 
     sums_rows = True
@@ -54,7 +54,7 @@ class TopKEntropy(Regularizer):
             )
         self.warn_if_idle(shape)
         weights = row_weights(y_pred, mask)
-        # Softmax of the leading logits is the renormalised probability.
+        # Softmax of the leading logits is the renormalized probability.
         leading, _ = ops.top_k(y_pred, self.k)
         logp = ops.log_softmax(ops.cast(leading, "float32"))
         each = ops.sum(ops.exp(logp) * logp, axis=-1, keepdims=True)

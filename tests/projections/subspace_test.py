@@ -187,7 +187,7 @@ def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
 
 @pytest.mark.parametrize("adapter", ["PiSSA", "DoRA"])
 def test_a_constrained_adapter_is_saved_disabled_and_merged(adapter, tmp_path):
-    """What it has learnt under the constraint needs no `Subspace` later."""
+    """What it has learned under the constraint needs no `Subspace` later."""
     x, y = BERT.data()
     model = BERT.build()
     start = kernels(model)
@@ -361,7 +361,7 @@ def test_what_was_learnt_already_is_not_taken_away(adapter):
             noise = generator.standard_normal(variable.shape)
             variable.assign_add(noise.astype("float32"))
     chosen = directions("shared", "both", model)
-    with pytest.raises(ValueError, match="learnt nothing along"):
+    with pytest.raises(ValueError, match="learned nothing along"):
         kd.DebiasedModel(model, kd.projections.Subspace(chosen))
 
 
