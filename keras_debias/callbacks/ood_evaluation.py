@@ -107,11 +107,12 @@ class OODEvaluation(keras.callbacks.Callback):
             )
         if isinstance(every, bool) or not isinstance(every, int):
             raise TypeError(
-                f"`every` must be an integer. Received: every={every!r}"
+                f"Expected `every` to be an integer. Received: every={every!r}"
             )
         if every < 1:
             raise ValueError(
-                f"`every` must be at least 1 epoch. Received: every={every}"
+                "Expected `every` to be at least 1 epoch. Received: "
+                f"every={every}"
             )
         self.splits = check_splits(splits)
         if label_names is not None:
@@ -146,14 +147,14 @@ class OODEvaluation(keras.callbacks.Callback):
         self._step = 0
         if len(set(self.log_names)) != len(self.log_names):
             raise ValueError(
-                "Each split must write logs of its own. Received: "
+                "Expected each split to write logs of its own. Received: "
                 f"{list(self.splits)}, which write {self.log_names}. Rename "
                 "one of them."
             )
         if "val" in self.splits:
             raise ValueError(
-                "A split must not be called 'val': 'val_accuracy' is the log "
-                "of Keras' own validation data. Received: "
+                "Expected a split not to be called 'val': 'val_accuracy' is "
+                "the log of Keras' own validation data. Received: "
                 f"{list(self.splits)}. Rename it."
             )
         warn_of_groups(self.splits, self.min_group_size)

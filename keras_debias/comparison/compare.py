@@ -187,18 +187,19 @@ def compare(
         _check_function(name, function)
     if folder is not None and not isinstance(folder, (str, os.PathLike)):
         raise TypeError(
-            f"`folder` must be a path or None. Received: folder={folder!r}"
+            "Expected `folder` to be a path or None. Received: "
+            f"folder={folder!r}"
         )
     if not isinstance(budget, Budget):
         raise TypeError(
-            "`budget` must be a `kd.recipes.Budget`. Received: "
+            "Expected `budget` to be a `kd.recipes.Budget`. Received: "
             f"budget={budget!r}"
         )
     if isinstance(criteria, (str, Criterion)) or not isinstance(
         criteria, Iterable
     ):
         raise TypeError(
-            "`criteria` must be a sequence of criteria. Received: "
+            "Expected `criteria` to be a sequence of criteria. Received: "
             f"criteria={criteria!r}"
         )
     criteria = tuple(criteria)
@@ -225,7 +226,7 @@ def compare(
     network = model_fn(updates)
     if not isinstance(network, keras.Model) or not network.compiled:
         raise TypeError(
-            "`model_fn` must return a compiled `keras.Model`. Received: "
+            "Expected `model_fn` to return a compiled `keras.Model`. Received: "
             f"{network!r}"
         )
     configuration = {
@@ -559,7 +560,7 @@ def has_learnt(predictions, majority: float) -> bool:
 def _check_methods(methods) -> dict[str, Recipe]:
     if not isinstance(methods, Mapping) or not methods:
         raise TypeError(
-            "`methods` must be a non-empty dict from name to "
+            "Expected `methods` to be a non-empty dict from name to "
             f"`kd.recipes.Recipe`. Received: methods={methods!r}"
         )
     found = {}
@@ -569,8 +570,8 @@ def _check_methods(methods) -> dict[str, Recipe]:
             method = FineTuning(projection=method)
         if not isinstance(method, Recipe):
             raise TypeError(
-                f"`methods[{name!r}]` must be a `kd.recipes.Recipe` or a "
-                f"projection. Received: {method!r}"
+                f"Expected `methods[{name!r}]` to be a `kd.recipes.Recipe` or "
+                f"a projection. Received: {method!r}"
             )
         found[name] = method
     return found
@@ -580,15 +581,15 @@ def check_name(name, argument: str) -> None:
     """Raises if a name cannot be shown in tables and in files' names."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(
-            f"The names in `{argument}` must be non-empty strings. Received: "
-            f"{name!r}"
+            f"Expected the names in `{argument}` to be non-empty strings. "
+            f"Received: {name!r}"
         )
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(
-            f"The names in `{argument}` must have at most {LONGEST_NAME} "
-            "characters, without line breaks, tabs or other control "
-            f"characters. Received: {name[:LONGEST_NAME]!r} of {len(name)} "
-            "characters"
+            f"Expected the names in `{argument}` to have at most "
+            f"{LONGEST_NAME} characters, without line breaks, tabs or other "
+            f"control characters. Received: {name[:LONGEST_NAME]!r} of "
+            f"{len(name)} characters"
         )
 
 
@@ -598,15 +599,16 @@ def _check_function(name, function) -> None:
         return
     if isinstance(function, keras.Model) or not callable(function):
         raise TypeError(
-            f"`{name}` must be a function of one argument. Received: "
+            f"Expected `{name}` to be a function of one argument. Received: "
             f"{name}={function!r}"
         )
     try:
         inspect.signature(function).bind(1)
     except TypeError as error:
         raise TypeError(
-            f"`{name}` must take one argument. Received: {name}={function!r}, "
-            f"with the signature {inspect.signature(function)}"
+            f"Expected `{name}` to take one argument. Received: "
+            f"{name}={function!r}, with the signature "
+            f"{inspect.signature(function)}"
         ) from error
     except ValueError:
         return  # a function of C without a signature
@@ -615,8 +617,8 @@ def _check_function(name, function) -> None:
 def _check_seeds(seeds) -> list[int]:
     if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
         raise TypeError(
-            "`seeds` must be a sequence of integers, such as `range(3)` or "
-            f"`[0]`. Received: seeds={seeds!r}"
+            "Expected `seeds` to be a sequence of integers, such as `range(3)` "
+            f"or `[0]`. Received: seeds={seeds!r}"
         )
     seeds = list(seeds)
     all_valid = all(
@@ -627,12 +629,12 @@ def _check_seeds(seeds) -> list[int]:
     )
     if not seeds or not all_valid:
         raise ValueError(
-            "`seeds` must hold at least one integer, all from 0 to "
+            "Expected `seeds` to hold at least one integer, all from 0 to "
             f"{LARGEST_SEED}. Received: seeds={seeds}"
         )
     if len(set(seeds)) != len(seeds):
         raise ValueError(
-            "`seeds` must be different: a repeated run would count as "
+            "Expected `seeds` to be different: a repeated run would count as "
             f"evidence twice. Received: seeds={seeds}"
         )
     return [int(seed) for seed in seeds]
@@ -645,7 +647,7 @@ def _check_criterion(criterion, validation) -> None:
         return
     if not isinstance(criterion, Criterion):
         raise TypeError(
-            "`selection` and `criteria` must be criteria such as "
+            "Expected `selection` and `criteria` to be criteria such as "
             f"`kd.comparison.WorstClass()`. Received: {criterion!r}"
         )
     if validation is None:
@@ -669,8 +671,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         prompts = isinstance(split, Split) and is_generation(split)
         if not isinstance(split, Split) or (split.y is None and not prompts):
             raise TypeError(
-                "`train` must be a `kd.data.Split` with labels, or a function "
-                f"of the seed to one. Received: {split!r}"
+                "Expected `train` to be a `kd.data.Split` with labels, or a "
+                f"function of the seed to one. Received: {split!r}"
             )
         if need_groups and split.groups is None:
             raise ValueError(
@@ -684,7 +686,7 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         labels = split.y if alone else split.y.argmax(-1)
         if len(np.unique(labels)) < 2:
             raise ValueError(
-                "`train` must have rows of at least two classes. Received: "
-                f"{len(split)} rows of one"
+                "Expected `train` to have rows of at least two classes. "
+                f"Received: {len(split)} rows of one"
             )
     return trains

@@ -192,11 +192,11 @@ def _sentence(facts) -> str:
 
 def _check_n(n: int, least: int) -> None:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"`n` must be an integer. Received: n={n!r}")
+        raise TypeError(f"Expected `n` to be an integer. Received: n={n!r}")
     if n < least:
         raise ValueError(
-            f"`n` must be at least {least}, one row of each kind. Received: "
-            f"n={n}"
+            f"Expected `n` to be at least {least}, one row of each kind. "
+            f"Received: n={n}"
         )
 
 

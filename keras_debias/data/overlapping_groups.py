@@ -41,8 +41,8 @@ class OverlappingGroups:
     def __init__(self, columns: Mapping[str, Sequence[bool]]):
         if not isinstance(columns, Mapping) or not columns:
             raise ValueError(
-                "`columns` must be a dict from the name of a group to one "
-                f"boolean a row. Received: columns={columns!r}"
+                "Expected `columns` to be a dict from the name of a group to "
+                f"one boolean a row. Received: columns={columns!r}"
             )
         arrays = {n: _booleans(n, values) for n, values in columns.items()}
         lengths = {name: len(values) for name, values in arrays.items()}

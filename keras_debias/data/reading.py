@@ -22,8 +22,8 @@ def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
     columns = tuple(columns) if np.iterable(columns) else (columns,)
     if any(not isinstance(column, str) for column in columns):
         raise TypeError(
-            f"`{argument}` must be a column name or a tuple of column names. "
-            f"Received: {argument}={columns!r}"
+            f"Expected `{argument}` to be a column name or a tuple of column "
+            f"names. Received: {argument}={columns!r}"
         )
     return columns
 
@@ -61,13 +61,13 @@ def parts_from_frame(
     """Returns the arguments of `Split` that a data frame gives."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(
-            "`frame` must be a `pandas.DataFrame`. Received: "
+            "Expected `frame` to be a `pandas.DataFrame`. Received: "
             f"{type(frame).__name__}"
         )
     x_columns = as_tuple(x, "x")
     if not x_columns:
         raise ValueError(
-            "`x` must name at least one column. Received: x=(). Columns "
+            "Expected `x` to name at least one column. Received: x=(). Columns "
             f"there are: {list(frame.columns)}"
         )
     group_columns = as_tuple(groups, "groups")
@@ -161,7 +161,7 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
     """Returns the arguments of `Split` that a `datasets.Dataset` gives."""
     if isinstance(dataset, dict):
         raise TypeError(
-            "`dataset` must be one split of a dataset. Received: a "
+            "Expected `dataset` to be one split of a dataset. Received: a "
             f"{type(dataset).__name__} with the splits {list(dataset)}. "
             f"Pass `dataset[{next(iter(dataset), 'train')!r}]`."
         )
@@ -169,8 +169,9 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
         hasattr(dataset, a) for a in ("features", "column_names", "__len__")
     ):
         raise TypeError(
-            "`dataset` must be a map-style `datasets.Dataset`. Received: "
-            f"{type(dataset).__name__}. Load it without `streaming=True`."
+            "Expected `dataset` to be a map-style `datasets.Dataset`. "
+            f"Received: {type(dataset).__name__}. Load it without "
+            "`streaming=True`."
         )
     x_columns = as_tuple(x, "x")
     group_columns = as_tuple(groups, "groups")

@@ -6,10 +6,10 @@ import numpy as np
 def check_size(n: int, rows: int) -> None:
     """Raises if `n` of `rows` rows cannot be drawn."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"`n` must be an integer. Received: n={n!r}")
+        raise TypeError(f"Expected `n` to be an integer. Received: n={n!r}")
     if not 1 <= n <= rows:
         raise ValueError(
-            f"`n` must be between 1 and the {rows} rows of the split. "
+            f"Expected `n` to be between 1 and the {rows} rows of the split. "
             f"Received: n={n}"
         )
 

@@ -143,13 +143,13 @@ def _has_home(source: Source) -> bool:
 def _source(name: str, split: str) -> Source:
     if name not in SOURCES:
         raise ValueError(
-            f"`name` must be one of {names()}. Received: name={name!r}"
+            f"Expected `name` to be one of {names()}. Received: name={name!r}"
         )
     source = SOURCES[name]
     if split not in source.splits:
         raise ValueError(
-            f"`split` of {name!r} must be one of {source.splits}. Received: "
-            f"split={split!r}"
+            f"Expected `split` of {name!r} to be one of {source.splits}. "
+            f"Received: split={split!r}"
         )
     return source
 

@@ -139,12 +139,12 @@ def evaluate(
     splits = check_splits(splits)
     if train is not None and not isinstance(train, Split):
         raise TypeError(
-            f"`train` must be a `Split` or None. Received: {type(train)}"
+            f"Expected `train` to be a `Split` or None. Received: {type(train)}"
         )
     if isinstance(model, type) or not callable(getattr(model, "predict", None)):
         raise TypeError(
-            "`model` must have a method `predict(x, batch_size=, verbose=)`. "
-            f"Received: {type(model).__name__}"
+            "Expected `model` to have a method `predict(x, batch_size=, "
+            f"verbose=)`. Received: {type(model).__name__}"
         )
     settings = Settings(
         min_group_size=check_int("min_group_size", min_group_size, 1),
@@ -302,22 +302,22 @@ def check_splits(splits) -> dict[str, Split]:
         splits = {splits.name or "test": splits}
     if not isinstance(splits, Mapping):
         raise TypeError(
-            "`splits` must be a `Split` or a dict from name to `Split`. "
+            "Expected `splits` to be a `Split` or a dict from name to `Split`. "
             f"Received: {type(splits).__name__}"
         )
     if not splits:
         raise ValueError(
-            "`splits` must hold at least one split. Received: splits={}"
+            "Expected `splits` to hold at least one split. Received: splits={}"
         )
     for name, split in splits.items():
         if not isinstance(name, str) or not name.strip():
             raise ValueError(
-                "The names in `splits` must be non-empty strings. Received: "
-                f"{name!r}"
+                "Expected the names in `splits` to be non-empty strings. "
+                f"Received: {name!r}"
             )
         if not isinstance(split, Split):
             raise TypeError(
-                f"`splits[{name!r}]` must be a `Split`. Received: "
+                f"Expected `splits[{name!r}]` to be a `Split`. Received: "
                 f"{type(split).__name__}. Use `keras_debias.data.Split(x, y)`."
             )
         if is_generation(split):
@@ -328,15 +328,15 @@ def check_splits(splits) -> dict[str, Split]:
             )
         if split.y.ndim > 2:
             raise ValueError(
-                f"`splits[{name!r}]` must have one label, or one multi-hot "
-                f"vector, a row. Received: y of shape {split.y.shape}"
+                f"Expected `splits[{name!r}]` to have one label, or one "
+                f"multi-hot vector, a row. Received: y of shape {split.y.shape}"
             )
         weight = split.sample_weight
         if weight is not None and (weight.ndim != 1 or not weight.sum()):
             raise ValueError(
-                f"`splits[{name!r}]` must have one weight a row, not all "
-                f"zero. Received: sample_weight of shape {weight.shape} that "
-                f"sums to {weight.sum():g}"
+                f"Expected `splits[{name!r}]` to have one weight a row, not "
+                f"all zero. Received: sample_weight of shape {weight.shape} "
+                f"that sums to {weight.sum():g}"
             )
     return dict(splits)
 

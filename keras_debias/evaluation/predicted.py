@@ -156,8 +156,8 @@ def _single_label(
         # labels without names are indices of the model's outputs
         if y.min() < 0 or y.max() >= len(names):
             raise ValueError(
-                f"The labels of the split {name!r} must be between 0 and "
-                f"{len(names) - 1}, the classes of the model. Received: "
+                f"Expected the labels of the split {name!r} to be between 0 "
+                f"and {len(names) - 1}, the classes of the model. Received: "
                 f"labels from {y.min()} to {y.max()}"
             )
         if with_probabilities:

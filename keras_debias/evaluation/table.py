@@ -248,14 +248,14 @@ def split_names(named_scores: Mapping[str, object]) -> list[str]:
     """Returns the splits of several scores, in order, each once."""
     if not isinstance(named_scores, Mapping) or not named_scores:
         raise ValueError(
-            "`named_scores` must be a non-empty dict from name to `Scores`. "
-            f"Received: {named_scores!r}"
+            "Expected `named_scores` to be a non-empty dict from name to "
+            f"`Scores`. Received: {named_scores!r}"
         )
     seen = {}
     for name, scores in named_scores.items():
         if not hasattr(scores, "names"):
             raise TypeError(
-                "`named_scores` must hold `Scores`. Received: "
+                "Expected `named_scores` to hold `Scores`. Received: "
                 f"{type(scores).__name__} under {name!r}"
             )
         seen.update(dict.fromkeys(scores.names))

@@ -227,7 +227,7 @@ def test_all_methods_start_alike():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": [0, 1, 0]}, "must be different"),
+        ({"seeds": [0, 1, 0]}, "to be different"),
         ({"seeds": []}, "at least one integer"),
         ({"seeds": [0.5]}, "at least one integer"),
         (
@@ -269,7 +269,7 @@ def test_refused_before_anything_is_trained(changes, message, tmp_path):
         ({"methods": {}}, "non-empty dict"),
         ({"methods": {"plain": "ERM"}}, "kd.recipes.Recipe"),
         ({"budget": 3}, "kd.recipes.Budget"),
-        ({"selection": "worst"}, "must be criteria"),
+        ({"selection": "worst"}, "to be criteria"),
         ({"train": np.zeros(3)}, "kd.data.Split"),
         ({"model_fn": lambda updates: 3}, "compiled"),
     ],
