@@ -206,8 +206,8 @@ class GRASP(Recipe):
             groups = train.groups
             if groups is None:
                 raise ValueError(
-                    '`GRASP(factor="groups")` needs groups, and the training '
-                    "data has none. Give it some with "
+                    'Expected groups with `GRASP(factor="groups")`. Received: '
+                    "training data without. Give it some with "
                     "`train.with_groups(...)`, or infer them: "
                     "`GRASP(factor=XRM())`."
                 )

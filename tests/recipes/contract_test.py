@@ -120,7 +120,7 @@ def test_label_free_recipes_do_not_look_at_groups(name):
 @pytest.mark.parametrize("name", WITH_GROUPS)
 def test_groups_are_asked_for(name):
     train = toy.numbers(60).with_groups(None)
-    with pytest.raises(ValueError, match="needs groups.*XRM"):
+    with pytest.raises(ValueError, match="Expected groups.*XRM"):
         run(name, train)
     one = train.with_groups(["all"] * 60)
     with pytest.raises(ValueError, match="at least two groups"):
