@@ -7,6 +7,7 @@ from keras import ops
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.constrain import check_width
+from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.merge import assigned
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
@@ -104,7 +105,9 @@ def _changes(model, directions) -> tuple[list, list]:
             adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
-        kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]
+        kernel_adapters = [
+            a for a in adapters_of(layer) if isinstance(a, KernelAdapter)
+        ]
         side = directions.role_of(path, adapted=bool(kernel_adapters))
         vectors = directions.of(path)
         if side is None or vectors is None:

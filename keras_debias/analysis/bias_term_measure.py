@@ -45,7 +45,7 @@ class BiasTermMeasure:
         """
         return [
             self.change(start.astype("float64"), term.value().astype("float64"))
-            for term, start in zip(terms, before, strict=True)
+            for term, start in zip(terms, before or [], strict=True)
         ]
 
     def total(self, values: np.ndarray, sizes: np.ndarray) -> float:

@@ -72,8 +72,9 @@ def truncate_update(
         if not len(s):
             continue
         ranks.append(len(s))
-        count = k
-        if count is None:
+        if energy is None:
+            count = int(k or 0)
+        else:
             held = np.cumsum(np.square(s)) / np.sum(np.square(s))
             count = int(np.searchsorted(held, energy - 1e-12) + 1)
         count = min(count, len(s))

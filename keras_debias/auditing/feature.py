@@ -90,7 +90,8 @@ class Feature:
         if self.measure in PRESENT:
             return f"{self.field} {PRESENT[self.measure]}"
         if self.measure.startswith("hue"):
-            middle = round((self.low + self.high) / 2)
+            ends = [end for end in (self.low, self.high) if end is not None]
+            middle = round(sum(ends) / len(ends))
             return f"{self.field}: {image_measures.HUES[middle]} {self.measure}"
         if self.measure == "overlap" and self.low == 1.0:
             return f"{self.field} has only words of the first text"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -253,7 +254,7 @@ def compare(
     _say_if_busy(verbose)
     failed = {}
     if workers > 1:
-        arguments = {
+        arguments: dict[str, Any] = {
             "train": train,
             "splits": splits,
             "model_fn": model_fn,

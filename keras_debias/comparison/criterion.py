@@ -15,7 +15,10 @@ class Criterion:
     do not tell, `judge`.
     """
 
-    needs_groups = False
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the validation data must have groups."""
+        return False
 
     @property
     def name(self) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.scores import Scores
@@ -88,7 +89,7 @@ class Run(ShortRepr):
 
     def check(self) -> None:
         """Raises where a value has a type that no run has."""
-        kinds = {
+        kinds: dict[str, Any] = {
             "method": str,
             "seed": int,
             "settings": dict,

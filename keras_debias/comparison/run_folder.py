@@ -197,7 +197,7 @@ class RunFolder:
             return run
         return None
 
-    def write(self, run: Run, train: str) -> None:
+    def write(self, run: Run, train: str | None) -> None:
         if self.path is None:
             return
         stem = self._stem(run.method, run.seed)

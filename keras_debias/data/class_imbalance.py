@@ -60,7 +60,7 @@ def subsample_classes(
     names = split.label_names or tuple(
         str(i) for i in range(int(labels.max()) + 1)
     )
-    indices = match_labels(list(ratio), names)
+    indices: list = match_labels(list(ratio), names)
     if None in indices or set(indices) != set(range(len(names))):
         raise ValueError(
             "Expected `ratio` to name every label of the split, and no other. "

@@ -8,6 +8,7 @@ import lzma
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -116,7 +117,7 @@ def _is_local(path, options) -> bool:
 
 
 def _decoded(path, encoding, errors) -> str:
-    opener = OPENERS.get(os.path.splitext(os.fspath(path))[1], open)
+    opener: Any = OPENERS.get(os.path.splitext(os.fspath(path))[1], open)
     with opener(path, "rb") as file:
         content = file.read()
     if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):

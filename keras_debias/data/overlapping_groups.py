@@ -37,6 +37,8 @@ class OverlappingGroups:
     """
 
     __slots__ = ("matrix", "names")
+    matrix: np.ndarray
+    names: tuple[str, ...]
 
     def __init__(self, columns: Mapping[str, Sequence[bool]]):
         if not isinstance(columns, Mapping) or not columns:

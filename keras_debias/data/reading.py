@@ -19,13 +19,13 @@ def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
     """Returns column names as a tuple, or raises."""
     if isinstance(columns, str):
         return (columns,)
-    columns = tuple(columns) if np.iterable(columns) else (columns,)
-    if any(not isinstance(column, str) for column in columns):
+    names: tuple = tuple(columns) if np.iterable(columns) else (columns,)
+    if any(not isinstance(name, str) for name in names):
         raise TypeError(
             f"Expected `{argument}` to be a column name or a tuple of column "
-            f"names. Received: {argument}={columns!r}"
+            f"names. Received: {argument}={names!r}"
         )
-    return columns
+    return names
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,7 +171,7 @@ def _partners(split, labels, values, label) -> dict[int, int]:
         )
     partner = {}
     for key, value in label.items():
-        code = key
+        code: Any = key
         if isinstance(key, str):
             code = match_labels([key], split.label_names or ())[0]
         if code not in there:

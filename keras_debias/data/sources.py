@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def load(
                 f"Received: image_size={image_size!r}"
             )
         image_size = check_image_size(image_size)
-    path = _path(name, split, folder)
+    path: Any = _path(name, split, folder)
     files = _files(path)
     if files:
         return _from_parquet(files, name, source, image_size)
@@ -253,7 +254,7 @@ def _prompts(frame: pd.DataFrame, name: str, source: Source) -> Split:
         )
     frame = frame[frame[source.y].notna()]
     prompts = [
-        source.prompt.format(**dict(zip(source.x, row)))
+        str(source.prompt).format(**dict(zip(source.x, row)))
         for row in zip(*(frame[column] for column in source.x), strict=True)
     ]
     x = {"encoder_text": prompts, "decoder_text": frame[source.y].tolist()}
@@ -262,7 +263,7 @@ def _prompts(frame: pd.DataFrame, name: str, source: Source) -> Split:
 
 def _plain_frame(dataset, source: Source) -> pd.DataFrame:
     """A dataset of the hub with our names of columns, labels spelled out."""
-    hub = source.hub
+    hub: Any = source.hub
     frame = dataset.to_pandas()
     if hub.y is not None and source.label_names is not None:
         feature = dataset.features[hub.y]
@@ -301,7 +302,7 @@ def _from_hub(
     source: Source,
     image_size: tuple[int, int] | None,
 ) -> Split:
-    hub = source.hub
+    hub: Any = source.hub
     try:
         import datasets
     except ImportError as error:
@@ -335,7 +336,7 @@ def _from_hub(
         return _from_frame(frame, name, source, image_size)
     result = Split.from_dataset(dataset, x=hub.x, y=hub.y, name=name)
     if hub.y is not None:
-        result = result.align_labels(source.label_names)
+        result = result.align_labels(source.label_names or ())
     columns = {
         ours: list(dataset[theirs])
         for ours, theirs in zip(source.groups, hub.groups, strict=True)
@@ -348,7 +349,7 @@ def _is_plain(dataset, source: Source) -> bool:
 
     The columns of such a set are called the same in the folder and there.
     """
-    hub = source.hub
+    hub: Any = source.hub
     if hub.of_splits or source.prepare or source.prompt:
         return True
     if hub.y is None or source.multi_label:

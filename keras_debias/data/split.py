@@ -648,5 +648,6 @@ class Split:
                 f"`label_names`. Received: label_names={wanted}, but the split "
                 f"has {self.label_names}."
             )
-        y = None if self.y is None else reindex(self.y, indices, len(wanted))
+        known = [index for index in indices if index is not None]
+        y = None if self.y is None else reindex(self.y, known, len(wanted))
         return self._replace(y=y, label_names=wanted)

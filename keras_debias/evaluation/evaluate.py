@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -159,7 +160,7 @@ def evaluate(
     if from_logits is not None:
         check_flag("from_logits", from_logits)
     metrics = named_metrics(metrics)
-    names = model_label_names(model, label_names, train)
+    names: Any = model_label_names(model, label_names, train)
     own = getattr(model, "label_names", None)
     if label_names is not None and own is not None and names != tuple(own):
         if sorted(names) == sorted(own):
@@ -210,7 +211,7 @@ def score_splits(
     metrics = dict(metrics or {})
     for name, split in splits.items():
         check_task(model, name, split)  # before anything is predicted
-    names = model_label_names(model, label_names, train)
+    names: Any = model_label_names(model, label_names, train)
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
     for name, split in splits.items():

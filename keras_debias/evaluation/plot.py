@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -296,7 +297,7 @@ def _group_panel(axes, splits) -> None:
 
 
 def plot_comparison(
-    named_scores: Mapping[str, object],
+    named_scores: Mapping[str, Any],
     path: str | os.PathLike | None = None,
 ):
     """Draws several scores side by side: all rows, and the worst group.

@@ -170,7 +170,7 @@ def _single_label(
         columns = model_outputs.probabilities(outputs, logits)
         for column, target in enumerate(space.from_model):
             chances[:, target] += columns[:, column]
-    if sum_probabilities and space.merges_model_classes:
+    if chances is not None and space.merges_model_classes and sum_probabilities:
         predictions = chances.argmax(axis=1)
     else:
         predictions = space.from_model[model_outputs.classes(outputs, logits)]

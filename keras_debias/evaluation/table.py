@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 Interval = tuple[float, float] | None
 WIDTH = 79
@@ -203,7 +204,7 @@ def notes_text(scores) -> str:
     )
 
 
-def comparison_table(named_scores: Mapping[str, object]) -> str:
+def comparison_table(named_scores: Mapping[str, Any]) -> str:
     """Returns several scores side by side as a text table.
 
     Args:
@@ -244,7 +245,7 @@ def comparison_table(named_scores: Mapping[str, object]) -> str:
     return text_blocks(header, rows)
 
 
-def split_names(named_scores: Mapping[str, object]) -> list[str]:
+def split_names(named_scores: Mapping[str, Any]) -> list[str]:
     """Returns the splits of several scores, in order, each once."""
     if not isinstance(named_scores, Mapping) or not named_scores:
         raise ValueError(

@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
 from typing import ClassVar
 
 import keras
@@ -106,9 +107,9 @@ class FrozenFeatures:
         self.batch_size = int(batch_size)
         self.cache_dir = None if cache_dir is None else pathlib.Path(cache_dir)
         self.verbose = verbose
-        self._encoder = None
+        self._encoder: Any = None
         self._function = None
-        self._identity = None
+        self._identity = ""
         if isinstance(model, keras.Model):
             self._encoder = pooled_encoder(model)
         elif callable(model):
@@ -185,7 +186,7 @@ class FrozenFeatures:
         # By length in characters first: texts of one chunk are tokenized to
         # one padded length.
         order = np.argsort(np.char.str_len(distinct), kind="stable")
-        found = None
+        found: Any = None
         bar = _Bar(len(distinct), self.verbose)
         chunk = 64 * self.batch_size
         for start in range(0, len(order), chunk):

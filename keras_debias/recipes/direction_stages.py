@@ -6,7 +6,6 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.analysis.ablation import ablate
 from keras_debias.analysis.kernel_updates import kernels
 from keras_debias.directions import SIDES
-from keras_debias.directions import Directions
 from keras_debias.projections import Subspace
 from keras_debias.utils.numbers import require_count
 
@@ -39,7 +38,7 @@ def fine_tune(
     adapters=None,
     projection=None,
     regularizers=None,
-    directions: Directions | None = None,
+    directions: Any = None,
     ablated: bool = False,
 ) -> tuple[Any, dict | None]:
     """Trains a new network on a share of the budget.
@@ -50,8 +49,8 @@ def fine_tune(
         share: float in (0, 1), or `None`: all that is left, for the model
             that is returned.
         adapters, projection, regularizers: as for `recipes.FineTuning`.
-        directions: what every update stays orthogonal to. Defaults to
-            `None`.
+        directions: `Directions` that every update stays orthogonal to.
+            Defaults to `None`.
         ablated: bool. Whether `directions` are taken out of the network
             first. Defaults to `False`.
 

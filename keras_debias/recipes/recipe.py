@@ -1,5 +1,7 @@
 import abc
 import dataclasses
+from typing import Any
+from typing import cast
 
 import keras
 
@@ -24,7 +26,10 @@ class Recipe(abc.ABC):
     ```
     """
 
-    needs_groups = False
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the training data must have groups."""
+        return False
 
     @abc.abstractmethod
     def fit(self, trainer, train):
@@ -43,7 +48,7 @@ class Recipe(abc.ABC):
             field.name: keras.saving.serialize_keras_object(
                 getattr(self, field.name)
             )
-            for field in dataclasses.fields(self)
+            for field in dataclasses.fields(cast(Any, self))
         }
 
     @classmethod
