@@ -18,7 +18,13 @@ NO_CALLS = {
     *("Finding", "Harm", "PartialInputProbe", "TargetFinding"),
     *("TargetReport", "LABELS", "TEMPLATES"),
     # Without an argument; a base class of tests.
-    *("BiasTermMeasure", "MagnitudeChange", "ProjectionChange", "minilm"),
+    *(
+        "BiasTermMeasure",
+        "ChangeMeasure",
+        "MagnitudeChange",
+        "ProjectionChange",
+        "minilm",
+    ),
     "TestCase",
 }
 
