@@ -27,6 +27,7 @@ from keras_debias._keras_internals.layers import swap_class
 from keras_debias._keras_internals.layers import without_autocast
 from keras_debias._keras_internals.optimizers import TwoRates
 from keras_debias._keras_internals.optimizers import updates_weights_alone
+from keras_debias._keras_internals.optimizers import variable_index
 from keras_debias._keras_internals.quantization import base_variables
 from keras_debias._keras_internals.quantization import dequantized_kernel
 from keras_debias._keras_internals.quantization import kernel_shape
@@ -41,6 +42,7 @@ from keras_debias._keras_internals.training import compiled_metrics
 from keras_debias._keras_internals.training import drop_compiled_functions
 from keras_debias._keras_internals.training import loss_options
 from keras_debias._keras_internals.training import loss_tracker
+from keras_debias._keras_internals.training import require_compiled
 from keras_debias._keras_internals.training import resolve_loss
 from keras_debias._keras_internals.training import start_at_epoch
 from keras_debias._keras_internals.training import training_loss
@@ -76,6 +78,7 @@ __all__ = [
     "remember",
     "remove_seed_generator",
     "remove_weight",
+    "require_compiled",
     "resolve_loss",
     "rotary_embedding",
     "set_keras_mask",
@@ -83,6 +86,7 @@ __all__ = [
     "swap_class",
     "training_loss",
     "updates_weights_alone",
+    "variable_index",
     "with_gradient",
     "without_autocast",
 ]

@@ -46,6 +46,14 @@ class TwoRates:
             self.weight_decay = decay
 
 
+def variable_index(optimizer, variable: keras.Variable) -> int:
+    """The position of a variable among those an optimizer was built with.
+
+    `_get_variable_index`: an optimizer's `update_step` finds its slots by it.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def updates_weights_alone(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer's updates can be made in parts.
 

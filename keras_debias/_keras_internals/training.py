@@ -14,6 +14,14 @@ def drop_compiled_functions(model: keras.Model) -> None:
             setattr(model, f"{name}_function", None)
 
 
+def require_compiled(model: keras.Model, method: str) -> None:
+    """Raises as Keras does unless `compile` was called.
+
+    `_assert_compile_called`: for a `fit` that prepares its data first.
+    """
+    model._assert_compile_called(method)
+
+
 def start_at_epoch(model: keras.Model, epoch: int) -> None:
     """Makes the `fit` that runs begin at a later epoch.
 
