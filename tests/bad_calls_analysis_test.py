@@ -26,6 +26,8 @@ NO_CALLS = {
         "minilm",
     ),
     "TestCase",
+    # What it hands on is checked by `TestCase`.
+    "check_adapter",
 }
 
 
@@ -58,6 +60,16 @@ def directions():
 
 
 ROWS = [
+    ("check_projection", lambda tmp: kd.testing.check_projection("EDGE")),
+    ("check_regularizer", lambda tmp: kd.testing.check_regularizer(None)),
+    (
+        "check_recipe",
+        lambda tmp: kd.testing.check_recipe("JTT", None, None, None),
+    ),
+    (
+        "check_group_inference",
+        lambda tmp: kd.testing.check_group_inference("XRM", None, None, None),
+    ),
     ("Directions", lambda tmp: kd.Directions(None)),
     ("Directions", lambda tmp: kd.Directions({})),
     ("Directions", lambda tmp: kd.Directions({"hidden": "text"})),
