@@ -200,7 +200,7 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
         folder: path of a new folder.
 
     Raises:
-        TypeError: If `task` is no task of KerasHub.
+        TypeError: If `task` is not a task of KerasHub.
         ValueError: If it has adapters or no tokenizer comes back as it was,
             if quantized kernels would have to be written for Transformers,
             or if `folder` exists. Nothing is written then.

@@ -1,4 +1,4 @@
-"""Looks into models: which of their parts changed, or matter."""
+"""Analysis of models: which of their parts changed, or matter."""
 
 from keras_debias.analysis.ablation import ablate
 from keras_debias.analysis.ablation import ablated

@@ -19,20 +19,20 @@ from keras_debias.linalg import kernel_view
 
 
 def ablate(model: keras.Model, directions: Directions) -> list[str]:
-    """Takes directions out of all that a model reads, in place, for good.
+    """Removes directions from what a model reads, in place and for good.
 
-    Directional ablation: each layer that reads the residual stream gets
-    `x - V V' x` for its input `x`. As those layers are linear, that is the
-    same as `W - V V' W` for their kernels and adapters, which is what is
-    done: outputs are those of ablated activations, on every backend and in
-    compiled functions, and nothing is slower. For directions of layers that
-    write, `W - W V V'` and the same for their biases.
+    Directional ablation replaces the input `x` of each layer that reads the
+    residual stream by `x - V V' x`. These layers are linear, so the kernels
+    and adapters are changed instead, to `W - V V' W`. Outputs are those of
+    ablated activations, on every backend and in compiled functions, at the
+    same speed. Directions of layers that write are removed from their
+    kernels, as `W - W V V'`, and from their biases.
 
-    Before training, with `projections.Subspace` for the same directions,
-    this is ablation during training; of a plain model or one with LoRA or
-    PiSSA, while other adapters come after. What reads the residual stream
-    and is no dense layer (a normalization's statistics, an embedding reused
-    as output layer) still sees the directions.
+    Before training, and together with `projections.Subspace` for the same
+    directions, this is ablation during training. It takes plain models and
+    models with LoRA or PiSSA; apply other adapters afterwards. Layers that
+    read the residual stream and are not dense (a normalization, an embedding
+    that is reused as output layer) still see the directions.
 
     Args:
         model: a built `keras.Model`, with adapters or without.

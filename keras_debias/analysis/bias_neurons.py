@@ -17,7 +17,7 @@ from keras_debias.utils.short_repr import ShortRepr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class BiasNeuron(ShortRepr):
-    """A feed-forward neuron that speaks for wrong labels.
+    """A feed-forward neuron that increases the scores of wrong labels.
 
     Attributes:
         path: string. The feed-forward output layer that reads it.

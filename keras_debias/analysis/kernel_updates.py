@@ -1,4 +1,4 @@
-"""What fine-tuning did to the kernels of a model, as factors."""
+"""The updates of a model's kernels by fine-tuning, as factors."""
 
 import keras
 import numpy as np

@@ -24,11 +24,11 @@ def truncate_update(
     keep: str = "top",
     seed: int = 0,
 ) -> dict[str, int]:
-    """Keeps a few singular components of what fine-tuning did, in place.
+    """Keeps a few singular components of each layer's update, in place.
 
-    "Shortcuts in the tail": take the singular value decomposition of each
-    layer's update, keep the leading components, and drop the others, where
-    the shortcut is said to be. No labels and no training.
+    "Shortcuts in the tail": the singular value decomposition of each update
+    is cut after the leading components. The paper finds the shortcut in the
+    components that are dropped. Neither labels nor training are needed.
 
     Args:
         model: a fine-tuned `keras.Model`: with `LoRA`, or any with `base`.

@@ -22,10 +22,10 @@ MARGIN = 1.5
 
 
 class UpdateSpectrum:
-    """The directions of a fine-tuned model's updates, and their weight.
+    """The directions of a fine-tuned model's updates, and their shares.
 
-    What `latent_factors` returns. Shares are of the squared length of all
-    updates, each layer counting one, so that they sum to one.
+    The result of `latent_factors`. A share is a part of the squared length of
+    all updates, where each layer counts as one; shares sum to one.
 
     Args:
         directions: `Directions`, the leading ones.

@@ -67,7 +67,7 @@ def numbers(column):
     """A column of a table as floats.
 
     Raises:
-        ValueError: If a value is no number, or missing.
+        ValueError: If a value is not a number, or missing.
     """
     import pandas as pd
 

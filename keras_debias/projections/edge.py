@@ -39,7 +39,7 @@ class EDGE(CachedProjection):
     ```
 
     The compiled loss has to be a cross entropy: mean squared error, hinge and
-    the like are refused by `compile`, as `p` is no probability then.
+    the like are refused by `compile`, because `p` is not a probability then.
     With `bias_probabilities` they work.
 
     `p` is the probability that the compiled loss sees. Of a
@@ -56,18 +56,20 @@ class EDGE(CachedProjection):
     the small batch.
 
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
-    loss weighted by `b^q` instead: what that model finds easy is taken out,
-    not what the model in training does (`recipes.EDGE` does it in one call).
+    loss weighted by `b^q` instead: examples that are easy for that model count
+    as biased, not those that are easy for the model in training. `recipes.EDGE`
+    does both steps in one call.
 
     Computed in the equal form `(1 + alpha |B| / (2 |G|)) G - (alpha / 2) B`,
     which needs no division by `common . common`. Where either gradient is
     zero the update is `G`.
 
-    As `alpha` grows, the update turns to `G / |G| - B / |B|`, at a right angle
-    to what both have in common, and `alpha` becomes its length only, which
-    optimizers such as Adam take out again. With `scope="global"` it is the
-    gradient of the loss with weights `|B| / |G| - p^q`: samples that are
-    easier than the batch's average are unlearned, the others learned.
+    As `alpha` grows, the direction of the update approaches
+    `G / |G| - B / |B|`, which is orthogonal to the common direction. `alpha`
+    then changes the length only, which optimizers such as Adam normalize.
+    With `scope="global"` this limit is the gradient of the loss with weights
+    `|B| / |G| - p^q`: samples that are easier than the batch's average are
+    unlearned, the others learned.
 
     When it helps: not much where one shortcut carries most of the label.
     With sentences whose domain goes with the label in 95 of 100 (MiniLM with

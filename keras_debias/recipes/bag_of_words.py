@@ -14,7 +14,7 @@ from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.renamed import renamed
 
-# Words and runs of punctuation: a cue such as " !!" is no word.
+# Words and runs of punctuation: a cue such as " !!" is not a word.
 TOKENS = r"\w+|[^\w\s]+"
 
 

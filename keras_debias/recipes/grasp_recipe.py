@@ -29,9 +29,9 @@ class GRASP(Recipe):
 
     1. Fine-tune plainly, and read the leading directions from the updates of
        the weights (`analysis.latent_factors`).
-    2. With `repeats` above 1, fine-tune again, kept orthogonal to these
-       directions, and read further ones from the new updates; until the
-       fine-tuned model no longer finds the factor.
+    2. With `repeats` above 1, fine-tune again with updates orthogonal to
+       these directions, and read further directions from the new updates,
+       until the fine-tuned model no longer finds the factor.
     3. Fine-tune from the same start, every update kept orthogonal to all
        directions found (`projections.Subspace`).
 

@@ -43,7 +43,7 @@ class JTT(Recipe):
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the labels
-            are no classes, or the first model gets every row right, or every
+            are not classes, or the first model gets every row right, or every
             row wrong.
 
     Example:

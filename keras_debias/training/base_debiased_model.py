@@ -693,7 +693,7 @@ class BaseDebiasedModel(NetworkWrapper):
             **kwargs: as for `keras.Model.load_weights`.
 
         Raises:
-            TypeError: If `filepath` is no path.
+            TypeError: If `filepath` is not a path.
             ValueError: If the file cannot be read, is damaged, or is of
                 another model. Nothing has changed then.
         """
