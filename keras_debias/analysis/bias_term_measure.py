@@ -4,9 +4,10 @@ import keras
 import numpy as np
 
 from keras_debias.analysis.bias_terms import BiasTerm
+from keras_debias.utils.configurable import Configurable
 
 
-class BiasTermMeasure(abc.ABC):
+class BiasTermMeasure(Configurable, abc.ABC):
     """Base class of the measures that rank bias terms.
 
     A subclass overrides `values` and `total`. One that compares two values of
@@ -43,14 +44,3 @@ class BiasTermMeasure(abc.ABC):
             values: float array of shape `(layers,)`, one value a layer.
             sizes: int array of shape `(layers,)`, the entries of each bias.
         """
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"

@@ -1,9 +1,10 @@
 import abc
 
 from keras_debias.losses.identity import identity
+from keras_debias.utils.configurable import Configurable
 
 
-class Projection(abc.ABC):
+class Projection(Configurable, abc.ABC):
     """Base class of all projections: turns gradients into the update.
 
     A subclass overrides one method, `project`, a pure function in
@@ -39,14 +40,3 @@ class Projection(abc.ABC):
         Returns:
             A list of tensors in the same order.
         """
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"

@@ -6,8 +6,10 @@ import warnings
 
 import keras
 
+from keras_debias.utils.configurable import Configurable
 
-class Regularizer(abc.ABC):
+
+class Regularizer(Configurable, abc.ABC):
     """Base class of all regularizers: a scalar function of a model's outputs.
 
     A subclass overrides one method, `call`, in `keras.ops`. In a training
@@ -122,7 +124,3 @@ class Regularizer(abc.ABC):
                 config["weight"]
             )
         return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
