@@ -373,9 +373,9 @@ def _convert_llama(source, folder):
         import gguf
     except ImportError as error:
         raise ImportError(
-            "Expected the package `gguf` to be installed: it reads the "
-            "weights of this preset, once. Install it with "
-            "`pip install gguf`.",
+            "Expected the package `gguf`, which reads the weights of this "
+            "preset once, to be installed. Received: no such package. "
+            'Install it with `pip install "keras-debias[embedded]"`.',
             name="gguf",
         ) from error
 

