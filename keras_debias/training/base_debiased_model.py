@@ -270,18 +270,18 @@ class BaseDebiasedModel(NetworkWrapper):
         the gradient of the regularizers. Otherwise the regularizers join the
         task's loss.
         """
-        found: list[Callable | GradientSource] = [identity]
+        objectives: list[Callable | GradientSource] = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
-                if name != "task" and objective not in found:
-                    found.append(objective)
+                if name != "task" and objective not in objectives:
+                    objectives.append(objective)
         extra = self.alignment_objective
-        if self.alignment is not None and extra not in found:
-            found.append(extra)
+        if self.alignment is not None and extra not in objectives:
+            objectives.append(extra)
         plain = all(type(p) is TaskOnly for p in self.projections)
         if self.regularizers and not (plain and self.alignment is None):
-            found.append(GradientSource.REGULARIZERS)
-        return found
+            objectives.append(GradientSource.REGULARIZERS)
+        return objectives
 
     def objective_loss(self, objective):
         """The compiled loss with an objective between values and mean."""
@@ -305,8 +305,8 @@ class BaseDebiasedModel(NetworkWrapper):
         if not getattr(objective, "needs_index", False):
             return self.objective_loss(objective)(y, y_pred, sample_weight)
         _, index = self._rows_of(x, objective)
-        found = self._with_objective(functools.partial(objective, index=index))
-        return found(y, y_pred, sample_weight)
+        loss = self._with_objective(functools.partial(objective, index=index))
+        return loss(y, y_pred, sample_weight)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -344,12 +344,12 @@ class BaseDebiasedModel(NetworkWrapper):
     def _rows_of(x, objective) -> tuple:
         """Groups and indices of the rows of a batch, or `None`."""
         inside = x if isinstance(x, dict) else {}
-        found = inside.get(GROUPS), inside.get(INDEX)
+        rows = inside.get(GROUPS), inside.get(INDEX)
         needed = (
             getattr(objective, "needs_groups", False),
             getattr(objective, "needs_index", False),
         )
-        for name, need, part in zip(("groups", "indices"), needed, found):
+        for name, need, part in zip(("groups", "indices"), needed, rows):
             if need and part is None:
                 raise ValueError(
                     f"Expected {name} of the rows, which the objective "
@@ -357,7 +357,7 @@ class BaseDebiasedModel(NetworkWrapper):
                     f"batches without. Call `fit` with a `kd.data.Split`"
                     + (" that has groups." if name == "groups" else ".")
                 )
-        return found
+        return rows
 
     def check_tables(self, rows) -> None:
         """Raises unless the per-row tables of objectives fit this data."""
@@ -750,7 +750,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
-        found = {name: np.asarray(store[name]) for name in expected}
+        stored = {name: np.asarray(store[name]) for name in expected}
         shapes = {name: tuple(v.shape) for name, v in own.items()}
         shapes |= {
             name: layer.initial_values[key].shape
@@ -758,28 +758,28 @@ class BaseDebiasedModel(NetworkWrapper):
         }
         shapes |= {n: np.shape(c.component) for n, c in constraints.items()}
         for name, shape in shapes.items():
-            if found[name].shape != shape:
+            if stored[name].shape != shape:
                 raise ValueError(
                     f"Expected '{name}' of shape {shape}. Received: a file "
-                    f"with shape {found[name].shape}. Build the model as it "
+                    f"with shape {stored[name].shape}. Build the model as it "
                     "was when saved."
                 )
         for name, variable in own.items():
-            variable.assign(found[name])
+            variable.assign(stored[name])
         for name, (layer, key) in starts.items():
-            changed = {**layer.initial_values, key: np.array(found[name])}
+            changed = {**layer.initial_values, key: np.array(stored[name])}
             layer.initial_values = changed
         for name, constraint in constraints.items():
-            constraint.component = np.array(found[name])
+            constraint.component = np.array(stored[name])
 
     def _starts(self) -> dict[str, tuple]:
         """Where trainable base weights keep their initial values."""
-        found = [
+        pairs = [
             (layer, key)
             for layer in layers_to_disable(self.model)
             for key in getattr(layer, "initial_values", {})
         ]
-        return {f"start_{i}": pair for i, pair in enumerate(found)}
+        return {f"start_{i}": pair for i, pair in enumerate(pairs)}
 
 
 def _total(loss, penalty):

@@ -136,23 +136,23 @@ class SharedBackward:
         Returns:
             For each objective a list of one gradient for each variable.
         """
-        found = {}
+        sums = {}
         for call, gradient in zip(calls, gradients):
             if gradient is None:
                 continue
             rule = call.rule
             new = rule.gradients(call.inputs, gradient, weights, vjp)
             for variable, each in zip(rule.variables, new):
-                before = found.get(id(variable))
+                before = sums.get(id(variable))
                 if before is not None:
                     each = [ops.add(a, b) for a, b in zip(before, each)]
-                found[id(variable)] = each
+                sums[id(variable)] = each
         result = []
         for number in range(weights.shape[0]):
             result.append(
                 [
-                    ops.cast(found[id(v)][number], v.dtype)
-                    if id(v) in found
+                    ops.cast(sums[id(v)][number], v.dtype)
+                    if id(v) in sums
                     else ops.zeros(v.shape, v.dtype)
                     for v in variables
                 ]
@@ -184,14 +184,14 @@ class GradientComputer(abc.ABC):
             [one if i == j else None for j in range(len(objectives))]
             for i in range(len(objectives))
         ]
-        found = []
+        gradients = []
         if self.shared is not None:
             count = len(per_sample(objectives))
-            found = self.per_objective_gradients(count)
+            gradients = self.per_objective_gradients(count)
             rows = rows[count:]
         if rows:
-            found = [*found, *self.weighted_sums(rows)]
-        return dict(zip(objectives, found))
+            gradients = [*gradients, *self.weighted_sums(rows)]
+        return dict(zip(objectives, gradients))
 
     @abc.abstractmethod
     def choose(self, condition, first, second):
