@@ -19,7 +19,9 @@ from keras_debias.training.shared_backward import per_sample
 from keras_debias.training.torch_compiled_call import seeded
 from keras_debias.training.torch_compiled_call import several_backward_passes
 from keras_debias.training.torch_compiled_network import CompiledNetwork
+from keras_debias.training.torch_compiled_network import on_accelerator
 from keras_debias.training.torch_replicas import Replicas
+from keras_debias.utils.progress import say
 
 
 class TorchDebiasedModel(BaseDebiasedModel):
@@ -58,23 +60,48 @@ class TorchDebiasedModel(BaseDebiasedModel):
         finally:
             self.jit_compile = jit_compile
 
-    def _compiled_network(self, x, variables, shared):
+    def decide_compiling(self, jit_compile):
+        self.decides_compiling = jit_compile == "auto" and not self.run_eagerly
+        if self.decides_compiling:
+            # Keras' own answer for torch is never.
+            self.jit_compile = on_accelerator(self.model)
+        self._compiled = None, None
+
+    def _compiled_batch(self, x, variables, shared):
         """The compiled forward passes for a batch, or `None`."""
         if not self.jit_compile:
             return None
         # Rebuilt when adapters, objectives or trainable weights change.
         key = self.train_function, [id(v) for v in variables]
         if self._compiled[0] != key:
-            self._check_compilable()
-            objectives = per_sample(self.objectives())
-            apart = len(objectives) < len(self.objectives())
-            differentiated = apart or self.cached_norm_ratio is not None
-            self._compiled = (
-                key,
-                CompiledNetwork(self, shared, differentiated),
-            )
+            self._compiled = key, self._new_compiled_network(shared)
         network = self._compiled[1]
-        return network if network.takes(x) else None
+        return None if network is None else network.at(x)
+
+    def _new_compiled_network(self, shared):
+        try:
+            self._check_compilable()
+        except ValueError as error:
+            if not self.decides_compiling:
+                raise
+            self._give_up_compiling(error)
+            return None
+        if self.decides_compiling:
+            say(
+                "The forward pass is compiled for this device: the first "
+                "step takes about a minute. `compile(jit_compile=False)` "
+                "leaves it as it is."
+            )
+        objectives = per_sample(self.objectives())
+        apart = len(objectives) < len(self.objectives())
+        differentiated = apart or self.cached_norm_ratio is not None
+        return CompiledNetwork(self, shared, differentiated)
+
+    def _give_up_compiling(self, error):
+        """Goes on uncompiled, where that was the model's own choice."""
+        self._compiled = self._compiled[0], None
+        reason = str(error).split("Received: ")[-1].split(" Leave ")[0]
+        say(f"The forward pass is not compiled. Received: {reason}")
 
     def _check_compilable(self):
         for layer in _keras_internals.flatten_layers(self.model):
@@ -141,6 +168,14 @@ class TorchDebiasedModel(BaseDebiasedModel):
         self.step_count.assign(count + 1)
         return y_pred, calls
 
+    def _passes(self, x, shared, compiled):
+        """The teachers' forward passes, and the network's."""
+        with torch.no_grad():
+            teachers = self.regularization.teacher_outputs(
+                x, run=None if compiled is None else compiled.teacher
+            )
+        return teachers, *self._forward(x, shared, compiled)
+
     def train_step(self, data):
         if not self.jit_compile:
             return self._train_step(data)
@@ -154,12 +189,19 @@ class TorchDebiasedModel(BaseDebiasedModel):
 
         variables = self.trainable_variables
         shared = self.shared_backward(variables)
-        compiled = self._compiled_network(network_inputs(x), variables, shared)
-        with torch.no_grad():
-            teachers = self.regularization.teacher_outputs(
-                x, run=None if compiled is None else compiled.teacher
-            )
-        y_pred, calls = self._forward(x, shared, compiled)
+        compiled = self._compiled_batch(network_inputs(x), variables, shared)
+        try:
+            teachers, y_pred, calls = self._passes(x, shared, compiled)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if compiled is None or not self.decides_compiling:
+                raise
+            self._give_up_compiling(error)
+            with torch.no_grad():
+                for variable, value in zip(state, before):
+                    variable.assign(value)
+            teachers, y_pred, calls = self._passes(x, shared, None)
         mask = self.regularization.mask(x, y_pred, sample_weight)
         # From here on, the batch is the union over all processes.
         parts, here, rows = None, None, None
