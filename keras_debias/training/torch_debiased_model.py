@@ -148,8 +148,8 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def _forward(self, x, shared, compiled):
         """The forward pass, with random numbers that a resumed run repeats.
 
-        Keras' dropout without a seed draws from torch's global generator;
-        each step gets its own state of it, and the global one is put back.
+        Dropout without a seed draws from torch's global generator; each step
+        gets its own state of it, and the global one is put back.
 
         Returns:
             The outputs, and the calls that `shared` recorded.
@@ -163,7 +163,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 y_pred, calls = compiled.forward(network_inputs(x))
             else:
                 watch = nullcontext() if shared is None else shared.recording()
-                with watch as calls:
+                with _keras_internals.fast_dropout(), watch as calls:
                     y_pred = self(x, training=True)
         self.step_count.assign(count + 1)
         return y_pred, calls
