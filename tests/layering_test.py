@@ -36,7 +36,7 @@ PURE_ROOMS = {
 }
 PURE_LIBRARIES = {"keras", "numpy"}
 MORE_LIBRARIES = {
-    "_keras_internals.py": {"keras_hub"},
+    "_keras_internals.py": {"keras_hub", "torch"},
     "linalg.py": {"scipy"},
     "utils/files.py": {"psutil"},
     "adapters/store.py": {"keras_hub"},
