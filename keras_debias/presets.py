@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-import keras_hub
+import keras
 import numpy as np
 import safetensors.numpy
 
@@ -185,7 +185,7 @@ tree/master/models/official/efficientnet/lite).
     )
 
 
-def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
+def save(task: keras.Model, folder: str | os.PathLike) -> None:
     """Writes a KerasHub task to a folder for `from_preset()`.
 
     As `task.save_to_preset(folder)`, but for tokenizers such as SmolLM2's,
@@ -215,6 +215,8 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
     causal_lm = keras_hub.models.CausalLM.from_preset("tuned")
     ```
     """
+    import keras_hub
+
     if not isinstance(task, keras_hub.models.Task):
         raise TypeError(
             "Expected `task` to be a task of KerasHub, such as a `CausalLM`. "

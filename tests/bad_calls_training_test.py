@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 import keras_debias as kd
+from tests.combinations import part
 
 A, C, L = kd.adapters, kd.callbacks, kd.losses
 lora_plus = kd.optimizers.lora_plus
@@ -773,6 +774,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.once
 def test_every_symbol_has_a_row():
     modules = {
         name: getattr(kd, name)
@@ -790,8 +792,12 @@ def test_every_symbol_has_a_row():
 
 @pytest.mark.parametrize(
     "number",
-    range(len(ROWS)),
-    ids=[f"{s}-{i}" for i, (s, _, _) in enumerate(ROWS)],
+    # All that is about steps; of the checks of arguments, a part off torch.
+    sorted(
+        {i for i, (s, _, _) in enumerate(ROWS) if s == "DebiasedModel"}
+        | set(part(range(len(ROWS))))
+    ),
+    ids=lambda i: f"{ROWS[i][0]}-{i}",
 )
 def test_a_wrong_call_is_refused_in_words(number, tmp_path):
     _, call, error = ROWS[number]

@@ -1,8 +1,10 @@
 """What is imported with the library is installed with it, and no more."""
 
 import ast
+import os
 import pathlib
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -20,6 +22,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_debias"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"scikit-learn": "sklearn", "keras-hub": "keras_hub"}
+# Imported where it is used: it takes seconds, and imports tensorflow.
+LATE = {"keras_hub"}
 BACKENDS = {"torch", "tensorflow", "jax"}
 
 
@@ -50,7 +54,24 @@ def test_what_is_imported_is_required():
         backend = path.name.partition("_")[0]
         assert names - {backend} <= required(), path
         found |= names
-    assert found - BACKENDS == required()
+    assert found - BACKENDS == required() - LATE
+
+
+def test_the_library_is_imported_fast():
+    """Without what takes seconds: half a second beyond Keras."""
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_debias; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    slow = {"keras_hub", "tensorflow", "transformers"}
+    assert not slow & set(found.stdout.split())
 
 
 def test_the_tests_install_every_extra():

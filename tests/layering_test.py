@@ -36,6 +36,7 @@ PURE_ROOMS = {
 }
 PURE_LIBRARIES = {"keras", "numpy"}
 MORE_LIBRARIES = {
+    "_keras_internals/dropout.py": {"torch"},
     "_keras_internals/hub_importers.py": {"keras_hub"},
     "linalg.py": {"scipy"},
     "utils/files.py": {"psutil"},

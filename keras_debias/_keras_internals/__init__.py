@@ -10,6 +10,8 @@ from keras_debias._keras_internals.attention import attention_arguments
 from keras_debias._keras_internals.attention import rotary_embedding
 from keras_debias._keras_internals.backends import map_chunks
 from keras_debias._keras_internals.backends import with_gradient
+from keras_debias._keras_internals.dropout import fast_dropout
+from keras_debias._keras_internals.dropout import seeded_dropout
 from keras_debias._keras_internals.hub_importers import hub_import_map
 from keras_debias._keras_internals.layers import child_layers
 from keras_debias._keras_internals.layers import flatten_layers
@@ -61,6 +63,7 @@ __all__ = [
     "compiled_metrics",
     "dequantized_kernel",
     "drop_compiled_functions",
+    "fast_dropout",
     "flatten_layers",
     "forget",
     "get_keras_mask",
@@ -81,6 +84,7 @@ __all__ = [
     "require_compiled",
     "resolve_loss",
     "rotary_embedding",
+    "seeded_dropout",
     "set_keras_mask",
     "start_at_epoch",
     "swap_class",

@@ -199,7 +199,8 @@ class FrozenFeatures:
                 batch = by_length[at : at + self.batch_size]
                 width = _bucket(lengths[batch].max(), inputs)
                 part = {k: v[batch, :width] for k, v in inputs.items()}
-                values = self._predict(_padded(part, self.batch_size))
+                size = min(_rows_bucket(len(batch)), self.batch_size)
+                values = self._predict(_padded(part, size))
                 values = values[: len(batch)]
                 if found is None:
                     found = np.empty(
@@ -263,6 +264,11 @@ def _bucket(length, inputs) -> int:
     longest = inputs["padding_mask"].shape[1]
     fitting = [width for width in LENGTHS if width >= length]
     return min(fitting[0] if fitting else longest, longest)
+
+
+def _rows_bucket(rows) -> int:
+    """A power of two: of the last batches there are few shapes, too."""
+    return max(8, 1 << (int(rows) - 1).bit_length())
 
 
 def _padded(part, rows) -> dict:

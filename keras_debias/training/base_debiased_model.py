@@ -154,6 +154,9 @@ class BaseDebiasedModel(NetworkWrapper):
         )
         self.built = True
 
+    # Whether `jit_compile` was left to the model.
+    decides_compiling = False
+
     def __repr__(self) -> str:
         # Before `__init__` is over, there is little to show.
         if "_constraints" not in self.__dict__:
@@ -207,7 +210,10 @@ class BaseDebiasedModel(NetworkWrapper):
             weighted_metrics: like `metrics`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
                 `jit_compile=True` compiles the forward passes of training,
-                for batches of the shapes of the first.
+                for batches with as many rows as the first. `"auto"`, the
+                default, does so where the weights are on an accelerator;
+                where a graph cannot hold the network, it says why and goes
+                on uncompiled.
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not
@@ -245,8 +251,12 @@ class BaseDebiasedModel(NetworkWrapper):
             weighted_metrics=resolve("weighted_metrics", weighted_metrics),
             **kwargs,
         )
+        self.decide_compiling(kwargs.get("jit_compile", "auto"))
         self._objective_losses = {}
         self._built_for = None
+
+    def decide_compiling(self, jit_compile) -> None:
+        """What `jit_compile="auto"` means, where Keras does not know."""
 
     @property
     def output_names(self):
@@ -255,6 +265,9 @@ class BaseDebiasedModel(NetworkWrapper):
 
     def get_compile_config(self):
         config = super().get_compile_config()
+        if config and self.decides_compiling:
+            # Keras keeps what it was on this device.
+            config["jit_compile"] = "auto"
         return with_checksum(config) if config else config
 
     def compile_from_config(self, config):

@@ -11,8 +11,10 @@ from keras_debias.training.run_callbacks import WaitForFiles
 from keras_debias.training.shared_backward import per_sample
 from keras_debias.training.torch_compiled_call import several_backward_passes
 from keras_debias.training.torch_compiled_network import CompiledNetwork
+from keras_debias.training.torch_compiled_network import on_accelerator
 from keras_debias.training.torch_replicas import Replicas
 from keras_debias.training.torch_step import TorchStep
+from keras_debias.utils.progress import say
 
 
 class TorchDebiasedModel(BaseDebiasedModel):
@@ -53,23 +55,48 @@ class TorchDebiasedModel(BaseDebiasedModel):
         finally:
             self.jit_compile = jit_compile
 
-    def compiled_network(self, x, variables, shared):
+    def decide_compiling(self, jit_compile):
+        self.decides_compiling = jit_compile == "auto" and not self.run_eagerly
+        if self.decides_compiling:
+            # Keras' own answer for torch is never.
+            self.jit_compile = on_accelerator(self.model)
+        self._compiled = None, None
+
+    def compiled_batch(self, x, variables, shared):
         """The compiled forward passes for a batch, or `None`."""
         if not self.jit_compile:
             return None
         # Rebuilt when adapters, objectives or trainable weights change.
         key = self.train_function, [id(v) for v in variables]
         if self._compiled[0] != key:
-            self._check_compilable()
-            objectives = per_sample(self.objectives())
-            apart = len(objectives) < len(self.objectives())
-            differentiated = apart or self.cached_norm_ratio is not None
-            self._compiled = (
-                key,
-                CompiledNetwork(self, shared, differentiated),
-            )
+            self._compiled = key, self._new_compiled_network(shared)
         network = self._compiled[1]
-        return network if network.takes(x) else None
+        return None if network is None else network.at(x)
+
+    def _new_compiled_network(self, shared):
+        try:
+            self._check_compilable()
+        except ValueError as error:
+            if not self.decides_compiling:
+                raise
+            self.give_up_compiling(error)
+            return None
+        if self.decides_compiling:
+            say(
+                "The forward pass is compiled for this device: the first "
+                "step takes about a minute. `compile(jit_compile=False)` "
+                "leaves it as it is."
+            )
+        objectives = per_sample(self.objectives())
+        apart = len(objectives) < len(self.objectives())
+        differentiated = apart or self.cached_norm_ratio is not None
+        return CompiledNetwork(self, shared, differentiated)
+
+    def give_up_compiling(self, error) -> None:
+        """Continues uncompiled, where compiling was the model's own choice."""
+        self._compiled = self._compiled[0], None
+        reason = str(error).split("Received: ")[-1].split(" Leave ")[0]
+        say(f"The forward pass is not compiled. Received: {reason}")
 
     def _check_compilable(self):
         for layer in _keras_internals.flatten_layers(self.model):

@@ -24,7 +24,7 @@ class TorchStep(Step):
         super().__init__(model, data)
         self.replicas = model.replicas
         self.parts = None
-        self.compiled = model.compiled_network(
+        self.compiled = model.compiled_batch(
             network_inputs(self.x), self.variables, self.shared
         )
         self.state = [
@@ -35,12 +35,39 @@ class TorchStep(Step):
         self.before = [v.value.clone() for v in self.state]
 
     def teacher_outputs(self):
+        """The outputs of the teachers; the network runs here as well.
+
+        If compiling was the model's own choice and fails in one of the two,
+        both run uncompiled.
+        """
+        try:
+            return self._run_teachers_and_network()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if self.compiled is None or not self.model.decides_compiling:
+                raise
+            self.model.give_up_compiling(error)
+        self.compiled = None
+        self._restore()
+        return self._run_teachers_and_network()
+
+    def _run_teachers_and_network(self) -> dict:
         run = None if self.compiled is None else self.compiled.teacher
         with torch.no_grad():
-            return self.model.regularization.teacher_outputs(self.x, run=run)
+            teachers = self.model.regularization.teacher_outputs(
+                self.x, run=run
+            )
+        self._run_network()
+        return teachers
+
+    def _restore(self) -> None:
+        """Puts back what the forward pass has written."""
+        with torch.no_grad():
+            for variable, value in zip(self.state, self.before):
+                variable.assign(value)
 
     def forward(self, teachers):
-        self._run_network()
         mask = self.model.regularization.mask(
             self.x, self.y_pred, self.sample_weight
         )
@@ -65,8 +92,8 @@ class TorchStep(Step):
     def _run_network(self) -> None:
         """The forward pass, with random numbers that a resumed run repeats.
 
-        Keras' dropout without a seed draws from torch's global generator;
-        each step gets its own state of it, and the global one is put back.
+        Dropout without a seed draws from torch's global generator; each step
+        gets its own state of it, and the global one is put back.
         """
         count = int(self.model.step_count.value)
         seed = int(self.model.shuffle_seed.value) * 1_000_003 + count
@@ -77,7 +104,10 @@ class TorchStep(Step):
                 outputs = self.compiled.forward(network_inputs(self.x))
                 self.y_pred, self.calls = outputs
             else:
-                with self.recording() as self.calls:
+                with (
+                    _keras_internals.fast_dropout(),
+                    self.recording() as self.calls,
+                ):
                     self.y_pred = self.model(self.x, training=True)
         self.model.step_count.assign(count + 1)
 
@@ -124,8 +154,7 @@ class TorchStep(Step):
                 update = self.compute_update(values)
                 self.model.optimizer.apply(update, self.variables)
             else:
-                for variable, value in zip(self.state, self.before):
-                    variable.assign(value)
+                self._restore()
 
     def logs(self):
         if self.parts is None:
