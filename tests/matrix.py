@@ -26,7 +26,7 @@ LOW_RANK_FORMS = ("LoRAFA", "VeRA", "MiLoRA", "OLoRA", "AdaLoRA")
 # These start, or are put together, otherwise and then are one of the above:
 # off torch, one cell each.
 STARTS = ("CorDA", "LoRAGA", "RandomEntries")
-MODULES = ("Houlsby", "Pfeiffer", "PrefixTuning")
+MODULES = ("Houlsby", "Pfeiffer", "PrefixTuning", "PromptTuning")
 FORMS = (*LOW_RANK_FORMS, *MODULES)
 REPRESENTATIVES = ("bert", "llama", "functional")
 INVARIANTS = 9
