@@ -71,6 +71,7 @@ ADAPTERS = {
     "Houlsby": (lambda: A.Houlsby(), 1e-3),
     "Pfeiffer": (lambda: A.Pfeiffer(), 1e-3),
     "PrefixTuning": (lambda: A.PrefixTuning(), 1e-2),
+    "PromptTuning": (lambda: A.PromptTuning(), 3e-2),
     "LoRA-int4": (lambda: A.LoRA(RANK), 1e-3),
     "LoftQ-int4": (lambda: A.LoftQ(RANK), 1e-3),
 }

@@ -32,6 +32,7 @@ if keras.config.backend() != "torch":
         "adapters/peft_prefix_test.py",
         "adapters/peft_process_test.py",
         "adapters/peft_prompt_test.py",
+        "adapters/peft_real_test.py",
         "adapters/peft_starts_test.py",
         "auditing",
         "backend_test.py",
@@ -61,6 +62,7 @@ if keras.config.backend() != "torch":
 SLOW = {
     "adapters/generate_test.py",
     "adapters/peft_process_test.py",
+    "adapters/peft_real_test.py",
     "adapters/prefix_test.py",
     "adapters/prompt_test.py",
     "adapters/seq2seq_test.py",

@@ -207,10 +207,14 @@ class PromptedBlock(BlockUpdate):
             )
 
 
+def _arguments(layer: keras.Layer) -> list[str]:
+    kind: type[keras.Layer] = plain_block_class(layer)
+    return list(inspect.signature(kind.call).parameters)
+
+
 def takes_cache(layer: keras.Layer) -> bool:
     """Whether a block is causal: one that can decode token by token."""
-    names = inspect.signature(plain_block_class(layer).call).parameters
-    return any("cache" in name for name in names)
+    return any("cache" in name for name in _arguments(layer))
 
 
 def attention_layers(layer: keras.Layer) -> list[keras.Layer]:
@@ -229,12 +233,11 @@ def can_take_prompt(layer: keras.Layer) -> bool:
     It has one attention layer, of which scores depend on queries, keys and a
     mask alone, and masks padding or is causal.
     """
-    names = inspect.signature(plain_block_class(layer).call).parameters
     found = attention_layers(layer)
     return (
         len(found) == 1
         and can_take_prefix(found[0])
-        and (takes_cache(layer) or "padding_mask" in names)
+        and (takes_cache(layer) or "padding_mask" in _arguments(layer))
     )
 
 
