@@ -628,8 +628,9 @@ class SmallerState:
     """Mixed into an optimizer class: some state is smaller than its weight.
 
     `_get_variable_index`, and `_backend_update_step`: on torch some optimizers
-    update all weights in one call, which expects their shapes. `average` and
-    `gradient_accumulator` are what Keras calls its own state.
+    update all weights in one call (`_parallel_update_step`), which expects
+    their shapes. `average` and `gradient_accumulator` are what Keras calls
+    its own state.
     """
 
     # By the number of a weight: what makes a gradient small, or `None`.
@@ -661,7 +662,7 @@ class SmallerState:
         )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        if keras.config.backend() != "torch":
+        if getattr(type(self), "_parallel_update_step", None) is None:
             super()._backend_update_step(
                 grads, trainable_variables, learning_rate
             )

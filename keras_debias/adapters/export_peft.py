@@ -90,6 +90,11 @@ def export_peft(
             "Expected `prefix` to be a string such as 'bert.', or `None`. "
             f"Received: prefix={prefix!r}"
         )
+    if prefix and not prefix.endswith("."):
+        raise ValueError(
+            "Expected `prefix` to end with a dot, as 'bert.' does: module "
+            f"names follow. Received: prefix={prefix!r}"
+        )
     base = base_model_name_or_path
     if base is not None and (not isinstance(base, str) or not base):
         raise TypeError(

@@ -6,6 +6,7 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.blocks import block_of
 from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.checks import check_context
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.layers.prompted_block import can_take_prompt
 from keras_debias.layers.prompted_block import prompted_class
@@ -39,9 +40,11 @@ class PromptTuning(Adapter):
             standard deviation. Defaults to `0.02`.
 
     Raises:
-        ValueError: If an argument is out of range, or, when applied, a
-            transformer block has other adapters, relative positions (T5,
-            DeBERTa), cross-attention (encoder-decoders) or no mask (ViT).
+        ValueError: If an argument is out of range, or, when applied, the
+            prompt is longer than what the model reads at once, or a
+            transformer block has an adapter of its states or attention,
+            relative positions (T5, DeBERTa), cross-attention
+            (encoder-decoders) or no mask (ViT).
 
     Example:
 
@@ -100,6 +103,7 @@ class PromptTuning(Adapter):
                 f"Received: {refused[:3]}. Use `Houlsby` or `LoRA`; "
                 "`PrefixTuning` needs no mask."
             )
+        check_context(model, self.length)
         return [
             self.from_config(
                 {**self.get_config(), "role": role, "targets": targets}
@@ -142,6 +146,9 @@ class PromptTuning(Adapter):
         )
 
     def attach(self, layer, prepared):
+        # Another adapter of the same call may have come before.
+        self.check(layer.name, layer)
+
         def change():
             layer.add_prompt(
                 self.length,

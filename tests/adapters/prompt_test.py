@@ -146,12 +146,24 @@ def test_refusals(tmp_path):
                 kd.adapters.PromptTuning(),
                 also_train=architecture.also_train,
             )
+    for adapters in (
+        [kd.adapters.PromptTuning(2), kd.adapters.PrefixTuning(2)],
+        [kd.adapters.PrefixTuning(2), kd.adapters.PromptTuning(2)],
+    ):
+        model = TABLE["llama"].build()
+        before = [w.path for w in model.weights]
+        with pytest.raises(ValueError, match="without adapters"):
+            kd.adapters.apply(model, adapters)
+        assert [w.path for w in model.weights] == before
+    for adapter in (kd.adapters.PromptTuning, kd.adapters.PrefixTuning):
+        with pytest.raises(ValueError, match="`length` to be at most"):
+            kd.adapters.apply(TABLE["bert"].build(), adapter(1_000))
     model = prompted("bert")
     with pytest.raises(ValueError, match="without adapters"):
-        kd.adapters.apply(model, kd.adapters.PromptTuning())
+        kd.adapters.apply(model, kd.adapters.PromptTuning(2))
     with pytest.raises(ValueError, match="without adapters"):
         kd.adapters.apply(
-            model, [kd.adapters.LoRA(2), kd.adapters.PromptTuning()]
+            model, [kd.adapters.LoRA(2), kd.adapters.PromptTuning(2)]
         )
     with pytest.raises(ValueError, match="Keep the adapter"):
         kd.adapters.merge(model)
