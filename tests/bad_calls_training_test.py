@@ -13,6 +13,7 @@ import keras_debias as kd
 from tests.combinations import part
 
 A, C, L = kd.adapters, kd.callbacks, kd.losses
+galore = kd.optimizers.galore
 lora_plus = kd.optimizers.lora_plus
 WarmUp = kd.optimizers.WarmUp
 P, R, G = kd.projections, kd.recipes, kd.regularizers
@@ -147,6 +148,12 @@ ROWS = [
     ("adapters.PiSSA", lambda tmp: A.PiSSA(rank="8"), ValueError),
     ("adapters.PiSSABias", lambda tmp: A.PiSSABias(rank=1.5), ValueError),
     ("adapters.PrefixTuning", lambda tmp: A.PrefixTuning(0), ValueError),
+    ("adapters.PromptTuning", lambda tmp: A.PromptTuning(0), ValueError),
+    (
+        "adapters.PromptTuning",
+        lambda tmp: A.PromptTuning(stddev=0),
+        ValueError,
+    ),
     (
         "adapters.PrefixTuning",
         lambda tmp: A.PrefixTuning(stddev="1"),
@@ -355,6 +362,25 @@ ROWS = [
     *(
         ("optimizers.WarmUp", lambda tmp, a=a: WarmUp(*a), ValueError)
         for a in (("1",), (0,), (0.1, -1), (0.1, "1"), (0.1, 5, 5))
+    ),
+    ("optimizers.galore", lambda tmp: galore("adam"), TypeError),
+    ("optimizers.galore", lambda tmp: galore(adam(), 0), ValueError),
+    ("optimizers.galore", lambda tmp: galore(adam(), 4, 0), ValueError),
+    ("optimizers.galore", lambda tmp: galore(adam(), scale=0), ValueError),
+    (
+        "optimizers.galore",
+        lambda tmp: galore(keras.optimizers.Nadam()),
+        ValueError,
+    ),
+    (
+        "optimizers.galore",
+        lambda tmp: galore(debiased_after_a_step().optimizer),
+        ValueError,
+    ),
+    (
+        "optimizers.galore",
+        lambda tmp: galore(adam(), 999).build(network(0).variables),
+        ValueError,
     ),
     ("optimizers.lora_plus", lambda tmp: lora_plus("adam"), TypeError),
     ("optimizers.lora_plus", lambda tmp: lora_plus(adam(), "16"), ValueError),

@@ -27,6 +27,7 @@ from keras_debias._keras_internals.layers import remove_weight
 from keras_debias._keras_internals.layers import set_keras_mask
 from keras_debias._keras_internals.layers import swap_class
 from keras_debias._keras_internals.layers import without_autocast
+from keras_debias._keras_internals.optimizers import SmallerState
 from keras_debias._keras_internals.optimizers import TwoRates
 from keras_debias._keras_internals.optimizers import updates_weights_alone
 from keras_debias._keras_internals.optimizers import variable_index
@@ -52,6 +53,7 @@ from keras_debias._keras_internals.training import training_loss
 __all__ = [
     "AttendsToMore",
     "FilePart",
+    "SmallerState",
     "TwoRates",
     "additional_loss",
     "attention_arguments",

@@ -1,4 +1,7 @@
-"""Optimizers with two learning rates."""
+"""Optimizers with two learning rates, or with smaller state."""
+
+import abc
+from collections.abc import Sequence
 
 import keras
 
@@ -44,6 +47,53 @@ class TwoRates:
                     super()._apply_weight_decay(chosen)
         finally:
             self.weight_decay = decay
+
+
+class SmallerState(abc.ABC):
+    """Mixed into an optimizer class: some state is smaller than its weight.
+
+    `_get_variable_index`, and `_backend_update_step`: on torch some optimizers
+    update all weights in one call (`_parallel_update_step`), which expects
+    their shapes. `average` and `gradient_accumulator` are what Keras calls
+    its own state.
+    """
+
+    # By the number of a weight: what makes a gradient small, or `None`.
+    small: Sequence = ()
+
+    @abc.abstractmethod
+    def state_shape(self, variable) -> tuple[int, ...]:
+        """The shape of what the optimizer keeps for a weight."""
+
+    def small_of(self, variable):
+        return self.small[self._get_variable_index(variable)]
+
+    def add_variable_from_reference(
+        self, reference_variable, name=None, initializer="zeros"
+    ):
+        shape = self.state_shape(reference_variable)
+        if name in ("average", "gradient_accumulator") or shape == tuple(
+            reference_variable.shape
+        ):
+            return super().add_variable_from_reference(
+                reference_variable, name=name, initializer=initializer
+            )
+        path = reference_variable.path.replace("/", "_")
+        return self.add_variable(
+            shape=shape,
+            initializer=initializer,
+            dtype=reference_variable.dtype,
+            name=f"{path}_{name or 'var'}",
+        )
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if getattr(type(self), "_parallel_update_step", None) is None:
+            super()._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+            return
+        for gradient, variable in zip(grads, trainable_variables):
+            self.update_step(gradient, variable, learning_rate)
 
 
 def variable_index(optimizer, variable: keras.Variable) -> int:

@@ -30,6 +30,7 @@ from keras_debias.adapters.olora import OLoRA
 from keras_debias.adapters.pfeiffer import Pfeiffer
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.prefix_tuning import PrefixTuning
+from keras_debias.adapters.prompt_tuning import PromptTuning
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.random_entries import RandomEntries
 from keras_debias.adapters.selection import ALL_LINEAR
@@ -64,6 +65,7 @@ __all__ = [
     "PiSSA",
     "PiSSABias",
     "PrefixTuning",
+    "PromptTuning",
     "QueryBias",
     "RandomEntries",
     "TargetLayer",

@@ -50,9 +50,10 @@ class LoRAGA(MeasuredLoRA):
     ```
 
     Reference:
-        [Wang et al., 2024](https://arxiv.org/abs/2407.05000). PEFT multiplies
-        `B` by the singular values as well, and `A` by nothing. The base is
-        never written to.
+        [Wang et al., 2024](https://arxiv.org/abs/2407.05000), with the
+        directions and the scale of the authors' code ("ArB2r", "stable"),
+        which leave the singular values out. PEFT 0.21 multiplies `B` by them
+        and by the scale, and `A` by nothing. The base is never written to.
     """
 
     needs_labels = True

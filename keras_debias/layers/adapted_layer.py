@@ -8,7 +8,10 @@ from keras import ops
 from keras_debias import _keras_internals
 
 # Names of the variables that switch the parts of an adapter on and off.
-GATES = ("lora_gate", "bias_gate", "transform_gate", "prefix_gate")
+GATES = (
+    *("lora_gate", "bias_gate", "transform_gate"),
+    *("prefix_gate", "prompt_gate"),
+)
 
 
 def stored_bias(layer):

@@ -45,6 +45,8 @@ class StandAlone:
     """
 
     adapter_name = "LoRA"
+    # What the adapter can be given beside the settings of LoRA.
+    own_settings: tuple[str, ...] = ()
     # Of the classes that it is mixed into.
     name: str
     form: KernelForm
