@@ -1,4 +1,4 @@
-"""Data: splits with groups, named sets, shortcuts put in on purpose."""
+"""Datasets: splits with groups, public datasets, and planted shortcuts."""
 
 from keras_debias.data import sources
 from keras_debias.data.balanced_sampler import BalancedSampler

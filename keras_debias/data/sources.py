@@ -1,4 +1,4 @@
-"""Named public data sets as `Split`s, from a folder or from the hub."""
+"""Public datasets as `Split`s, from a folder or from the hub."""
 
 import os
 import pathlib
@@ -69,7 +69,7 @@ def load(
     folder: str | os.PathLike | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Split:
-    """Loads a named public data set, with its natural groups.
+    """Loads a public dataset by name, with its natural groups.
 
     It is looked for at `folder/NAME/SPLIT.parquet`, with `folder` from the
     argument or the environment variable `KERAS_DEBIAS_DATA`; a large split
@@ -94,7 +94,7 @@ def load(
     Raises:
         ValueError: If the name or the split is unknown, the set is neither
             in the folder nor anywhere else, a part of it is missing, a row
-            is no image, or `image_size` is given for a set of texts.
+            is not an image, or `image_size` is given for a set of texts.
         ConnectionError: If the hub does not answer within seconds.
 
     Example:
@@ -344,7 +344,7 @@ def _from_hub(
 
 
 def _is_plain(dataset, source: Source) -> bool:
-    """Whether labels are no names of ours: they are numbers, texts, or lists.
+    """Whether labels are not names of ours, but numbers, texts or lists.
 
     The columns of such a set are called the same in the folder and there.
     """
