@@ -10,14 +10,16 @@ Accelerator: None
 """
 ## Introduction
 
-A company reads handwritten digits from forms. Most forms with an 8 come from an
-office that uses yellow paper, most with a 3 from one with white paper. A
-network trained on these scans learns the color of the paper: it is right on
-nearly all scans of the same kind, and wrong when the yellow office writes a 3.
+A company reads handwritten digits from forms. Most forms with an eight come
+from an office that uses blue paper, most with a three from one that uses white
+paper. A network trained on these scans learns the color of the paper: it is
+right on nearly all scans of the same kind, and wrong when the office with blue
+paper writes a three.
 
 We start from what people have, a folder of PNG files and a table, and go all
-the way: audit the images, train plainly, let the library choose a method that
-needs no label of the paper, measure both by group, and write a report.
+the way: audit the images, ask for a recommendation, train with and without a
+method that needs no label of the paper, measure both by group, and write a
+report.
 """
 
 """
@@ -57,12 +59,13 @@ UPDATES = 80
 ## A folder of images and a table
 
 The digits are real handwriting, from scikit-learn. We write each on white or
-yellow paper. In training, the paper goes with the digit in 95 of 100 scans; in
+blue paper. In training, the paper goes with the digit in 95 of 100 scans; in
 the test set it says nothing. Skip this section if you have a folder of your
 own.
 """
 
-PAPER = {"white": (245, 240, 225), "yellow": (235, 215, 150)}
+PAPER = {"white": (245, 240, 225), "blue": (140, 200, 235)}
+DIGITS = {3: "three", 8: "eight"}
 digits = load_digits()
 generator = np.random.default_rng(0)
 
@@ -81,9 +84,9 @@ def write(name, numbers, share):
     """Writes scans, and a table of them; returns the table's path."""
     rows = []
     for position, number in enumerate(numbers):
-        digit = digits.target[number]
+        digit = DIGITS[digits.target[number]]
         usual = generator.random() < share
-        paper = "yellow" if (digit == 8) == usual else "white"
+        paper = "blue" if (digit == "eight") == usual else "white"
         file = f"{name}_{position:03}.png"
         scan(number, paper).save(folder / file)
         rows.append({"file": file, "digit": digit, "paper": paper})
@@ -93,7 +96,7 @@ def write(name, numbers, share):
 
 folder = pathlib.Path(tempfile.mkdtemp())
 chosen = generator.permutation(np.flatnonzero(np.isin(digits.target, [3, 8])))
-train_table = write("train", generator.choice(chosen[:200], 500), 0.95)
+train_table = write("train", generator.choice(chosen[:200], 600), 0.95)
 test_table = write("test", generator.choice(chosen[200:], 240), 0.5)
 print(pd.read_csv(train_table).head(3).to_string())
 
@@ -117,7 +120,7 @@ test = kd.data.Split.from_image_folder(folder, test_table, **columns)
 print(train)
 print(train.groups.counts())
 
-assert min(train.groups.counts().values()) < 20
+assert min(train.groups.counts().values()) < 25
 
 """
 ## Audit it
@@ -132,31 +135,30 @@ report = kd.audit(unlabeled)
 print(report)
 
 """
-The border has no digit in it, yet its saturation, brightness and contrast go
-with the label: a linear model on such measures is right in more than nine of
-ten rows. `finding.with_groups()` makes groups of a finding, and a contact sheet
-shows some images of each: there we see that the color is the paper's.
+The border has no digit in it, yet its hue and saturation go with the label: a
+linear model on color and brightness is right in more than nine of ten rows.
+`finding.with_groups()` makes groups of a finding, and a contact sheet shows
+some images of each: there we see that the color is the paper's.
 """
 
-finding = next(
-    each
-    for each in report.findings
-    if each.feature.measure == "saturation of the border"
-)
-found = finding.with_groups(unlabeled)
+first = report.findings[0]
+found = first.with_groups(unlabeled)
 kd.auditing.contact_sheet(found, found.groups, folder / "sheet.png")
 report.to_html(folder / "audit.html")
 print(found.groups.counts())
 
-assert finding.label == "8" and finding.share > 0.9
+assert first.label == "eight" and first.share > 0.9
+by_hand = np.bincount(train.groups.ids)
+assert sorted(found.groups.counts().values()) == sorted(by_hand)
+assert any("hue of the border" in str(f.feature) for f in report.findings)
 assert report.probes[0].accuracy > 0.9 and report.probes[0].significant
 
 """
-## Train
+## Ask what to do
 
 EfficientNet stays frozen, and its head trains: a good start for few images.
 `kd.recommended()` gets the images without groups, and the network for its
-features. It says what it found in words.
+features.
 """
 
 
@@ -181,18 +183,27 @@ recommended = kd.recommended(unlabeled, features)
 print(recommended)
 
 """
+The rule is careful. Its models guess the label from the color, but on the few
+rows where the color misleads it cannot prove, at the level of 1 %, that another
+method does better; then it keeps plain fine-tuning. The contact sheet tells us
+more than these counts: paper is not what a digit is. So we take the advice that
+the audit printed: `AuditGroups` makes groups of the first finding, here without
+one mistake, and `BalancedSampling` draws all groups equally often.
+
+## Train
+
 `kd.compare()` gives both methods the same start, rows and number of updates.
 `keep="all"` keeps the trained networks.
 """
 
+balanced = kd.recipes.BalancedSampling(groups=kd.recipes.AuditGroups())
 comparison = kd.compare(
-    {"plain": kd.recipes.FineTuning(), "recommended": recommended},
+    {"plain": kd.recipes.FineTuning(), "balanced": balanced},
     train,
     {"test": test},
     seeds=[0],
     model_fn=build,
     budget=kd.recipes.Budget(updates=UPDATES, batch_size=BATCH_SIZE),
-    features=features,
     batch_size=64,
     keep="all",
     folder=folder / "runs",
@@ -212,14 +223,13 @@ worst = {
 print({name: round(100 * value, 1) for name, value in worst.items()})
 
 """
-With plain training, an 8 on white paper is mostly read as a 3. The recommended
-method saw the same images and no label of the paper, and is right far more
-often where the paper misleads. One seed is an example; for evidence, give
-`kd.compare()` more.
+Where the paper misleads, plain training errs most. The second network saw the
+same images and no label of the paper, and its worst group is better. One seed
+is an example; for evidence, give `kd.compare()` more.
 """
 
-assert worst["plain"] < 0.5
-assert worst["recommended"] > worst["plain"] + 0.2
+assert worst["plain"] < 0.75
+assert worst["balanced"] > worst["plain"] + 0.05
 
 """
 ## Hand it over
@@ -231,9 +241,9 @@ an ordinary KerasHub preset, which needs this library no more.
 comparison.report(
     folder / "report.html",
     title="Digits on colored paper",
-    introduction=[recommended.reason],
+    introduction=[f"Groups are digit x paper. {recommended.reason}"],
 )
-model = comparison.model("recommended", 0)
+model = comparison.model("balanced", 0)
 kd.presets.save(model.model, folder / "served")
 
 served = keras_hub.models.ImageClassifier.from_preset(str(folder / "served"))
