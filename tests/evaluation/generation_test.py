@@ -213,7 +213,7 @@ def equal_score(references, answers):
     return float((references == answers).mean())
 
 
-def test_a_model_learns_to_answer():
+def test_a_model_learns_to_answer(tmp_path):
     """From `fit` with `OODEvaluation` to the scores."""
     model = toy_language.gpt2(width=16)
     split = split_of(model, ["sad", "joy", "sad", "joy"])
@@ -244,6 +244,34 @@ def test_a_model_learns_to_answer():
     )
     (score,) = found
     assert score.metrics["equal_score"].value == 1.0
+    found.to_html(tmp_path / "page.html")
+    assert "equal_score" in (tmp_path / "page.html").read_text()
+
+
+def test_questions_from_fit_to_report(tmp_path):
+    """A sequence-to-sequence model; each reference is one word."""
+    model = bart()
+    split = split_of(model, ["sad", "joy", "sad", "joy"])
+    wrapped = kd.DebiasedModel(model, seed=0)
+    wrapped.compile(
+        keras.optimizers.Adam(0.03),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    watch = kd.callbacks.OODEvaluation(
+        {"dev": split}, every=30, min_group_size=1
+    )
+    history = wrapped.fit(
+        split, epochs=31, batch_size=4, verbose=0, callbacks=[watch]
+    ).history
+    losses = history["dev_reference_nll"]
+    assert losses[-1] < losses[0] - 0.5
+    scores = kd.evaluate(wrapped, split, bootstrap=20, min_group_size=1)
+    (score,) = scores
+    nll = score.metrics["reference_nll"]
+    assert nll.value == pytest.approx(losses[-1], rel=1e-3)
+    assert set(nll.groups) == {"kind=known", "kind=new"}
+    scores.to_html(tmp_path / "page.html")
+    assert "reference_nll" in (tmp_path / "page.html").read_text()
 
 
 def test_wrong_splits_fail_before_the_first_step():
