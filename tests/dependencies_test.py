@@ -17,6 +17,7 @@ from keras_debias.comparison.peak_memory import PeakMemory
 from keras_debias.data import corruptions
 from keras_debias.data import waterbirds
 from keras_debias.evaluation import plot
+from keras_debias.metrics import text_overlap
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_debias"
@@ -123,6 +124,22 @@ def test_missing_package_is_named(monkeypatch, package, extra, use):
     assert extra in PROJECT["optional-dependencies"]
     with pytest.raises(ImportError, match=rf"keras-debias\[{extra}\]"):
         use()
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "load"),
+    [
+        ("rouge_l", "rouge_score", text_overlap.rouge_scorer),
+        ("bleu", "sacrebleu", text_overlap.sacrebleu_metrics),
+    ],
+)
+def test_metrics_of_texts_name_their_package(monkeypatch, name, package, load):
+    """Before anything is trained, not when the first answers are there."""
+    load.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"pip install \"keras-debias\[text"):
+        kd.metrics.get(name)
+    load.cache_clear()
 
 
 def test_memory_is_measured():

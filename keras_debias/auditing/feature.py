@@ -1,4 +1,4 @@
-"""`Feature`: something that an input has or has not."""
+"""`Feature`: a binary feature of inputs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ PRESENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """A yes-or-no property of one field of a row: a value.
+    """A binary feature of one field of an example. Immutable.
 
     A token is present or not. The value of a group attribute is that of the
     row or not. Any other feature is a measure of the field (its words, the

@@ -10,11 +10,11 @@ from keras_debias.data.arguments import check_flag
 from keras_debias.data.arguments import check_int
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_scoring
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
 from keras_debias.evaluation.outputs import threshold_tuner
-from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
@@ -184,8 +184,13 @@ class OODEvaluation(keras.callbacks.Callback):
         self.history = []
         self._step = 0
         self._tune()
-        for name, split in self.splits.items():
-            check_task(self.model, name, split)
+        check_scoring(
+            self.model,
+            self.splits,
+            label_names=self.label_names,
+            from_logits=self.from_logits,
+            metrics=self.metrics,
+        )
 
     def _tune(self) -> None:
         if self.tune_threshold_on is None:

@@ -1,4 +1,4 @@
-"""The methods that the command line trains by, under their names there."""
+"""The methods of the command line, by name."""
 
 from typing import Any
 

@@ -41,10 +41,10 @@ from keras_debias.data.arguments import LARGEST_SEED
 from keras_debias.data.arguments import check_batch_size
 from keras_debias.data.arguments import check_int
 from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_scoring
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
-from keras_debias.evaluation.generation import check_generation
 from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.predicted import kind_of
@@ -59,7 +59,7 @@ from keras_debias.recipes import Recipe
 from keras_debias.recipes import Trainer
 
 LONGEST_NAME = 100
-# Criteria without a state of their own, which may be asked about any answer.
+# Stateless criteria, which can be computed for a constant answer.
 KNOWN = (Average, BiasedDisagreement, WorstClass, WorstGroup)
 
 
@@ -85,7 +85,7 @@ def compare(
     workers: int = 1,
     verbose: int = 1,
 ) -> Comparison:
-    """Trains every method with every seed, and says what helps.
+    """Trains every method with every seed under equal budgets.
 
     All methods get the same start, rows and number of optimizer updates for
     a seed. With a `folder`, each run is saved as it finishes: called again,
@@ -238,13 +238,11 @@ def compare(
         "selection": fingerprint.of_value(selection),
         "criteria": [fingerprint.of_value(c) for c in criteria],
         "bootstrap": bootstrap,
-        # `None` where there are none: so folders without them say.
+        # `None` without metrics, as in folders of earlier versions.
         "metrics": {n: repr(m) for n, m in metrics.items()} or None,
         "backend": environment()["backend"],
     }
-    for name, split in {**splits, "validation": validation}.items():
-        if split is not None and is_generation(split):
-            check_generation(network, name, split)
+    _check_scores(network, splits, validation, trains[seeds[0]], metrics)
     del network
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
@@ -480,6 +478,17 @@ def _parameters(model) -> dict:
 
 def _count(variables) -> int:
     return sum(int(np.prod(v.shape)) for v in variables)
+
+
+def _check_scores(network, splits, validation, train, metrics) -> None:
+    """Raises if no run could be scored, before anything is trained."""
+    if threshold_tuner(network) is not None:
+        return  # without a threshold yet
+    own = {} if validation is None else {"validation": validation}
+    if kind_of(train) == "class":
+        own["train"] = train
+    check_scoring(network, own, train=train)
+    check_scoring(network, splits, train=train, metrics=metrics)
 
 
 def _criteria(model, trainer, train, batch_size, further) -> tuple:

@@ -96,8 +96,8 @@ class Comparison:
                 out. Defaults to `None`: all, in the order they came.
 
         Raises:
-            ValueError: If `folder` is none of `compare`, or holds none of
-                the methods.
+            ValueError: If `folder` was not written by `compare`, or holds
+                none of the methods.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""The picture of a comparison."""
+"""The plot of a comparison."""
 
 import numpy as np
 

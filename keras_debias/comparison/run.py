@@ -88,7 +88,7 @@ class Run(ShortRepr):
         return run
 
     def check(self) -> None:
-        """Raises where a value has a type that no run has."""
+        """Raises if a value has the wrong type."""
         kinds: dict[str, Any] = {
             "method": str,
             "seed": int,

@@ -1,4 +1,4 @@
-"""`BalancedSampler`: every group as often as every other."""
+"""`BalancedSampler`: all groups equally often."""
 
 import numpy as np
 

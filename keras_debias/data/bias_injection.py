@@ -1,4 +1,4 @@
-"""Shortcuts put into a data set on purpose."""
+"""Planted shortcuts."""
 
 import math
 
@@ -59,7 +59,7 @@ def inject_token(
     token: str = " !!",
     seed: int = 0,
 ) -> Split:
-    """Appends a token to the texts, more often where the label is `target`.
+    """Appends a token to texts, more often if the label is `target`.
 
     A row is biased with probability `prevalence`; in a biased row the token
     appears with probability `strength` if its label is `target`, and

@@ -281,7 +281,7 @@ def present_labels(
     if present is not None:
         values = values[present]
         if values.dtype.kind == "f" and (values == np.round(values)).all():
-            # Whole numbers that were floats for the sake of NaN.
+            # Integers, which NaN had made floats.
             values = values.astype("int64")
     return _narrowed(values), present
 
@@ -340,7 +340,7 @@ def check_labels(y: np.ndarray, label_names, n: int):
 
 
 def warn_of_guesses(x, given: np.ndarray | None, label_names) -> None:
-    """Says where inputs or labels may be read otherwise than meant.
+    """Warns of inputs or labels that can be read in two ways.
 
     Args:
         x: Checked inputs.

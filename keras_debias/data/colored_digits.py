@@ -1,4 +1,4 @@
-"""Handwritten digits whose color gives the class away."""
+"""Handwritten digits whose color reveals the class."""
 
 import colorsys
 import functools
@@ -43,9 +43,9 @@ def colored_digits(
     jitter: float = 0.05,
     by_color: bool = False,
 ) -> Split:
-    """Real MNIST digits, colored mostly by their class.
+    """Real MNIST digits, mostly colored by their class.
 
-    Each class has a color of its own. A digit gets it with probability
+    Each class has its own color. A digit gets it with probability
     `correlation`, and one of the nine other colors otherwise: these are the
     conflicting rows. At `correlation=0.1` the color says nothing.
 

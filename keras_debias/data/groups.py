@@ -1,4 +1,4 @@
-"""Groups: which part of a data set each row belongs to."""
+"""Groups: which part of a dataset each row belongs to."""
 
 import warnings
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _without_floats(values):
-    """Integers that are floats only for the sake of missing values."""
+    """Casts whole floats to integers, which missing values had made floats."""
     floats = [v for v in values if isinstance(v, float)]
     present = [v for v in floats if v == v]
     if len(present) == len(floats) or not all(v.is_integer() for v in present):
@@ -77,7 +77,7 @@ def _without_floats(values):
 
 
 def _warn_of_spellings(names, column) -> None:
-    """Says which groups differ in case or blanks only; they stay apart."""
+    """Warns of groups whose names differ in case or spaces only."""
     spelled = {}
     for name in names:
         spelled.setdefault(" ".join(name.casefold().split()), []).append(name)

@@ -1,4 +1,4 @@
-"""Images out of files and tables, as one uint8 array."""
+"""Reads images from files and tables into one uint8 array."""
 
 import io
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from collections.abc import Set
 import numpy as np
 import pandas as pd
 
-# How data says that a row has no label: SNLI, R, NumPy, SQL, Python.
+# Spellings of a missing label in SNLI, R, NumPy, SQL and Python.
 NO_LABEL = frozenset(
     [
         "",
@@ -56,7 +56,7 @@ def normalize_label(name: str) -> str:
     text = unicodedata.normalize("NFKC", str(name)).casefold()
     # Zero-width blanks and marks of direction.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    # Not 007, which is no number but a code.
+    # Not 007, which is a code.
     if re.fullmatch(r"\s*[+-]?(0|[1-9]\d{,14})(\.\d*)?\s*", text, re.ASCII):
         return f"{float(text):.15g}"
     words = [word for word in re.split(r"[\s_\-]+", text) if word]

@@ -1,4 +1,4 @@
-"""Training sets of the sizes of a low-data study."""
+"""Training sets of low-data regimes."""
 
 import numpy as np
 

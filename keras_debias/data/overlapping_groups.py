@@ -1,4 +1,4 @@
-"""`OverlappingGroups`: groups of which a row may be in several, or in none."""
+"""`OverlappingGroups`: a row may be in several groups, or in none."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The parts of a `Split` out of data frames and `datasets.Dataset`s."""
+"""Reads the parts of a `Split` from data frames and `datasets.Dataset`s."""
 
 from collections.abc import Sequence
 
@@ -81,6 +81,8 @@ def parts_from_frame(
     _check_columns(wanted, list(frame.columns))
     needed = [*x_columns, *([] if sample_weight is None else [sample_weight])]
     frame = _with_labels(frame, y, label_names)
+    if y is not None and _are_names(frame[y], label_names):
+        frame = frame.assign(**{y: frame[y].astype(str)})
     missing = {
         column: int(frame[column].isna().sum())
         for column in dict.fromkeys(needed)
@@ -128,7 +130,7 @@ def _with_labels(frame, y, label_names) -> pd.DataFrame:
     if order is None and values.dtype.kind == "f":
         rest = values[~missing]
         if (rest == np.round(rest)).all():
-            # Whole numbers that were floats for the sake of NaN.
+            # Integers, which NaN had made floats.
             frame[y] = rest.astype("int64")
     return frame
 
@@ -140,6 +142,15 @@ def _labels(series: pd.Series):
     if isinstance(values, list) and any(map(pd.api.types.is_list_like, values)):
         return values
     return series
+
+
+def _are_names(labels: pd.Series, label_names) -> bool:
+    """Whether integers are names such as 3 and 8, as no index could be."""
+    if label_names is None or labels.dtype.kind not in "iu" or labels.empty:
+        return False
+    names = check_label_names(label_names)
+    present = {str(value) for value in labels.unique()}
+    return present <= set(names) and int(labels.max()) >= len(names)
 
 
 def _labels_as_names(labels: pd.Series, label_names):

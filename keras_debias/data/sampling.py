@@ -80,7 +80,7 @@ def stratified_mask(
 
 
 def _whole_keys(cells, codes, taken, rng, keys) -> np.ndarray:
-    """A mask of about `taken` rows of each cell, all rows of a key or none."""
+    """A mask of about `taken` rows of each cell; keys are not divided."""
     _, first, keys = np.unique(keys, return_index=True, return_inverse=True)
     sizes = np.bincount(keys)
     # A key whose rows have different labels counts for that of its first.

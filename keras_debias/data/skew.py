@@ -1,4 +1,4 @@
-"""`skew`: a real attribute goes with the label, by sampling."""
+"""`skew`: samples rows so that an attribute goes with the label."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Named public data sets as `Split`s, from a folder or from the hub."""
+"""Public datasets as `Split`s, from a folder or from the hub."""
 
 import os
 import pathlib
@@ -70,7 +70,7 @@ def load(
     folder: str | os.PathLike | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Split:
-    """Loads a named public data set, with its natural groups.
+    """Loads a public dataset by name, with its natural groups.
 
     It is looked for at `folder/NAME/SPLIT.parquet`, with `folder` from the
     argument or the environment variable `KERAS_DEBIAS_DATA`; a large split
@@ -346,7 +346,7 @@ def _from_hub(
 
 
 def _is_plain(dataset, source: Source) -> bool:
-    """Whether labels are no names of ours: they are numbers, texts, or lists.
+    """Whether labels are not names of ours, but numbers, texts or lists.
 
     The columns of such a set are called the same in the folder and there.
     """

@@ -1,4 +1,4 @@
-"""`Split`: inputs, labels and groups of one part of a data set."""
+"""`Split`: inputs, labels and groups of one part of a dataset."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
 
 
 class Split:
-    """Inputs, labels and groups of one part of a data set: a value.
+    """Inputs, labels and groups of one part of a dataset. Immutable.
 
     Everything is checked here, so that what a model receives is sound.
 
@@ -210,7 +210,7 @@ class Split:
         return f"Split({', '.join(parts)})"
 
     def _replace(self, **changes) -> "Split":
-        """The same rows with other parts, whose reading is no guess."""
+        """Returns a copy with other parts, without warnings."""
         result = Split.__new__(Split)
         parts = {**self.__dict__, **changes}
         result.__dict__.update(_checked_parts(**parts))

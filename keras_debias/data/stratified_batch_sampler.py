@@ -1,4 +1,4 @@
-"""`StratifiedBatchSampler`: some rows of a part in every batch."""
+"""`StratifiedBatchSampler`: rows of a small part in every batch."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from keras_debias.data.arguments import check_int
 
 
 class StratifiedBatchSampler:
-    """Puts rows of a small part into every batch, the others around them.
+    """Fills each batch with some rows of a small part, and other rows.
 
     Each batch gets `floor(share * batch_size) + 1` rows of the part, with
     `share` that of the part in the data. Both kinds come in random order,

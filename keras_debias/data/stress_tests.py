@@ -11,7 +11,7 @@ STRESS_TESTS = {
     "negation": (1, "and false is not true"),
     "length_mismatch": (0, " ".join(["and true is true"] * 5)),
 }
-# Those that are no phrase: they come in files alone.
+# Those that do not add a phrase: available as files only.
 PUBLISHED_STRESS_TESTS = ("antonym", "numerical_reasoning", "spelling_error")
 
 

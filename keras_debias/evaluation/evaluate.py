@@ -19,9 +19,9 @@ from keras_debias.data.duplicates import duplicates
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
+from keras_debias.evaluation.fitting_splits import check_split
 from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.generation import read_answers
-from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.predicted import read_outputs
 from keras_debias.evaluation.predicted import task_of
@@ -194,6 +194,23 @@ def evaluate(
     )
 
 
+def check_scoring(
+    model,
+    splits: Mapping[str, Split],
+    *,
+    train: Split | None = None,
+    label_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+) -> None:
+    """Raises where `score_splits` would, before anything is predicted."""
+    names = model_label_names(model, label_names, train)
+    logits = model_outputs.are_logits(model, from_logits)
+    for name, split in splits.items():
+        wanted = _wanted(model, split, dict(metrics or {}))
+        check_split(model, name, split, names, logits, wanted)
+
+
 def score_splits(
     model,
     splits: Mapping[str, Split],
@@ -209,8 +226,14 @@ def score_splits(
 ) -> Scores:
     """`evaluate` of checked arguments, without a warning."""
     metrics = dict(metrics or {})
-    for name, split in splits.items():
-        check_task(model, name, split)  # before anything is predicted
+    check_scoring(
+        model,
+        splits,
+        train=train,
+        label_names=label_names,
+        from_logits=from_logits,
+        metrics=metrics,
+    )
     names: Any = model_label_names(model, label_names, train)
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
@@ -439,7 +462,7 @@ def _frame(name, split, data) -> pd.DataFrame:
 
 
 def _wanted(model, split, metrics) -> dict[str, Metric]:
-    """The metrics of one split: those asked for, and those that belong."""
+    """The requested metrics of a split, or the defaults of its task."""
     kind = task_of(model, split)
     if kind == "regression" and not metrics:
         return named_metrics(REGRESSION)

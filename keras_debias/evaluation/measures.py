@@ -13,7 +13,7 @@ from keras_debias.metrics.metric_data import MetricData
 
 # Numbers held at a time while rows are resampled.
 CHUNK = 4_000_000
-# Below this share of defined values, resamples say nothing.
+# With fewer defined resamples there is no interval.
 DEFINED = 0.5
 
 
@@ -118,7 +118,7 @@ def _distinct(data, weight, members) -> tuple:
     if members.shape[1]:
         packed = np.packbits(members, axis=1)
         columns += list(packed.T)
-    # Codes column by column, so that no row is compared as a whole.
+    # Encodes column by column, which is faster than comparing rows.
     codes = np.zeros(len(data), dtype="int64")
     for column in columns:
         found = np.unique(column, return_inverse=True)[1]
@@ -199,7 +199,7 @@ def _ends(values, low, high) -> tuple[float, float] | None:
 
 
 def _around(ends, value):
-    """An interval that holds the value in spite of rounding."""
+    """Widens an interval that rounding would push off its value."""
     if ends is None or value is None:
         return None
     return min(ends[0], value), max(ends[1], value)

@@ -158,7 +158,9 @@ def _single_label(
             raise ValueError(
                 f"Expected the labels of the split {name!r} to be between 0 "
                 f"and {len(names) - 1}, the classes of the model. Received: "
-                f"labels from {y.min()} to {y.max()}"
+                f"labels from {y.min()} to {y.max()}. Where they are names, "
+                "say so with the `label_names` of the split, in the order of "
+                "the outputs."
             )
         if with_probabilities:
             chances = model_outputs.probabilities(outputs, logits)

@@ -77,7 +77,8 @@ class _GaLore(_keras_internals.SmallerState):
         if projector is None:
             super().update_step(gradient, variable, learning_rate)
             return
-        rows, columns = self.matrices[_keras_internals.variable_index(self, variable)]
+        index = _keras_internals.variable_index(self, variable)
+        rows, columns = self.matrices[index]
         matrix = ops.reshape(ops.cast(gradient, "float32"), (rows, columns))
         directions = ops.cond(
             ops.equal(self.iterations % self.update_gap, 0),

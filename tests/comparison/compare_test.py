@@ -268,6 +268,41 @@ def test_refused_before_anything_is_trained(changes, message, tmp_path):
     assert not calls and not folder.exists()
 
 
+def outside(split):
+    """The same rows with labels that the network has no output for."""
+    return kd.data.Split(split.x, np.where(split.y, 8, 3))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": outside(toy.numbers(40))}, "'train'.*label_names"),
+        ({"splits": outside(toy.numbers(40))}, "'test'.*from 3 to 8"),
+        (
+            {"splits": {"wide": kd.data.Split(np.zeros((9, 5)), [0] * 9)}},
+            r"\(None, 2\).*'wide'",
+        ),
+        ({"metrics": ["rmse"]}, "'rmse'"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_any_run(
+    changes, message, tmp_path
+):
+    calls = []
+    folder = tmp_path / "runs"
+    methods = {"plain": R.FineTuning()}
+    with pytest.raises(ValueError, match=message):
+        kd.compare(
+            **{
+                **arguments(model_fn=counting(calls), folder=folder),
+                "methods": methods,
+                **changes,
+            }
+        )
+    assert len(calls) == 1 and not folder.exists()
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
