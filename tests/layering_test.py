@@ -39,6 +39,7 @@ MORE_LIBRARIES = {
     "_keras_internals/dropout.py": {"torch"},
     "_keras_internals/hub_importers.py": {"keras_hub"},
     "linalg.py": {"scipy"},
+    "metrics/text_overlap.py": {"rouge_score", "sacrebleu"},
     "utils/files.py": {"psutil"},
     "adapters/store.py": {"keras_hub"},
     "adapters/adapter_folder.py": {"safetensors"},
