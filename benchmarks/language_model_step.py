@@ -252,7 +252,7 @@ def measure(name, size, options):
     }
 
 
-def measured_apart(name, options):
+def measured_apart(name, options, timeout=None):
     """`measure` in a process of its own: what others hold does not count."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "result.json")
@@ -261,7 +261,9 @@ def measured_apart(name, options):
         command += ["--length", str(options.length)]
         command += ["--steps", str(options.steps)]
         command += ["--warm-up", str(options.warm_up)]
-        subprocess.run(command + ["--tiny"] * options.tiny, check=True)
+        subprocess.run(
+            command + ["--tiny"] * options.tiny, check=True, timeout=timeout
+        )
         return json.loads(file.read_text())
 
 

@@ -58,7 +58,7 @@ def measure(method, form, rank, meeting):
         world_size=PROCESSES,
     )
     if form == "gathered":
-        kd.DebiasedModel._keeps_logits_apart = lambda *arguments: False
+        kd.DebiasedModel.keeps_logits_apart = lambda *arguments: False
     keras.utils.set_random_seed(0)
     network = keras_hub.models.LlamaBackbone(
         vocabulary_size=VOCABULARY,

@@ -41,6 +41,15 @@ COPIES = {
     "benchmarks/README.md": "benchmarks.md",
     "keras_debias/training/README.md": "training_step.md",
 }
+# Methods that users call and a base class defines.
+INHERITED = {
+    "DebiasedModel": (
+        *("compile", "fit", "evaluate", "predict", "generate"),
+        *("save", "save_weights", "load_weights", "export"),
+        *("train_on_batch", "test_on_batch", "predict_on_batch"),
+        *("regularizers", "separate_passes"),
+    ),
+}
 
 
 # The public symbols, read from the source.
@@ -80,7 +89,7 @@ class Symbol:
     def reference(self) -> str:
         """The first sentence of the `Reference:` section, or nothing."""
         section = re.search(
-            r"^Reference:\n+((?:[ -].*\n?|\n)*)", self.doc, re.M
+            r"^Reference:\n+((?:[ -].*\n?|\n)*)", self.doc, re.MULTILINE
         )
         if section is None:
             return ""
@@ -212,7 +221,11 @@ def api_pages() -> dict[str, str]:
     pages = {}
     known = symbols()
     for symbol in known:
-        pages[symbol.page] = f"# `{symbol.public_name}`\n\n::: {symbol.path}\n"
+        text = f"# `{symbol.public_name}`\n\n::: {symbol.path}\n"
+        if symbol.name in INHERITED:
+            members = ", ".join(INHERITED[symbol.name])
+            text += f"    options:\n      inherited_members: [{members}]\n"
+        pages[symbol.page] = text
     titles = {"": "API reference"} | {room: f"`kd.{room}`" for room in rooms()}
     for room, title in titles.items():
         text = f"# {title}\n\n{rooms().get(room, '')}\n\n"

@@ -1,21 +1,26 @@
 """All adapters on one task: weights, time, memory and accuracy.
 
-MiniLM is fine-tuned on 2,000 sentences of SST-2 with every adapter, from the
-learning rate that the documentation names for it. Of one seed, all adapters
-have the same rows in the same order and the same head at the start. Every run
-is a process of its own, so that its peak memory is its own.
+MiniLM is fine-tuned on 2,000 sentences of SST-2 with every adapter, at the
+learning rate that the documentation recommends for it. For one seed, all
+adapters see the same rows in the same order and start from the same head.
+Every run is a process of its own, so that its peak memory is its own. After
+training, steps of the adapter and of LoRA take turns in the same process:
+their ratio does not depend on what else the machine does.
 
     python examples/adapters_side_by_side.py               # resumable
     python examples/adapters_side_by_side.py --seeds 0 --adapters LoRA DoRA
-    python examples/adapters_side_by_side.py --table       # from finished runs
+    python examples/adapters_side_by_side.py --table       # from kept runs
     python examples/adapters_side_by_side.py --rows 64 --epochs 1 --test-rows 64
 
-Needs the set `sst2`: a folder named by KERAS_DEBIAS_DATA, or the hub. Runs
-are kept in `results/adapters_side_by_side/`.
+Needs the set `sst2`: a folder named by KERAS_DEBIAS_DATA, or the hub. Runs are
+kept in `--folder` and not repeated. `--table` writes
+`examples/adapters_side_by_side.json` and `.md`, and the table in
+`docs/results/adapters_side_by_side.md`.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import resource
@@ -23,6 +28,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras_debias as kd  # before Keras: it chooses the backend
 
@@ -34,6 +41,9 @@ LENGTH = 40
 RANK = 8
 # Rows whose tokens or gradients decide where an adapter starts.
 START_ROWS = 64
+# Steps that take turns with LoRA's: rounds, and steps of each in a round.
+ROUNDS = 5
+STEPS_A_ROUND = 3
 A = kd.adapters
 # Each adapter and its learning rate; rank 8 on query and value where there is
 # a rank, and as many random entries as value biases.
@@ -61,18 +71,38 @@ ADAPTERS = {
     "Houlsby": (lambda: A.Houlsby(), 1e-3),
     "Pfeiffer": (lambda: A.Pfeiffer(), 1e-3),
     "PrefixTuning": (lambda: A.PrefixTuning(), 1e-2),
+    "PromptTuning": (lambda: A.PromptTuning(), 3e-2),
+    "LoRA-int4": (lambda: A.LoRA(RANK), 1e-3),
+    "LoftQ-int4": (lambda: A.LoftQ(RANK), 1e-3),
 }
 # What other work reports, best first; models and tasks are theirs.
 ORDERS = {
     "BA-LoRA, Table 2": ("PiSSA", "LoRA", "full"),
     "BEFT, Tables 5 and 6": ("LoRA", "ValueBias", "QueryBias", "KeyBias"),
 }
-SCRIPT = pathlib.Path(__file__).resolve()
-FOLDER = SCRIPT.parents[1] / "results" / SCRIPT.stem
+HERE = pathlib.Path(__file__).resolve()
+PAGE = HERE.parents[1] / "docs" / "results" / f"{HERE.stem}.md"
+# The table of the page stands between these lines; the text around it stays.
+MARKS = ("<!-- table -->", "<!-- end of table -->")
+PAGE_TEXT = f"""# All adapters on one task
+
+MiniLM fine-tuned on SST-2 with every adapter of the library, at the learning
+rate that [the tips](../tips.md) recommend for it. Rank {RANK} on query and
+value where there is a rank. *Weights* are those that train beside the head,
+*time a step* is relative to LoRA's (steps of both took turns in one process),
+*memory* is the peak of the whole process, accuracy is that of the validation
+set, mean and standard deviation over seeds.
+
+{MARKS[0]}
+{MARKS[1]}
+
+`python examples/adapters_side_by_side.py` makes the runs, `--table` the tables;
+all figures: [JSON](../../examples/{HERE.stem}.json).
+"""
 
 
 class StepTime(keras.callbacks.Callback):
-    """The seconds of every training step."""
+    """The seconds of every training step, other callbacks included."""
 
     def __init__(self):
         super().__init__()
@@ -85,20 +115,83 @@ class StepTime(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
-def build(name, train, seed):
-    """The adapted classifier; the seed decides the head."""
+def pretrained(seed):
+    """MiniLM as a classifier; the seed decides the head."""
     keras.utils.set_random_seed(seed)
     network = keras_hub.models.TextClassifier.from_preset(
         kd.presets.minilm(), num_classes=2
     )
     network.preprocessor.sequence_length = LENGTH
-    make, _ = ADAPTERS[name]
-    adapter = make()
-    if adapter is not None:
-        rows = min(START_ROWS, len(train))
-        data = train.take(range(rows)) if adapter.needs_data else None
-        A.apply(network, adapter, data=data)
     return network
+
+
+def build(name, train, seed, steps):
+    """The adapted classifier, ready to train, and its callbacks."""
+    network = pretrained(seed)
+    make, rate = ADAPTERS[name]
+    adapter, data, callbacks = make(), None, []
+    if name.endswith("int4"):
+        network.backbone.quantize("int4")
+    if isinstance(adapter, A.LoftQ):
+        data = pretrained(seed)
+    elif adapter is not None and adapter.needs_data:
+        data = train.take(range(min(START_ROWS, len(train))))
+    if adapter is not None:
+        A.apply(network, adapter, data=data)
+    model = kd.DebiasedModel(network, seed=seed)
+    optimizer = keras.optimizers.AdamW(
+        keras.optimizers.schedules.CosineDecay(
+            0.0, steps, warmup_target=rate, warmup_steps=max(steps // 10, 1)
+        ),
+        weight_decay=0.01,
+    )
+    if name == "LoRA+":
+        optimizer = kd.optimizers.lora_plus(optimizer)
+    if name == "AdaLoRA":
+        callbacks.append(
+            kd.callbacks.RankAllocator(RANK, steps // 10, steps // 5)
+        )
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model, callbacks
+
+
+def trained_beside_head(network):
+    """The number of weights that train, without those of the head."""
+    inside = {id(v) for v in network.backbone.weights}
+    head = [v for v in network.trainable_variables if id(v) not in inside]
+    count = A.summary(network).trainable
+    return count - sum(math.prod(v.shape) for v in head)
+
+
+def step_ratio(name, train, seed):
+    """Time of a step relative to LoRA's, steps of both taking turns."""
+    rows = train.take(range(min(STEPS_A_ROUND * BATCH_SIZE, len(train))))
+    # Far from the end of the schedules: these steps are only timed.
+    steps = 100 * ROUNDS * STEPS_A_ROUND
+    models = [build(each, train, seed, steps) for each in (name, "LoRA")]
+
+    def seconds(model, callbacks):
+        step_time = StepTime()
+        model.fit(
+            rows,
+            batch_size=BATCH_SIZE,
+            verbose=0,
+            callbacks=[*callbacks, step_time],
+        )
+        return statistics.median(step_time.seconds)
+
+    for each in models:
+        seconds(*each)  # warms up
+    ratios = []
+    for turn in range(ROUNDS):
+        order = (0, 1) if turn % 2 else (1, 0)
+        found = {i: seconds(*models[i]) for i in order}
+        ratios.append(found[0] / found[1])
+    return statistics.median(ratios)
 
 
 def run(name, seed, options):
@@ -108,59 +201,33 @@ def run(name, seed, options):
     )
     test = kd.data.load("sst2", "validation")
     test = test.sample(min(options.test_rows, len(test)), seed=0)
-    network = build(name, train, seed)
-    model = kd.DebiasedModel(network, seed=seed)
     steps = options.epochs * -(-len(train) // BATCH_SIZE)
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(
-            0.0,
-            steps,
-            warmup_target=ADAPTERS[name][1],
-            warmup_steps=max(steps // 10, 1),
-        ),
-        weight_decay=0.01,
-    )
-    if name == "LoRA+":
-        optimizer = kd.optimizers.lora_plus(optimizer)
-    model.compile(
-        optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    model, callbacks = build(name, train, seed, steps)
+    trainable = trained_beside_head(model.model)
     step_time = StepTime()
-    callbacks = [step_time]
-    if name == "AdaLoRA":
-        callbacks.append(
-            kd.callbacks.RankAllocator(RANK, steps // 10, steps // 5)
-        )
     history = model.fit(
         train,
         batch_size=BATCH_SIZE,
         epochs=options.epochs,
         verbose=2,
-        callbacks=callbacks,
+        callbacks=[*callbacks, step_time],
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
     peak *= 1 if sys.platform == "darwin" else 1024
     scores = kd.evaluate(model, {"sst2": test}, batch_size=64, bootstrap=0)
-    summary = A.summary(network)
-    head = sum(
-        v.shape[0] * (v.shape[1] if len(v.shape) > 1 else 1)
-        for v in network.trainable_variables
-        if "logits" in v.path
-    )
     return {
         "adapter": name,
         "seed": seed,
         "rows": len(train),
         "epochs": options.epochs,
         "learning_rate": ADAPTERS[name][1],
-        "trainable": summary.trainable - (0 if name == "full" else head),
+        "trainable": trainable,
         # The first steps warm up.
         "step_seconds": statistics.median(
             step_time.seconds[2:] or step_time.seconds
         ),
+        "step_ratio": step_ratio(name, train, seed),
         "peak_bytes": peak,
         "accuracy": float(scores["sst2"].accuracy),
         "train_accuracy": float(history.history["accuracy"][-1]),
@@ -175,52 +242,61 @@ def run(name, seed, options):
 
 def path_of(name, seed, options):
     kind = f"{options.rows}rows_{options.epochs}epochs"
-    return FOLDER / kind / f"{name}_seed{seed}.json"
+    return options.folder / kind / f"{name}_seed{seed}.json"
 
 
 def run_apart(name, seed, options):
-    """One run in a process of its own; writes its file."""
-    subprocess.run(
+    """One run in a process of its own, which writes its file."""
+    done = subprocess.run(
         [
-            *(sys.executable, str(SCRIPT), "--one", name, str(seed)),
+            *(sys.executable, str(HERE), "--one", name, str(seed)),
             *("--rows", str(options.rows), "--epochs", str(options.epochs)),
             *("--test-rows", str(options.test_rows)),
-        ],
-        check=True,
+            *("--folder", str(options.folder)),
+        ]
     )
+    return done.returncode == 0
 
 
-def write(path, result):
+def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
+def spread(values, digits):
+    """Mean and standard deviation, of more than one value."""
+    shown = f"{statistics.mean(values):.{digits}f}"
+    if len(values) > 1:
+        shown += f" ± {statistics.stdev(values):.{digits}f}"
+    return shown
+
+
 def table(runs):
-    """A Markdown table of what the runs measured, means over seeds."""
-    lines = [
-        "| adapter | weights | ms a step | peak memory, GB | accuracy, % |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name in ADAPTERS:
-        found = [run for run in runs if run["adapter"] == name]
-        if not found:
-            continue
-        seconds = statistics.median(run["step_seconds"] for run in found)
-        peak = statistics.mean(run["peak_bytes"] for run in found)
-        accuracies = [100 * run["accuracy"] for run in found]
-        shown = f"{statistics.mean(accuracies):.1f}"
-        if len(accuracies) > 1:
-            shown += f" ± {statistics.stdev(accuracies):.1f}"
-        lines.append(
-            f"| {name} | {found[0]['trainable']:,} | {1000 * seconds:.0f} | "
-            f"{peak / 1e9:.2f} | {shown} |"
-        )
+    """A Markdown table of what the runs measured, over seeds."""
     every = {}
     for each in runs:
-        every.setdefault(each["adapter"], []).append(each["accuracy"])
-    means = {name: statistics.mean(values) for name, values in every.items()}
+        every.setdefault(each["adapter"], []).append(each)
+    lines = [
+        "| adapter | seeds | weights | learning rate | time a step | "
+        "memory, GB | accuracy, % |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in filter(every.get, ADAPTERS):
+        found = every[name]
+        ratio = statistics.median(run["step_ratio"] for run in found)
+        peak = statistics.mean(run["peak_bytes"] for run in found)
+        accuracy = spread([100 * run["accuracy"] for run in found], 1)
+        lines.append(
+            f"| {name} | {len(found)} | {found[0]['trainable']:,} | "
+            f"{found[0]['learning_rate']:g} | {ratio:.2f} | "
+            f"{peak / 1e9:.2f} | {accuracy} |"
+        )
+    means = {
+        name: statistics.mean(run["accuracy"] for run in found)
+        for name, found in every.items()
+    }
     lines.append("")
     for source, order in ORDERS.items():
         known = [name for name in order if name in means]
@@ -229,38 +305,76 @@ def table(runs):
             lines.append(
                 f"- {source}: {' > '.join(known)}; here {' > '.join(here)}."
             )
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
+
+
+def write_tables(runs, options):
+    """Writes the JSON, the table, and the table of the results page."""
+    content = {
+        "command": "python examples/adapters_side_by_side.py",
+        "model": "all-MiniLM-L6-v2",
+        "data": "sst2",
+        "rows": options.rows,
+        "epochs": options.epochs,
+        "batch_size": BATCH_SIZE,
+        "sequence_length": LENGTH,
+        "rank": RANK,
+        "runs": runs,
+    }
+    text = table(runs)
+    caption = (
+        f"{options.rows:,} rows, {options.epochs} epochs of batches of "
+        f"{BATCH_SIZE}.\n\n{text}"
+    )
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else PAGE_TEXT
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    write(HERE.with_suffix(".json"), json.dumps(content, indent=1))
+    write(HERE.with_suffix(".md"), caption)
+    page = f"{before}{MARKS[0]}\n{caption}\n{MARKS[1]}{after}"
+    write(PAGE, page.rstrip())
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--test-rows", type=int, default=872)
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS))
+    add("--rows", type=int, default=2000)
+    add("--epochs", type=int, default=3)
+    add("--test-rows", type=int, default=872)
+    folder = pathlib.Path("results") / HERE.stem
+    add("--folder", type=pathlib.Path, default=folder)
+    add("--table", action="store_true")
+    add("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         name, seed = options.one[0], int(options.one[1])
-        write(path_of(name, seed, options), run(name, seed, options))
-        return
+        result = run(name, seed, options)
+        write(path_of(name, seed, options), json.dumps(result, indent=1))
+        return 0
     wanted = [(n, s) for s in options.seeds for n in options.adapters]
+    failed = []
     for name, seed in wanted:
-        path = path_of(name, seed, options)
-        if not (options.table or path.exists()):
+        if not (options.table or path_of(name, seed, options).exists()):
             print(f"{name}, seed {seed}", flush=True)
-            run_apart(name, seed, options)
+            if not run_apart(name, seed, options):
+                failed.append(f"{name}, seed {seed}")
     paths = [path_of(name, seed, options) for name, seed in wanted]
     runs = [json.loads(path.read_text()) for path in paths if path.exists()]
-    if options.json:
-        write(options.json, runs)
+    if not runs:
+        print("There are no kept runs yet.")
+        return 1
+    if options.table:
+        write_tables(runs, options)
     print(table(runs))
+    if failed:
+        print(f"Failed: {'; '.join(failed)}. Run again to repeat them.")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

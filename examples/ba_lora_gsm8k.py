@@ -21,7 +21,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -29,9 +28,11 @@ import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
 import keras_hub  # isort: skip
-import numpy as np  # isort: skip
 
-from keras_debias.comparison.accelerator import Accelerator  # isort: skip
+from common import machine  # isort: skip
+from common import mean_and_spread  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 TARGETS = (
     *("query", "key", "value", "attention_output"),
@@ -200,43 +201,8 @@ def measure(network, size, accuracy):
     return result
 
 
-def versions():
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_hub": keras_hub.__version__,
-        "keras_debias": kd.__version__,
-        "backend": keras.config.backend(),
-    }
-
-
-def machine():
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "device": Accelerator().name or "cpu",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-    }
-
-
 def path_of(method, seed, scale):
     return FOLDER / f"{scale}_{method.replace(' + ', '_')}_seed{seed}.json"
-
-
-def write(path, data):
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(data, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def mean_and_spread(values):
-    return {
-        "values": [round(float(v), 4) for v in values],
-        "mean": round(float(np.mean(values)), 4),
-        "std": round(float(np.std(values, ddof=1)), 4)
-        if len(values) > 1
-        else None,
-    }
 
 
 def cell(measured):

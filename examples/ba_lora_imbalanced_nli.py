@@ -16,10 +16,9 @@ repeated; the table is rebuilt from their logits alone.
 """
 
 import argparse
+import io
 import json
-import os
 import pathlib
-import platform
 import sys
 import time
 import warnings
@@ -30,7 +29,11 @@ import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
 
-from keras_debias.comparison.accelerator import Accelerator  # isort: skip
+from common import machine  # isort: skip
+from common import mean_and_spread  # isort: skip
+from common import replace  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 RATIO = {"entailment": 100, "neutral": 10, "contradiction": 1}
 MINORITY = "contradiction"
@@ -131,46 +134,18 @@ def run(method, seed, rows=None):
     }, {"logits": logits.astype("float16"), "labels": test.y.astype("int8")}
 
 
-def versions():
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_hub": keras_hub.__version__,
-        "keras_debias": kd.__version__,
-        "backend": keras.config.backend(),
-    }
-
-
-def machine():
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "device": Accelerator().name or "cpu",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-    }
-
-
 def paths_of(method, seed):
     name = f"{method.replace(' ', '_').replace('=', '')}_seed{seed}"
     return FOLDER / f"{name}.json", FOLDER / f"{name}.npz"
 
 
-def write(path, save):
-    temporary = path.with_name(f".{path.name}")
-    save(temporary)
-    os.replace(temporary, path)
-
-
 def keep(method, seed, result, arrays):
     result_path, arrays_path = paths_of(method, seed)
 
-    def save_arrays(path):
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    text = json.dumps(result, indent=1) + "\n"
-    write(arrays_path, save_arrays)
-    write(result_path, lambda path: path.write_text(text))
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    replace(arrays_path, content.getvalue())
+    write(result_path, result)
 
 
 def measures(method, seed):
@@ -196,16 +171,6 @@ def measures(method, seed):
         "imbalanced_accuracy": sum(RATIO[n] * r for n, r in recalls.items())
         / sum(RATIO.values()),
         **{f"recall_{name}": recall for name, recall in recalls.items()},
-    }
-
-
-def mean_and_spread(values):
-    return {
-        "values": [round(float(v), 4) for v in values],
-        "mean": round(float(np.mean(values)), 4),
-        "std": round(float(np.std(values, ddof=1)), 4)
-        if len(values) > 1
-        else None,
     }
 
 
@@ -265,8 +230,7 @@ def table(seeds):
         "versions": finished["versions"],
         "machine": finished["machine"],
     }
-    text = json.dumps(result, indent=1) + "\n"
-    write(SCRIPT.with_suffix(".json"), lambda path: path.write_text(text))
+    write(SCRIPT.with_suffix(".json"), result)
 
 
 def cell(measured, percent=False, sign=""):

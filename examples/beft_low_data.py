@@ -19,9 +19,7 @@ predictions alone.
 import argparse
 import gzip
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -32,6 +30,10 @@ import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
 from keras import ops  # isort: skip
+from common import machine  # isort: skip
+from common import mean_and_spread  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 BATCH_SIZE = 16
 # The paper trains for 16 to 60 epochs.
@@ -285,35 +287,9 @@ def run(model, task, method, seed):
     }, scores
 
 
-def versions():
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_hub": keras_hub.__version__,
-        "keras_debias": kd.__version__,
-        "backend": keras.config.backend(),
-    }
-
-
-def machine():
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-    }
-
-
 def path_of(model, task, method, seed):
     name = "_".join([model, task, *method.split(), f"seed{seed}"])
     return FOLDER / f"{name}.json.gz", FOLDER / f"{name}.csv.gz"
-
-
-def write(path, data):
-    temporary = path.with_name(f".{path.name}")
-    with gzip.open(temporary, "wt") as file:
-        json.dump(data, file)
-    os.replace(temporary, path)
 
 
 def plan(options):
@@ -373,15 +349,6 @@ def measures(task, predictions):
     if task in POSITIVE:
         result["f1"] = float(f1_score(labels, found, pos_label=POSITIVE[task]))
     return result
-
-
-def mean_and_spread(values):
-    values = np.asarray(values, "float64")
-    return {
-        "values": [round(float(v), 4) for v in values],
-        "mean": round(float(values.mean()), 4),
-        "std": round(float(values.std(ddof=1)), 4) if len(values) > 1 else None,
-    }
 
 
 def paper_figures(model, task, method):
@@ -560,10 +527,7 @@ def table(options):
         "versions": versions(),
         "machine": machine(),
     }
-    path = SCRIPT.with_suffix(".json")
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
+    write(SCRIPT.with_suffix(".json"), result)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import gzip
 import json
 import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -30,6 +29,8 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 BATCH_SIZE = 16
 # Half the time of float32 on a CPU that knows bfloat16; what trains, and the
@@ -248,7 +249,7 @@ def target_layer(options):
     classifier = build(options, train)
     found = kd.analysis.find_target_layer(classifier, train, seed=options.seed)
     facts = {"layer": found.layer, "curve": [float(v) for v in found.curve]}
-    replace(path, (json.dumps(facts) + "\n").encode())
+    write(path, facts)
     print("target layer", facts, flush=True)
     return found.layer
 
@@ -263,12 +264,6 @@ def path_of(method, options, layer):
     if options.rate and method not in ("zero_shot", "cc", "dc", "crispr"):
         at += f"_rate{options.rate}"
     return FOLDER / f"{stem(options)}_{method}{at}.json.gz"
-
-
-def replace(path, content):
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def read(path):
@@ -292,16 +287,6 @@ def report(scores, dev, test):
         threshold = kd.evaluation.tune_threshold(scores[0], dev.y)
     found = kd.evaluation.label_report(scores[1], test.y, names, threshold)
     return found.to_dict()
-
-
-def versions():
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "keras_hub": keras_hub.__version__,
-        "keras_debias": kd.__version__,
-        "backend": keras.config.backend(),
-    }
 
 
 def execute(method, options, layer=None):
@@ -333,7 +318,7 @@ def execute(method, options, layer=None):
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },
     }
-    replace(path, gzip.compress(json.dumps(result).encode(), 9))
+    write(path, result)
     shown = {
         k: v
         for k, v in result["report"].items()
@@ -404,10 +389,7 @@ def table():
         },
         "runs": rows,
     }
-    replace(
-        SCRIPT.with_suffix(".json"),
-        (json.dumps(result, indent=1) + "\n").encode(),
-    )
+    write(SCRIPT.with_suffix(".json"), result)
 
 
 def main():

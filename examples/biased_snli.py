@@ -17,11 +17,7 @@ predictions alone.
 """
 
 import argparse
-import gzip
-import json
-import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -30,6 +26,10 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+from common import machine  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
+from compare_nli import training_set  # isort: skip
 
 TRAIN_ROWS = 4000
 EPOCHS = 2
@@ -55,13 +55,6 @@ METHODS = {
     "EDGE 1": kd.projections.EDGE(alpha=1.0),
     "EDGE 2": kd.projections.EDGE(alpha=2.0),
 }
-
-
-def training_set(seed):
-    rows = kd.data.load("snli", "train").sample(
-        TRAIN_ROWS, seed=seed, balance_labels=True
-    )
-    return kd.data.inject_token(rows, "entailment", 0.25, 0.90, seed=seed)
 
 
 def test_sets(full):
@@ -146,13 +139,6 @@ def run(method, seed, full):
 def path_of(method, seed, full):
     name = f"{method.replace(' ', '_')}_seed{seed}" + ("_full" if full else "")
     return FOLDER / f"{name}.json.gz", FOLDER / f"{name}.csv.gz"
-
-
-def write(path, data):
-    temporary = path.with_name(f".{path.name}")
-    with gzip.open(temporary, "wt") as file:
-        json.dump(data, file)
-    os.replace(temporary, path)
 
 
 def main():
@@ -248,7 +234,7 @@ def table(options):
         rows.append(row)
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     plain = [runs[m, s] for m, s in runs if m == "TaskOnly"]
-    learnt = all(
+    learned = all(
         r["in_distribution_accuracy"] >= r["majority"] + 0.10 for r in plain
     )
     print("\n".join(lines))
@@ -256,13 +242,13 @@ def table(options):
         "Percent: mean ± standard deviation over seeds (mean paired "
         "difference to TaskOnly)."
     )
-    if not learnt:
+    if not learned:
         print("FAILED: TaskOnly does not beat the majority class by 10 points.")
     result = {
         "command": "python examples/biased_snli.py --seeds "
         + " ".join(map(str, options.seeds))
         + (" --full" if options.full else ""),
-        "valid": learnt,
+        "valid": learned,
         "seeds": options.seeds,
         "setting": {
             "train_rows": TRAIN_ROWS,
@@ -278,19 +264,11 @@ def table(options):
         },
         "majority_in_distribution": [r["majority"] for r in plain],
         "rows": rows,
-        "versions": {
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "keras_debias": kd.__version__,
-            "backend": keras.config.backend(),
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": versions(),
+        "machine": machine(),
     }
     path = SCRIPT.with_suffix(".json" if not options.full else ".full.json")
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
+    write(path, result)
 
 
 if __name__ == "__main__":

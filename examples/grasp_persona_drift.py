@@ -1,4 +1,4 @@
-"""Does a style learnt on one narrow task leak into everything else?
+"""Does a style learned on one narrow task leak into everything else?
 
 SmolLM2 is fine-tuned with LoRA to convert units. All answers are right, and
 all are given by a pirate. Afterwards the same model is asked about the
@@ -18,11 +18,7 @@ adapters go to a folder for caches (`--cache`).
 """
 
 import argparse
-import gzip
-import json
-import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -31,6 +27,11 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+from common import machine  # isort: skip
+from common import read  # isort: skip
+from common import run_path  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 TRAIN_ROWS = 240
 BATCH_SIZE = 8
@@ -259,22 +260,6 @@ def run(method, seed, cache):
     }
 
 
-def path_of(method, seed):
-    return FOLDER / f"{method.replace(' ', '_')}_seed{seed}.json.gz"
-
-
-def write(path, data):
-    temporary = path.with_name(f".{path.name}")
-    with gzip.open(temporary, "wt") as file:
-        json.dump(data, file)
-    os.replace(temporary, path)
-
-
-def read(path):
-    with gzip.open(path, "rt") as file:
-        return json.load(file)
-
-
 SHOWN = {
     "task_nll": "task, nats a token",
     "persona_drift": "persona drift, nats a token",
@@ -302,12 +287,12 @@ def measures(found, base):
 def table(seeds):
     runs = {}
     for seed in seeds:
-        if not path_of("base", seed).exists():
+        if not run_path(FOLDER, "base", seed).exists():
             continue
-        base = read(path_of("base", seed))
+        base = read(run_path(FOLDER, "base", seed))
         for method in METHODS:
-            if path_of(method, seed).exists():
-                found = read(path_of(method, seed))
+            if run_path(FOLDER, method, seed).exists():
+                found = read(run_path(FOLDER, method, seed))
                 runs[method, seed] = measures(found, base)
                 runs[method, seed]["found"] = found.get("found")
     rows = []
@@ -332,17 +317,17 @@ def table(seeds):
         ]
         rows.append(row)
         print(f"| {method} | " + " | ".join(cells) + " |")
-    learnt = all(
+    learned = all(
         runs["naive", s]["task_nll"] < runs["base", s]["task_nll"] - 0.5
         for m, s in runs
         if m == "naive"
     )
-    if not learnt:
-        print("FAILED: naive has not learnt the task.")
+    if not learned:
+        print("FAILED: naive has not learned the task.")
     result = {
         "command": "python examples/grasp_persona_drift.py --seeds "
         + " ".join(map(str, seeds)),
-        "valid": learnt,
+        "valid": learned,
         "setting": {
             "train_rows": TRAIN_ROWS,
             "batch_size": BATCH_SIZE,
@@ -356,19 +341,10 @@ def table(seeds):
         },
         "found": [r["found"] for (m, _), r in runs.items() if m == "naive"],
         "rows": rows,
-        "versions": {
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "keras_debias": kd.__version__,
-            "backend": keras.config.backend(),
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": versions(),
+        "machine": machine(),
     }
-    path = SCRIPT.with_suffix(".json")
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
+    write(SCRIPT.with_suffix(".json"), result)
     if rows:
         plot(rows)
 
@@ -380,7 +356,7 @@ def plot(rows):
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    # Points lie on each other: a color a kind, a marker a size, a legend.
     kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
     colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:
@@ -421,11 +397,11 @@ def main():
     options.cache.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:
-            if options.table or path_of(method, seed).exists():
+            if options.table or run_path(FOLDER, method, seed).exists():
                 continue
             print(f"== {method}, seed {seed}", flush=True)
             result = run(method, seed, options.cache)
-            write(path_of(method, seed), result)
+            write(run_path(FOLDER, method, seed), result)
             print(result["task_nll"], result["perplexity"], flush=True)
     table(options.seeds)
 

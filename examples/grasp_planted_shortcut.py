@@ -23,11 +23,7 @@ The naive adapters go to a folder for caches (`--cache`).
 """
 
 import argparse
-import gzip
-import json
-import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -36,6 +32,11 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+from common import machine  # isort: skip
+from common import read  # isort: skip
+from common import run_path  # isort: skip
+from common import versions  # isort: skip
+from common import write  # isort: skip
 
 TRAIN_ROWS = 3000
 EPOCHS = 2
@@ -251,22 +252,6 @@ def measures(found):
     }
 
 
-def path_of(method, seed):
-    return FOLDER / f"{method.replace(' ', '_')}_seed{seed}.json.gz"
-
-
-def write(path, data):
-    temporary = path.with_name(f".{path.name}")
-    with gzip.open(temporary, "wt") as file:
-        json.dump(data, file)
-    os.replace(temporary, path)
-
-
-def read(path):
-    with gzip.open(path, "rt") as file:
-        return json.load(file)
-
-
 SHOWN = {
     "in_distribution": "in distribution",
     "accuracy": "paired",
@@ -280,8 +265,8 @@ def table(seeds):
     runs = {}
     for seed in seeds:
         for method in METHODS:
-            if path_of(method, seed).exists():
-                found = read(path_of(method, seed))
+            if run_path(FOLDER, method, seed).exists():
+                found = read(run_path(FOLDER, method, seed))
                 runs[method, seed] = {**measures(found), **found}
     rows = []
     print("| method | " + " | ".join(SHOWN.values()) + " |")
@@ -303,14 +288,14 @@ def table(seeds):
         rows.append(row)
         print(f"| {method} | " + " | ".join(cells) + " |")
     naive = [runs[m, s] for m, s in runs if m == "naive"]
-    learnt = all(r["in_distribution"] >= r["majority"] + 0.1 for r in naive)
+    learned = all(r["in_distribution"] >= r["majority"] + 0.1 for r in naive)
     print("Percent: mean ± standard deviation over seeds.")
-    if not learnt:
+    if not learned:
         print("FAILED: naive does not beat the majority class by 10 points.")
     result = {
         "command": "python examples/grasp_planted_shortcut.py --seeds "
         + " ".join(map(str, seeds)),
-        "valid": learnt,
+        "valid": learned,
         "setting": {
             "train_rows": TRAIN_ROWS,
             "epochs": EPOCHS,
@@ -325,19 +310,10 @@ def table(seeds):
         "majority_in_distribution": [r["majority"] for r in naive],
         "found": [r["found"] for r in naive],
         "rows": rows,
-        "versions": {
-            "python": platform.python_version(),
-            "keras": keras.__version__,
-            "keras_hub": keras_hub.__version__,
-            "keras_debias": kd.__version__,
-            "backend": keras.config.backend(),
-        },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": versions(),
+        "machine": machine(),
     }
-    path = SCRIPT.with_suffix(".json")
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
+    write(SCRIPT.with_suffix(".json"), result)
     plot(rows)
 
 
@@ -348,7 +324,7 @@ def plot(rows):
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
-    # Points lie on each other: a colour a kind, a marker a size, a legend.
+    # Points lie on each other: a color a kind, a marker a size, a legend.
     kinds = dict.fromkeys(row["method"].split()[0] for row in rows)
     colors = dict(zip(kinds, matplotlib.colormaps["tab10"].colors))
     for row in rows:
@@ -389,11 +365,11 @@ def main():
     options.cache.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:
-            if options.table or path_of(method, seed).exists():
+            if options.table or run_path(FOLDER, method, seed).exists():
                 continue
             print(f"== {method}, seed {seed}", flush=True)
             result = run(method, seed, options.cache)
-            write(path_of(method, seed), result)
+            write(run_path(FOLDER, method, seed), result)
             print(measures(result), flush=True)
     table(options.seeds)
 

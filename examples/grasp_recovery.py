@@ -14,8 +14,6 @@ Needs no data. Finished runs are kept in `examples/grasp_recovery.json`.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import sys
 
@@ -23,6 +21,7 @@ import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
 import numpy as np  # isort: skip
+import common  # isort: skip
 
 WIDTH = 48
 ROWS = 1024
@@ -107,7 +106,7 @@ def run(correlation, pairs, seed):
 
 
 def read():
-    return json.loads(PATH.read_text())["runs"] if PATH.exists() else []
+    return common.read(PATH)["runs"] if PATH.exists() else []
 
 
 def write(runs):
@@ -121,16 +120,10 @@ def write(runs):
             "rank": RANK,
             "blocks": BLOCKS,
         },
-        "versions": {
-            "keras": keras.__version__,
-            "keras_debias": kd.__version__,
-            "backend": keras.config.backend(),
-        },
+        "versions": common.versions(),
         "runs": runs,
     }
-    temporary = PATH.with_name(f".{PATH.name}")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, PATH)
+    common.write(PATH, result)
 
 
 def show(runs):

@@ -357,7 +357,7 @@ assert ("image: green hue of the border", "small") in hues
 ## What an audit does not see
 
 - It sees features one at a time, of a fixed list. A cue that takes a whole
-  sentence or a recognised object does not show.
+  sentence or a recognized object does not show.
 - It takes rows as independent. Where many rows share a premise or a patient,
   p-values are too small.
 - A finding may be the task itself.

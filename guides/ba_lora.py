@@ -127,7 +127,7 @@ print("training rows:", np.bincount(train.y), "test:", np.bincount(test.y))
 We put the pretrained encoder under a new head, apply PiSSA, which starts from
 the leading part of each kernel, and fine-tune. `kd.evaluation.representation()`
 says how far apart the classes lie in the logits, over all test rows and over
-those of the rare class, and what share of the rare class is recognised.
+those of the rare class, and what share of the rare class is recognized.
 """
 
 
@@ -194,7 +194,7 @@ assert cache.features.shape == (len(train), 24)
 assert difference < 1e-3
 
 """
-`Diversity` penalises correlation between classes over the batch, and
+`Diversity` penalizes correlation between classes over the batch, and
 `SpectralConcentration` wants the batch in few directions. `ba_lora()` gives all
 three with the paper's weights. With its `k=5` and our three classes, the third
 one is constant, and says so.
@@ -266,7 +266,7 @@ assert distance(debiased) < distance(plain)
 """
 ## A base of integers
 
-Any adapter will do in place of PiSSA, and the base may be quantised. Here
+Any adapter will do in place of PiSSA, and the base may be quantized. Here
 Keras keeps the encoder's kernels as integers, and `DoRA` trains the lengths of
 their columns apart from their directions. The updates stay in floats beside the
 integers; `adapters.merge()` refuses to round the two into one.

@@ -10,7 +10,7 @@ Accelerator: None
 """
 ## Introduction
 
-We have three hundred labelled sentences and a pretrained model of a hundred
+We have three hundred labeled sentences and a pretrained model of a hundred
 million weights. Training all of them takes memory for all of them, and each
 task needs a copy of the model. An attention layer adds a bias to its queries,
 its keys and its values, one number for each output of a projection. Each of

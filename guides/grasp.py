@@ -188,7 +188,7 @@ Here we know the truth, so we can compare. A random direction in 48 dimensions
 has a cosine of about 0.1.
 
 Does a strong direction mean that there is a factor? Two classes and a nearly
-linear network always give one: whatever is learnt moves one difference of
+linear network always give one: whatever is learned moves one difference of
 logits. The way to know what is usual is to fine-tune once more on shuffled
 labels. With `null=`, a direction counts as detected only if its share is larger
 than anything found there.

@@ -231,10 +231,12 @@ in [measure robustness](measure_robustness.md).
 | `DoRA` | DoRA | yes |
 | `PiSSA`, `MiLoRA`, `OLoRA` | LoRA of twice the rank on the base | as LoRA |
 | `VeRA` | VeRA | read as LoRA with the same product |
+| `AdaLoRA` | LoRA | their AdaLoRA is read as LoRA |
 | `IA3` | IA3 | yes |
 | `ValueBias`, `KeyBias`, `QueryBias` | BEFT | yes |
 | `LoRA` with `AllBiases` | LoRA with `bias="all"` | read |
 | `PrefixTuning` | prefix tuning | yes, with rotary positions |
+| `PromptTuning` | prompt tuning | yes, with rotary positions |
 | `Houlsby`, `Pfeiffer`, `TargetLayer` | none | `kd.adapters.save` |
 
 What PEFT has no form for is refused, with its reason. Of GPT-2, query, key and

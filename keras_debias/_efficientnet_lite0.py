@@ -4,7 +4,6 @@ import pathlib
 import random
 
 import keras
-import keras_hub
 import numpy as np
 
 from keras_debias._torch_file import read_torch_file
@@ -74,6 +73,8 @@ def convert_efficientnet_lite0(
 
 
 def _build(num_classes):
+    import keras_hub
+
     # Its own dtype, whatever the global policy is.
     backbone = keras_hub.models.EfficientNetBackbone(
         **_ARCHITECTURE, dtype="float32", name="efficientnet_lite0"

@@ -37,7 +37,7 @@ class Directions:
             KerasHub.
 
     Raises:
-        ValueError: If the vectors are no matrix, not finite, linearly
+        ValueError: If the vectors are not a matrix, not finite, linearly
             dependent, or more than their width.
 
     Example:

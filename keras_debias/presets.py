@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-import keras_hub
+import keras
 import numpy as np
 import safetensors.numpy
 
@@ -185,7 +185,7 @@ tree/master/models/official/efficientnet/lite).
     )
 
 
-def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
+def save(task: keras.Model, folder: str | os.PathLike) -> None:
     """Writes a KerasHub task to a folder for `from_preset()`.
 
     As `task.save_to_preset(folder)`, but for tokenizers such as SmolLM2's,
@@ -200,9 +200,9 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
         folder: path of a new folder.
 
     Raises:
-        TypeError: If `task` is no task of KerasHub.
+        TypeError: If `task` is not a task of KerasHub.
         ValueError: If it has adapters or no tokenizer comes back as it was,
-            if quantised kernels would have to be written for Transformers,
+            if quantized kernels would have to be written for Transformers,
             or if `folder` exists. Nothing is written then.
 
     Example:
@@ -215,6 +215,8 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
     causal_lm = keras_hub.models.CausalLM.from_preset("tuned")
     ```
     """
+    import keras_hub
+
     if not isinstance(task, keras_hub.models.Task):
         raise TypeError(
             "Expected `task` to be a task of KerasHub, such as a `CausalLM`. "
@@ -289,8 +291,8 @@ def _check_exportable(task) -> None:
     ]
     if quantized:
         raise ValueError(
-            "Expected kernels that are not quantised: Transformers has "
-            f"others. Received: {len(quantized)} quantised layers, such as "
+            "Expected kernels that are not quantized: Transformers has "
+            f"others. Received: {len(quantized)} quantized layers, such as "
             f"{quantized[0]!r}. Save the task before `quantize`."
         )
 
@@ -373,9 +375,9 @@ def _convert_llama(source, folder):
         import gguf
     except ImportError as error:
         raise ImportError(
-            "Expected the package `gguf` to be installed: it reads the "
-            "weights of this preset, once. Install it with "
-            "`pip install gguf`.",
+            "Expected the package `gguf`, which reads the weights of this "
+            "preset once, to be installed. Received: no such package. "
+            'Install it with `pip install "keras-debias[embedded]"`.',
             name="gguf",
         ) from error
 

@@ -1,6 +1,6 @@
 """Every architecture the contract tests run on, as one table.
 
-Each entry is a tiny randomly initialised model: two layers, a few units wide,
+Each entry is a tiny randomly initialized model: two layers, a few units wide,
 a vocabulary of 32 tokens. `build(seed)` gives the same weights on every
 backend, because they are drawn by NumPy, and none of them is left at zero, so
 that a forgotten bias or a swapped axis shows in the outputs.

@@ -18,8 +18,16 @@ NO_CALLS = {
     *("Finding", "Harm", "PartialInputProbe", "TargetFinding"),
     *("TargetReport", "LABELS", "TEMPLATES"),
     # Without an argument; a base class of tests.
-    *("BiasTermMeasure", "MagnitudeChange", "ProjectionChange", "minilm"),
+    *(
+        "BiasTermMeasure",
+        "ChangeMeasure",
+        "MagnitudeChange",
+        "ProjectionChange",
+        "minilm",
+    ),
     "TestCase",
+    # What it hands on is checked by `TestCase`.
+    "check_adapter",
 }
 
 
@@ -52,6 +60,16 @@ def directions():
 
 
 ROWS = [
+    ("check_projection", lambda tmp: kd.testing.check_projection("EDGE")),
+    ("check_regularizer", lambda tmp: kd.testing.check_regularizer(None)),
+    (
+        "check_recipe",
+        lambda tmp: kd.testing.check_recipe("JTT", None, None, None),
+    ),
+    (
+        "check_group_inference",
+        lambda tmp: kd.testing.check_group_inference("XRM", None, None, None),
+    ),
     ("Directions", lambda tmp: kd.Directions(None)),
     ("Directions", lambda tmp: kd.Directions({})),
     ("Directions", lambda tmp: kd.Directions({"hidden": "text"})),

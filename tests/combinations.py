@@ -24,6 +24,16 @@ def runs(i: int, j: int, backend: str, period: int = 3) -> bool:
     return (i + j + OFFSETS[backend]) % period == 0
 
 
+def part(values, period: int = 3) -> list:
+    """The values of a single parameter to run on this backend.
+
+    For what no backend takes part in, but for a few operations that all
+    values share: one in `period` runs on tensorflow and jax.
+    """
+    backend = keras.config.backend()
+    return [v for i, v in enumerate(values) if runs(i, 0, backend, period)]
+
+
 def spread(first, second) -> list[tuple]:
     """The pairs to run on this backend.
 

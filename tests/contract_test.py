@@ -26,6 +26,7 @@ from keras_debias.adapters import OLoRA
 from keras_debias.adapters import Pfeiffer
 from keras_debias.adapters import PiSSA
 from keras_debias.adapters import PrefixTuning
+from keras_debias.adapters import PromptTuning
 from keras_debias.adapters import RandomEntries
 from keras_debias.adapters import TargetLayer
 from keras_debias.adapters import ValueBias
@@ -137,6 +138,8 @@ def create(architecture, adapter):
         return IA3()
     if adapter == "PrefixTuning":
         return PrefixTuning(3)
+    if adapter == "PromptTuning":
+        return PromptTuning(3)
     if adapter in BOTTLENECKS:
         own = architecture.name == "functional"
         return BOTTLENECKS[adapter](3, targets="output_*" if own else None)
@@ -168,6 +171,9 @@ def trained_by(architecture, adapter):
         attentions = {p.rsplit("/", 1)[0] for p in architecture.target_paths}
         names = ("prefix_key", "prefix_value")
         return {f"{path}/{name}" for path in attentions for name in names}
+    if adapter == "PromptTuning":
+        block = SECOND_BLOCK[architecture.name][0]
+        return {f"{block.replace('_1', '_0')}/prompt"}
     if adapter in BOTTLENECKS:
         if architecture.name == "functional":
             behind = {"output_0", "output_1"}
@@ -201,7 +207,7 @@ def can_merge(architecture, expected):
         p.endswith(
             (
                 *("value_bias", "injected_bias", *BOTTLENECK_WEIGHTS),
-                *("prefix_key", "prefix_value"),
+                *("prefix_key", "prefix_value", "prompt"),
             )
         )
         for p in expected
@@ -216,7 +222,7 @@ def run(architecture, adapter, reference):
     fits = adapter == "AllBiases" or architecture.targets
     if adapter in ("ValueBias", "IA3"):
         fits = any("value" in path for path in architecture.target_paths)
-    if adapter == "TargetLayer":
+    if adapter in ("TargetLayer", "PromptTuning"):
         fits = architecture.name in SECOND_BLOCK
     if adapter == "full" or not fits:
         result = TestCase().run_training_test(
@@ -230,7 +236,7 @@ def run(architecture, adapter, reference):
                     create(architecture, adapter),
                     also_train=architecture.also_train,
                 )
-        return result
+        return {**result, "refused": adapter != "full"}
     expected = trained_by(architecture, adapter)
     return TestCase().run_adapter_test(
         lambda: create(architecture, adapter),
@@ -243,8 +249,8 @@ def run(architecture, adapter, reference):
         merges=can_merge(architecture, expected),
         # What reaches every layer, or divides by lengths, grows rounding
         # errors as well.
-        # A prefix takes its share of attention from the start.
-        changes_nothing=adapter != "PrefixTuning",
+        # A prefix or prompt takes its share of attention from the start.
+        changes_nothing=adapter not in ("PrefixTuning", "PromptTuning"),
         learning_rate=0.02 if adapter in ("AllBiases", "DoRA") else 0.1,
     )
 
@@ -258,7 +264,13 @@ def test_nine_invariants(name, adapter):
     assert reference is not None, "no committed reference"
     result = run(architecture, adapter, reference)
     assert result["invariants"] == list(range(1, 10))
-    matrix.record(name, adapter, keras.config.backend(), result["invariants"])
+    matrix.record(
+        name,
+        adapter,
+        keras.config.backend(),
+        result["invariants"],
+        result.get("refused", False),
+    )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from keras_debias.adapters.olora import OLoRA
 from keras_debias.adapters.pfeiffer import Pfeiffer
 from keras_debias.adapters.pissa import PiSSA
 from keras_debias.adapters.prefix_tuning import PrefixTuning
+from keras_debias.adapters.prompt_tuning import PromptTuning
 from keras_debias.adapters.query_bias import QueryBias
 from keras_debias.adapters.random_entries import RandomEntries
 from keras_debias.adapters.selection import ALL_LINEAR
@@ -43,25 +44,30 @@ from keras_debias.adapters.vera import VeRA
 
 __all__ = [
     "ALL_LINEAR",
+    "IA3",
     "AdaLoRA",
     "Adapter",
     "AllBiases",
     "BiasForm",
+    "CorDA",
     "DoRA",
     "DoRABias",
     "Houlsby",
-    "IA3",
     "KeyBias",
     "LoRA",
     "LoRABias",
     "LoRAFA",
+    "LoRAGA",
+    "LoftQ",
     "MiLoRA",
     "OLoRA",
     "Pfeiffer",
     "PiSSA",
     "PiSSABias",
     "PrefixTuning",
+    "PromptTuning",
     "QueryBias",
+    "RandomEntries",
     "TargetLayer",
     "TrainableSummary",
     "ValueBias",
@@ -77,8 +83,4 @@ __all__ = [
     "merge",
     "save",
     "summary",
-    "CorDA",
-    "LoftQ",
-    "LoRAGA",
-    "RandomEntries",
 ]

@@ -10,12 +10,13 @@ from keras_debias.adapters.selection import select
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.stand_alone import own_adapter
+from keras_debias.utils.configurable import Configurable
 
 # Keys of bias ownership; "query bias" etc. are parts of a fused bias.
 BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
 
 
-class Adapter(abc.ABC):
+class Adapter(Configurable, abc.ABC):
     """Base class of all adapters: a small change to some layers that trains.
 
     An adapter is a value: it holds settings and no weights, so one object can
@@ -81,7 +82,7 @@ class Adapter(abc.ABC):
     def exclusive_parts(self, layer) -> set[str]:
         """The parts of a layer that no other adapter may train as well."""
 
-    def check(self, path, layer) -> None:  # noqa: B027
+    def check(self, path, layer) -> None:
         """Raises if the layer cannot take this adapter."""
 
     def check_layer(self, path, layer) -> None:
@@ -115,7 +116,7 @@ class Adapter(abc.ABC):
                 f"'{path}' with {adapters_of(layer)}. {way_out}"
             )
 
-    def check_directions(self, path, layer) -> None:  # noqa: B027
+    def check_directions(self, path, layer) -> None:
         """Raises if no constraint keeps the adapter from directions."""
 
     # On and off.
@@ -147,7 +148,7 @@ class Adapter(abc.ABC):
         """`(variable, value)` pairs that switch the adapter off."""
         return initial_assignments(layer)
 
-    def check_merge(self, path, layer, layers) -> None:  # noqa: B027
+    def check_merge(self, path, layer, layers) -> None:
         """Raises if merging would not be exact; `layers` has all paths."""
 
     @abc.abstractmethod
@@ -170,14 +171,6 @@ class Adapter(abc.ABC):
 
     def get_config(self) -> dict:
         return {"targets": plain_selector(self.targets)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
 
 
 def _trains_whole(layer, training) -> bool:
@@ -240,7 +233,7 @@ def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
 
 
 # Names of the weights of a layer that train or have trained as a whole. A
-# frozen or quantised one keeps its name here: it is not the base's any more.
+# frozen or quantized one keeps its name here: it is not the base's any more.
 
 
 def mark_moved(layer: keras.Layer, names) -> None:
@@ -256,7 +249,7 @@ def is_moved(layer: keras.Layer, variable: keras.Variable) -> bool:
 def moving_state(layer: keras.Layer) -> list[keras.Variable]:
     """The state of a layer that training moves, such as moving means.
 
-    Not that of an adapted or a quantised layer, which is frozen for good.
+    Not that of an adapted or a quantized layer, which is frozen for good.
     """
     quantized = getattr(layer, "quantization_mode", None) is not None
     if quantized or isinstance(layer, AdaptedLayer):
@@ -265,7 +258,7 @@ def moving_state(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def frozen_kernel(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """The kernel by name, with the scales of a quantised one."""
+    """The kernel by name, with the scales of a quantized one."""
     return {
         name: initial_value(layer, variable)
         for name, variable in _keras_internals.base_variables(layer).items()

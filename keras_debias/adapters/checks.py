@@ -23,6 +23,17 @@ def require_bool(name: str, value) -> None:
         )
 
 
+def check_context(model, length: int) -> None:
+    """Raises if `length` is more than a model reads at once."""
+    backbone = getattr(model, "backbone", model)
+    context = getattr(backbone, "max_sequence_length", None)
+    if isinstance(context, int) and length > context:
+        raise ValueError(
+            f"Expected `length` to be at most {context}, the tokens that the "
+            f"model reads at once. Received: length={length}"
+        )
+
+
 def as_path(folder) -> pathlib.Path:
     """The path that an argument `folder` says."""
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):

@@ -32,7 +32,7 @@ def constrain(model: keras.Model, directions: Directions) -> list:
     Raises:
         ValueError: If no trained kernel meets the directions, some width
             does not fit, a path is not in the model, or an adapter has
-            learnt along the directions already.
+            learned along the directions already.
     """
     model = unwrap(model)
     paths = layer_paths(model)
@@ -156,15 +156,15 @@ def require_clean(path, update, constraint, scale=0.0) -> float:
     else:
         leaked = p @ v if q is None else p @ (q @ v)
     update = p if q is None else np.linalg.qr(p, mode="r") @ q
-    learnt, leaked = np.linalg.norm(update), np.linalg.norm(leaked)
-    if leaked > max(1e-4 * learnt, 1e-6 * scale, 1e-12):
+    learned, leaked = np.linalg.norm(update), np.linalg.norm(leaked)
+    if leaked > max(1e-4 * learned, 1e-6 * scale, 1e-12):
         raise ValueError(
-            "Expected an adapter that has learnt nothing along the "
+            "Expected an adapter that has learned nothing along the "
             f"directions. Received: '{path}', whose update has "
-            f"{leaked / learnt:.2g} of its length there. Apply the adapter "
+            f"{leaked / learned:.2g} of its length there. Apply the adapter "
             "to a fresh model, or use `kd.recipes.grasp`."
         )
-    return float(learnt)
+    return float(learned)
 
 
 def require_free(path, variable) -> None:

@@ -49,7 +49,8 @@ class CorDA(MeasuredLoRA):
     ```
 
     Reference:
-        [Yang et al., 2024](https://arxiv.org/abs/2406.05223). As in PEFT,
+        [Yang et al., 2024](https://arxiv.org/abs/2406.05223), whose modes
+        PEFT calls "kpm" (`preserve_knowledge=True`) and "ipm". As in PEFT,
         0.01 of the mean variance is added to the diagonal of `C`, and more
         until its inverse is sound. The base is never written to.
     """

@@ -83,12 +83,12 @@ class DoRA(LoRA):
             protected.get_config() == constraint.get_config()
         )
         scale = np.linalg.norm(as_array(layer.lora_magnitude))
-        learnt = require_clean(
+        learned = require_clean(
             path, self.kernel_update(layer), constraint, scale
         )
-        if not same and learnt > 1e-6 * scale:
+        if not same and learned > 1e-6 * scale:
             raise ValueError(
-                "Expected a `DoRA` that has learnt nothing, or was kept from "
+                "Expected a `DoRA` that has learned nothing, or was kept from "
                 f"the same directions. Received: '{path}', which has. Apply "
                 "the adapter to a fresh model."
             )

@@ -23,10 +23,12 @@ from keras_debias.adapters.peft_names import prefix_of
 from keras_debias.adapters.peft_names import refuse_export
 from keras_debias.adapters.peft_prefix import TENSOR
 from keras_debias.adapters.peft_prefix import prefix_parts
+from keras_debias.adapters.peft_prompt import prompt_parts
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.prefixed_attention import PrefixedAttention
+from keras_debias.layers.prompted_block import PromptedBlock
 
 
 def export_peft(
@@ -36,12 +38,13 @@ def export_peft(
     overwrite: bool = False,
     base_model_name_or_path: str | None = None,
 ) -> None:
-    """Writes low-rank adapters, IA3 or attention biases for the PEFT library.
+    """Writes adapters in the form of the PEFT library.
 
     `LoRA` (rank-stabilized too), `LoRAFA`, `DoRA` and `VeRA` are the same
     there; `AdaLoRA` and `RandomEntries` are LoRA. `PiSSA`, `MiLoRA`, `OLoRA`,
     `CorDA` and `LoRAGA` become LoRA of twice the rank, for the base as it is.
-    `IA3` is the same, and `PrefixTuning` of decoders with rotary positions.
+    `IA3` is the same, and `PrefixTuning` and `PromptTuning` of decoders with
+    rotary positions.
     Of value, query and key biases in any form, BEFT gets the change, one
     vector for each projection. What Hugging Face keeps in one weight, such as
     query, key and value of GPT-2, becomes one adapter of that weight which
@@ -87,6 +90,11 @@ def export_peft(
             "Expected `prefix` to be a string such as 'bert.', or `None`. "
             f"Received: prefix={prefix!r}"
         )
+    if prefix and not prefix.endswith("."):
+        raise ValueError(
+            "Expected `prefix` to end with a dot, as 'bert.' does: module "
+            f"names follow. Received: prefix={prefix!r}"
+        )
     base = base_model_name_or_path
     if base is not None and (not isinstance(base, str) or not base):
         raise TypeError(
@@ -94,9 +102,10 @@ def export_peft(
             f"'google-bert/bert-base-uncased', or `None`. Received: {base!r}"
         )
     require_savable(model)
-    prefixes = [isinstance(x, PrefixedAttention) for x in layers.values()]
+    prefixed = all(isinstance(x, PrefixedAttention) for x in layers.values())
+    prompted = all(isinstance(x, PromptedBlock) for x in layers.values())
     for path, layer in layers.items():
-        known = original_class(layer) is not None or all(prefixes)
+        known = original_class(layer) is not None or prefixed or prompted
         if not known or len(adapters_of(layer)) > 1:
             refuse_export(path, layer)
     kinds = [adapters_of(layer)[0] for layer in layers.values()]
@@ -105,8 +114,10 @@ def export_peft(
         parts = low_rank_parts
     elif any(isinstance(each, IA3) for each in kinds):
         parts = ia3_parts
-    elif all(prefixes):
+    elif prefixed:
         parts = prefix_parts
+    elif prompted:
+        parts = prompt_parts
     if prefix is None:
         prefix = prefix_of(model)
     tensors, config = parts(model, layers, prefix)

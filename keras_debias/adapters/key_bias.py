@@ -9,7 +9,7 @@ class KeyBias(ProjectionBias):
 
     As `ValueBias`, for comparison. Without rotary positions and without a
     normalization of the keys it shifts each row of scores by a constant,
-    which the softmax takes out: nothing is learnt but the head. With them
+    which the softmax takes out: nothing is learned but the head. With them
     (Llama, Gemma, Mistral, Qwen) it acts, which the paper does not cover.
 
     Args:

@@ -39,7 +39,7 @@ class LoRAGA(MeasuredLoRA):
 
     Raises:
         ValueError: If an argument is out of range; when applied, without
-            `data`, on a model that is not compiled, for a quantised kernel,
+            `data`, on a model that is not compiled, for a quantized kernel,
             or if a gradient is zero or not finite.
 
     Example:
@@ -50,9 +50,10 @@ class LoRAGA(MeasuredLoRA):
     ```
 
     Reference:
-        [Wang et al., 2024](https://arxiv.org/abs/2407.05000). PEFT multiplies
-        `B` by the singular values as well, and `A` by nothing. The base is
-        never written to.
+        [Wang et al., 2024](https://arxiv.org/abs/2407.05000), with the
+        directions and the scale of the authors' code ("ArB2r", "stable"),
+        which leave the singular values out. PEFT 0.21 multiplies `B` by them
+        and by the scale, and `A` by nothing. The base is never written to.
     """
 
     needs_labels = True
@@ -93,7 +94,7 @@ class LoRAGA(MeasuredLoRA):
         if layer.quantization_mode is not None:
             raise ValueError(
                 "Expected kernels of floats, which have gradients. Received: "
-                f"'{path}', quantised to {layer.quantization_mode}. Apply the "
+                f"'{path}', quantized to {layer.quantization_mode}. Apply the "
                 "adapter before `quantize`, or use `PiSSA`."
             )
 

@@ -88,7 +88,7 @@ class LowRankAdapter(KernelAdapter):
         if layer.lora_enabled or layer.quantization_mode not in QUANTIZATIONS:
             state = layer.quantization_mode or "enable_lora"
             raise ValueError(
-                "Expected a layer in its original form, or quantised to int8 "
+                "Expected a layer in its original form, or quantized to int8 "
                 f"or int4. Received: '{path}', changed by Keras ({state}). "
                 "Apply the adapter to a fresh model."
             )
@@ -153,9 +153,9 @@ class LowRankAdapter(KernelAdapter):
         constraint = OrthogonalUpdate(vectors, side)
         variable = self.trained_factor(path, layer, side)
         require_free(path, variable)
-        learnt = require_clean(path, self.kernel_update(layer), constraint)
-        # A new start leaves outputs as they are only where nothing is learnt.
-        start = None if learnt else self.start(path, layer, constraint)
+        learned = require_clean(path, self.kernel_update(layer), constraint)
+        # A new start leaves outputs as they are only where nothing is learned.
+        start = None if learned else self.start(path, layer, constraint)
 
         def change():
             if start is not None:

@@ -1,10 +1,10 @@
 import abc
 
-from keras_debias.adapters.decomposed_lora import DecomposedLoRA
 from keras_debias.adapters.sample_data import SampleBatches
+from keras_debias.adapters.started_lora import StartedLoRA
 
 
-class MeasuredLoRA(DecomposedLoRA):
+class MeasuredLoRA(StartedLoRA):
     """Base class of LoRA whose start is measured on some rows of data.
 
     `adapters.apply` hands the rows over. The starting factors are saved with
@@ -45,14 +45,6 @@ class MeasuredLoRA(DecomposedLoRA):
     @abc.abstractmethod
     def factors_from(self, path, matrix, measured) -> tuple:
         """`(A0, B0)` of a kernel as a matrix and what its layer showed."""
-
-    def start(self, path, layer, constraint=None):
-        # Without the data there is no other start than the one it has,
-        # whose factors are kept from directions as they are.
-        return None
-
-    def decompose(self, path, matrix):
-        raise NotImplementedError("Starts come from data.")
 
     def get_config(self):
         return {**super().get_config(), "batch_size": self.batch_size}

@@ -14,6 +14,7 @@ from keras_debias.adapters.all_biases import bias_terms
 from keras_debias.adapters.dora import DoRA
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.patterns import BoundedPattern
+from keras_debias.adapters.peft_adalora import adalora_updates
 from keras_debias.adapters.peft_beft import load_beft
 from keras_debias.adapters.peft_ia3 import load_ia3
 from keras_debias.adapters.peft_names import CONFIG_NAME
@@ -28,6 +29,7 @@ from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_names import weights_by_module
 from keras_debias.adapters.peft_prefix import load_prefix
+from keras_debias.adapters.peft_prompt import load_prompt
 from keras_debias.adapters.peft_update import PeftUpdate
 from keras_debias.adapters.peft_vera import vera_updates
 from keras_debias.adapters.undo import unchanged_on_error
@@ -49,6 +51,9 @@ _HARMLESS = {
     *("ensure_weight_tying", "use_dora"),
     *("vera_dropout", "d_initial", "projection_prng_key", "save_projection"),
     "init_weights",
+    # How AdaLoRA shared out its ranks.
+    *("target_r", "init_r", "tinit", "tfinal", "deltaT", "total_step"),
+    *("beta1", "beta2", "orth_reg_weight"),
 }
 
 
@@ -57,9 +62,9 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, DoRA, IA3, prefixes, and value, query and key biases (BEFT). VeRA
-    becomes LoRA with the same product. Biases that PEFT trained beside LoRA
-    (`bias="all"`) train here by `AllBiases`.
+    LoRA, DoRA, IA3, prefixes, prompts, and value, query and key biases
+    (BEFT). VeRA and AdaLoRA become LoRA with the same product. Biases that
+    PEFT trained beside LoRA (`bias="all"`) train here by `AllBiases`.
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -88,6 +93,7 @@ def load_peft(
         "BEFT": load_beft,
         "IA3": load_ia3,
         "PREFIX_TUNING": load_prefix,
+        "PROMPT_TUNING": load_prompt,
     }
     other = loaders.get(_peft_type(folder) or "")
     if other is not None:
@@ -99,6 +105,8 @@ def load_peft(
     notes = import_map(model)
     if config["peft_type"] == "VERA":
         updates, rest = vera_updates(model, notes, tensors, folder)
+    elif config["peft_type"] == "ADALORA":
+        updates, rest = adalora_updates(config, tensors, folder)
     else:
         updates, rest = _pair(config, tensors, folder)
     biases, rest = plan_biases(model, notes, rest, config.get("bias"))
@@ -174,7 +182,12 @@ def _read_config(folder: pathlib.Path) -> dict:
             _require_number("lora_alpha", config["lora_alpha"])
         for name in ("lora_dropout", "vera_dropout"):
             _require_number(name, config.get(name, 0.0))
-        for name in ("rank_pattern", "alpha_pattern"):
+        patterns = ("rank_pattern", "alpha_pattern")
+        if config["peft_type"] == "ADALORA":
+            # Its `rank_pattern` is a mask: the tensors have the ranks.
+            patterns = ()
+            _require_number("init_r", config["init_r"], int)
+        for name in patterns:
             for pattern, value in (config.get(name) or {}).items():
                 BoundedPattern(pattern)
                 _require_number(name, value)
@@ -203,12 +216,12 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
             f"{str(folder)!r} with {received}. {way_out}"
         )
 
-    if config["peft_type"] not in ("LORA", "VERA"):
+    if config["peft_type"] not in ("LORA", "VERA", "ADALORA"):
         refuse(
             f"peft_type={config['peft_type']!r}",
-            "LoRA, DoRA, VeRA, IA3, BEFT and prefix tuning are read. Where "
-            "PEFT can convert it, use `peft.convert_to_lora`; or merge it in "
-            "PEFT and use the merged weights.",
+            "LoRA, DoRA, VeRA, AdaLoRA, IA3, BEFT, prefix and prompt tuning "
+            "are read. Where PEFT can convert it, use `peft.convert_to_lora`; "
+            "or merge it in PEFT and use the merged weights.",
         )
     start = config.get("init_lora_weights", True)
     if not any(start is x or start == x for x in _PLAIN_STARTS):

@@ -36,7 +36,7 @@ def prefix_parts(
         layers: its adapted layers by path.
         prefix: string. Not used: a prefix is in no module.
     """
-    ordered = _attention_layers(model, next(iter(layers)))
+    ordered = rotary_attention_layers(model, next(iter(layers)))
     adapters = {a for layer in layers.values() for a in adapters_of(layer)}
     lengths = {getattr(adapter, "length", None) for adapter in adapters}
     if {path for path, _ in ordered} != set(layers) or len(lengths) > 1:
@@ -101,7 +101,10 @@ def load_prefix(
             f"{str(folder)!r} with num_transformer_submodules={submodules}. "
             "Of encoder-decoders, LoRA is read."
         )
-    ordered, tensor = _attention_layers(model, str(folder)), tensors[TENSOR]
+    ordered, tensor = (
+        rotary_attention_layers(model, str(folder)),
+        tensors[TENSOR],
+    )
     paths = tuple(path for path, _ in ordered)
     adapter = PrefixTuning(length=len(tensor), targets=paths)
     for path, layer in ordered:
@@ -126,7 +129,7 @@ def load_prefix(
         finish_load(model, trained, [], trainable)
 
 
-def _attention_layers(model, received) -> list[tuple]:
+def rotary_attention_layers(model, received) -> list[tuple]:
     """`(path, layer)` of all attention layers, as Hugging Face counts them.
 
     Raises where PEFT's positions have no equal here.
@@ -153,7 +156,7 @@ def _attention_layers(model, received) -> list[tuple]:
             raise ValueError(
                 "Expected a decoder with rotary positions, such as Llama, "
                 "Mistral, Gemma or Qwen: with learned positions, PEFT's "
-                "prefix gives tokens other ones. Received: "
+                "prefixes and prompts give tokens other ones. Received: "
                 f"{received} for '{each.path}' of model={model.name!r}. "
                 "Save with `adapters.save`, or use `LoRA`."
             )

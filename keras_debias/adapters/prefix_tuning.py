@@ -6,9 +6,11 @@ from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_dense
+from keras_debias.adapters.checks import check_context
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.layers.prefixed_attention import can_take_prefix
 from keras_debias.layers.prefixed_attention import prefixed_class
+from keras_debias.layers.prompted_block import PromptedAttention
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.layer_roles import NAMES
 from keras_debias.utils.numbers import is_number
@@ -37,7 +39,8 @@ class PrefixTuning(Adapter):
             returns a bool. The attention layers. Defaults to `None`: all.
 
     Raises:
-        ValueError: If an argument is out of range, or, when applied, an
+        ValueError: If an argument is out of range, or, when applied, the
+            prefix is longer than what the model reads at once, or an
             attention layer computes relative positions, as those of T5 and
             DeBERTa do, in which a prefix has no place.
 
@@ -86,6 +89,7 @@ class PrefixTuning(Adapter):
                 f"`{type(found[refused[0]]).__name__}`. Name others in "
                 "`targets`, or use `Houlsby` or `LoRA`."
             )
+        check_context(model, self.length)
         return found
 
     def accepts(self, layer):
@@ -105,11 +109,11 @@ class PrefixTuning(Adapter):
                 f"'{path}' has no weights yet. Call the model on a batch "
                 "before `adapters.apply`."
             )
-        if adapters_of(layer):
+        if adapters_of(layer) or isinstance(layer, PromptedAttention):
             raise ValueError(
                 "Expected an attention layer without adapters. Received: "
-                f"'{path}' with {adapters_of(layer)}. Choose other "
-                "`targets`, or apply it to a fresh model."
+                f"'{path}' with {adapters_of(layer) or '`PromptTuning`'}. "
+                "Choose other `targets`, or apply it to a fresh model."
             )
 
     def check_directions(self, path, layer):
@@ -119,6 +123,8 @@ class PrefixTuning(Adapter):
         )
 
     def attach(self, layer, prepared):
+        # Another adapter of the same call may have come before.
+        self.check(layer.name, layer)
         shapes = self.state_shapes(layer)
 
         def change():

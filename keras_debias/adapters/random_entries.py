@@ -13,7 +13,7 @@ class RandomEntries(LowRankAdapter):
     reason. `ValueBias` trains one weight for each output, 768 a layer of
     BERT-base.
 
-    A learning rate to start from is that of `ValueBias`, `1e-2`.
+    A learning rate to start from is that of `ValueBias`, `4e-3` to `1e-2`.
 
     Args:
         count: int. How many entries of each kernel train. Defaults to `768`.

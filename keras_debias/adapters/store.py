@@ -314,8 +314,9 @@ def load(
     """Loads adapters onto a model that has none, all or nothing.
 
     Reads what `save` wrote, and folders of PEFT (`adapter_config.json` with
-    `adapter_model.safetensors`) that hold LoRA, DoRA or BEFT, for architectures
-    whose Hugging Face weight names KerasHub knows.
+    `adapter_model.safetensors`) that hold LoRA, DoRA, VeRA, AdaLoRA, IA3, BEFT,
+    prefixes or prompts, for architectures whose Hugging Face weight names
+    KerasHub knows.
 
     Args:
         model: a built `keras.Model` with the base weights that the adapter

@@ -1,4 +1,4 @@
-"""Looks into models: which of their parts changed, or matter."""
+"""Analysis of models: which of their parts changed, or matter."""
 
 from keras_debias.analysis.ablation import ablate
 from keras_debias.analysis.ablation import ablated
@@ -9,6 +9,7 @@ from keras_debias.analysis.bias_neurons import find_bias_neurons
 from keras_debias.analysis.bias_neurons import prune_neurons
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
+from keras_debias.analysis.change_measure import ChangeMeasure
 from keras_debias.analysis.find_target_layer import TargetLayerSearch
 from keras_debias.analysis.find_target_layer import find_target_layer
 from keras_debias.analysis.fisher_information import FisherInformation
@@ -25,6 +26,7 @@ __all__ = [
     "BiasNeuron",
     "BiasTermMeasure",
     "BiasTermRanking",
+    "ChangeMeasure",
     "FisherInformation",
     "MagnitudeChange",
     "ProjectionChange",

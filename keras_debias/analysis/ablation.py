@@ -7,6 +7,7 @@ from keras import ops
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.constrain import check_width
+from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.merge import assigned
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
@@ -18,20 +19,20 @@ from keras_debias.linalg import kernel_view
 
 
 def ablate(model: keras.Model, directions: Directions) -> list[str]:
-    """Takes directions out of all that a model reads, in place, for good.
+    """Removes directions from what a model reads, in place and for good.
 
-    Directional ablation: each layer that reads the residual stream gets
-    `x - V V' x` for its input `x`. As those layers are linear, that is the
-    same as `W - V V' W` for their kernels and adapters, which is what is
-    done: outputs are those of ablated activations, on every backend and in
-    compiled functions, and nothing is slower. For directions of layers that
-    write, `W - W V V'` and the same for their biases.
+    Directional ablation replaces the input `x` of each layer that reads the
+    residual stream by `x - V V' x`. These layers are linear, so the kernels
+    and adapters are changed instead, to `W - V V' W`. Outputs are those of
+    ablated activations, on every backend and in compiled functions, at the
+    same speed. Directions of layers that write are removed from their
+    kernels, as `W - W V V'`, and from their biases.
 
-    Before training, with `projections.Subspace` for the same directions,
-    this is ablation during training; of a plain model or one with LoRA or
-    PiSSA, while other adapters come after. What reads the residual stream
-    and is no dense layer (a normalization's statistics, an embedding reused
-    as output layer) still sees the directions.
+    Before training, and together with `projections.Subspace` for the same
+    directions, this is ablation during training. It takes plain models and
+    models with LoRA or PiSSA; apply other adapters afterwards. Layers that
+    read the residual stream and are not dense (a normalization, an embedding
+    that is reused as output layer) still see the directions.
 
     Args:
         model: a built `keras.Model`, with adapters or without.
@@ -104,7 +105,9 @@ def _changes(model, directions) -> tuple[list, list]:
             adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
-        kernel_adapters = [a for a in adapters_of(layer) if a.trains_kernel]
+        kernel_adapters = [
+            a for a in adapters_of(layer) if isinstance(a, KernelAdapter)
+        ]
         side = directions.role_of(path, adapted=bool(kernel_adapters))
         vectors = directions.of(path)
         if side is None or vectors is None:

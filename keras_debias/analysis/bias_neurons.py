@@ -17,7 +17,7 @@ from keras_debias.utils.short_repr import ShortRepr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class BiasNeuron(ShortRepr):
-    """A feed-forward neuron that speaks for wrong labels.
+    """A feed-forward neuron that increases the scores of wrong labels.
 
     Attributes:
         path: string. The feed-forward output layer that reads it.
@@ -100,7 +100,7 @@ def find_bias_neurons(
             f"{split!r}, count={count}, samples={samples}"
         )
     names = getattr(model, "label_names", None)
-    if None not in (names, split.label_names):
+    if names is not None and split.label_names is not None:
         split = split.align_labels(names)
     rows = split.sample(samples, seed=seed)
     paths = {id(x): path for path, x in layer_paths(network).items()}

@@ -17,7 +17,7 @@ from keras_debias.utils.short_repr import ShortRepr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TargetLayerSearch(ShortRepr):
-    """How much each layer's attention carries of the label word.
+    """How much each layer's attention determines the label word.
 
     Attributes:
         layer: int. The layer with the largest value.

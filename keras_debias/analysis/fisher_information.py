@@ -64,7 +64,6 @@ class FisherInformation(BiasTermMeasure):
 
     name = "Fisher information"
     log_suffix = "fisher"
-    is_change = False
 
     def __init__(self, data, samples=None, loss=None, seed=0):
         if isinstance(data, Split):
@@ -103,9 +102,10 @@ class FisherInformation(BiasTermMeasure):
         return f"FisherInformation(samples={self.samples}, seed={self.seed})"
 
     def get_config(self):
-        raise NotImplementedError(
-            "`FisherInformation` holds data and has no config. Make it anew "
-            "where it is needed."
+        raise TypeError(
+            "Expected a measure that can be saved. Received: "
+            "`FisherInformation`, which holds data and has no config. Make it "
+            "anew where it is needed."
         )
 
     def total(self, values, sizes):

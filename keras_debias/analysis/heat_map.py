@@ -1,4 +1,4 @@
-"""The picture of a `BiasTermRanking`."""
+"""The heat map of a `BiasTermRanking`."""
 
 import os
 import textwrap

@@ -1,4 +1,4 @@
-"""What fine-tuning did to the kernels of a model, as factors."""
+"""The updates of a model's kernels by fine-tuning, as factors."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ from keras import ops
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.checks import require_model
+from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import AdaptedLayer
@@ -23,7 +24,7 @@ def adapter_updates(model: keras.Model) -> dict[str, tuple]:
         found = [
             adapter.kernel_update(layer)
             for adapter in adapters_of(layer)
-            if adapter.trains_kernel
+            if isinstance(adapter, KernelAdapter)
         ]
         if len(found) > 1:
             found = [(sum(p if q is None else p @ q for p, q in found), None)]
@@ -87,11 +88,11 @@ def side_factor(update: tuple, side: str) -> np.ndarray:
     update `U`; as narrow as the factors are.
     """
     p, q = update
+    if side == "read" and q is None:
+        return p if p.shape[1] <= p.shape[0] else _lower(p)
     if q is None:
-        p, q = (p, np.eye(p.shape[1])) if side == "write" else (p, None)
+        q = np.eye(p.shape[1])
     if side == "read":
-        if q is None:
-            return p if p.shape[1] <= p.shape[0] else _lower(p)
         return p @ np.linalg.qr(q.T, mode="r").T
     return q.T @ np.linalg.qr(p, mode="r").T
 

@@ -10,6 +10,7 @@ from keras_debias.directions import SIDES
 from keras_debias.directions import role_of
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
+from keras_debias.utils.numbers import require_count
 
 
 def latent_factors(
@@ -25,23 +26,23 @@ def latent_factors(
     null_draws: int = 100,
     seed: int = 0,
 ) -> UpdateSpectrum:
-    """Finds the directions that fine-tuning has come to rely on.
+    """Finds the directions of the residual stream that fine-tuning changed.
 
-    From the weights alone, without data: each layer's update, scaled to
-    length one, is one vote for the directions of the residual stream that it
-    reads from, or writes to. The votes of all layers are added up, and the
-    leading eigenvectors of the sum are the answer,
+    It reads the weights alone, without data. The directions are the leading
+    eigenvectors of the sum of the normalized Gram matrices of all layers'
+    updates `U`,
 
     ```
     sum over layers of U U' / |U|^2      (readers; writers: U' U)
     ```
 
-    computed from the low-rank factors, without any full matrix.
+    which is computed from the low-rank factors, without any full matrix.
 
-    What is there is compared with random adapters: the same layers with the
-    same singular values in random directions. A share 1.5 times the largest
-    that these reach, in 99 of 100 draws, counts as `detected`: so nothing is
-    reported after training on shuffled labels or on a shuffled factor.
+    The shares of the directions are compared with those of random adapters:
+    the same layers with the same singular values in random directions. A
+    direction is `detected` if its share is 1.5 times the largest share that
+    99 of 100 random adapters stay below. Nothing is detected after training
+    on shuffled labels or on a shuffled factor.
 
     Args:
         model: a fine-tuned `keras.Model` with adapters of kernels, or any
@@ -58,10 +59,10 @@ def latent_factors(
         writers: names or globs of layers that write. Defaults to those of
             KerasHub.
         null: sequence of `UpdateSpectrum`, of the same model fine-tuned on
-            shuffled labels. What is detected must have a larger share than
-            any of them. Of use where any fine-tune has one strong direction,
-            as with two classes in a nearly linear network. Defaults to
-            `()`.
+            shuffled labels. A detected direction must have a larger share
+            than any of theirs. Use it where every fine-tuning has one strong
+            direction, as with two classes in a nearly linear network.
+            Defaults to `()`.
         null_draws: int. How many random adapters. Defaults to `100`.
         seed: int. Seed of the random adapters. Defaults to `0`.
 
@@ -100,10 +101,7 @@ def latent_factors(
             'Expected `scope` to be "shared" or "layer". '
             f"Received: scope={scope!r}"
         )
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise ValueError(
-            f"Expected `k` to be a positive integer. Received: k={k}"
-        )
+    require_count(k, "k")
     require_model(model)
     if base is None:
         updates = adapter_updates(model)

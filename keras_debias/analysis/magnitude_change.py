@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 
-from keras_debias.analysis.bias_term_measure import BiasTermMeasure
+from keras_debias.analysis.change_measure import ChangeMeasure
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class MagnitudeChange(BiasTermMeasure):
+class MagnitudeChange(ChangeMeasure):
     """Mean absolute change of the entries of a bias.
 
     For a bias that was `b0` and is `b1`, the mean of `|b1 - b0|`. A term's

@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 
-from keras_debias.analysis.bias_term_measure import BiasTermMeasure
+from keras_debias.analysis.change_measure import ChangeMeasure
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class ProjectionChange(BiasTermMeasure):
+class ProjectionChange(ChangeMeasure):
     """Change in length and angle: BEFT's own measure.
 
     For a bias that was `b0` and is `b1`

@@ -22,10 +22,10 @@ def rank_bias_terms(
 ) -> BiasTermRanking:
     """Ranks the bias terms of a transformer: per layer, and in total.
 
-    BEFT's way to its finding: train all biases, then see which kind changed
-    most. What changed is known of biases that an adapter trains
-    (`AllBiases`, or several of `QueryBias`, `KeyBias` and `ValueBias`); for
-    other models pass the one before training.
+    As in BEFT: train all biases, then measure which kind changed most. The
+    changes are known for biases that an adapter trains (`AllBiases`, or
+    several of `QueryBias`, `KeyBias` and `ValueBias`). For other models, pass
+    the model before training.
 
     Args:
         model: a `keras.Model` with attention layers, or a `DebiasedModel`
@@ -46,7 +46,7 @@ def rank_bias_terms(
         A `BiasTermRanking`; printing it shows a table.
 
     Raises:
-        TypeError: If `measure` is none.
+        TypeError: If `measure` is not a `BiasTermMeasure`.
         ValueError: If the model has no attention; if a term is not there or,
             without `before`, no adapter trains it; if no bias changed, or
             the loss reaches none.

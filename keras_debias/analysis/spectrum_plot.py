@@ -1,4 +1,4 @@
-"""The picture of an `UpdateSpectrum`."""
+"""The plot of an `UpdateSpectrum`."""
 
 import os
 

@@ -10,6 +10,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import is_number
+from keras_debias.utils.numbers import require_count
 
 KEEP = ("top", "bottom", "random")
 
@@ -23,11 +24,11 @@ def truncate_update(
     keep: str = "top",
     seed: int = 0,
 ) -> dict[str, int]:
-    """Keeps a few singular components of what fine-tuning did, in place.
+    """Keeps a few singular components of each layer's update, in place.
 
-    "Shortcuts in the tail": take the singular value decomposition of each
-    layer's update, keep the leading components, and drop the others, where
-    the shortcut is said to be. No labels and no training.
+    "Shortcuts in the tail": the singular value decomposition of each update
+    is cut after the leading components. The paper finds the shortcut in the
+    components that are dropped. Neither labels nor training are needed.
 
     Args:
         model: a fine-tuned `keras.Model`: with `LoRA`, or any with `base`.
@@ -60,24 +61,7 @@ def truncate_update(
     Reference:
         [Shortcuts in the Tail, 2026](https://arxiv.org/abs/2606.07596).
     """
-    if (k is None) == (energy is None):
-        raise ValueError(
-            f"Expected either `k` or `energy`. Received: k={k}, energy={energy}"
-        )
-    if k is not None and (
-        not isinstance(k, int) or isinstance(k, bool) or k < 1
-    ):
-        raise ValueError(
-            f"Expected `k` to be a positive integer. Received: k={k}"
-        )
-    if energy is not None and not (is_number(energy) and 0 < energy <= 1):
-        raise ValueError(
-            f"Expected `energy` in (0, 1]. Received: energy={energy}"
-        )
-    if keep not in KEEP:
-        raise ValueError(
-            f"Expected `keep` to be one of {KEEP}. Received: keep={keep!r}"
-        )
+    check_truncation(k, energy, keep)
     require_model(model)
     model = unwrap(model)
     updates = _updates(model, base)
@@ -88,8 +72,9 @@ def truncate_update(
         if not len(s):
             continue
         ranks.append(len(s))
-        count = k
-        if count is None:
+        if energy is None:
+            count = int(k or 0)
+        else:
             held = np.cumsum(np.square(s)) / np.sum(np.square(s))
             count = int(np.searchsorted(held, energy - 1e-12) + 1)
         count = min(count, len(s))
@@ -114,6 +99,24 @@ def truncate_update(
     for path, (u, s, vt) in plan.items():
         _write(layers[path], u, s, vt, base is None, updates[path])
     return {path: len(s) for path, (_, s, _) in plan.items()}
+
+
+def check_truncation(k, energy, keep) -> None:
+    """Raises unless the settings of `truncate_update` are in range."""
+    if (k is None) == (energy is None):
+        raise ValueError(
+            f"Expected either `k` or `energy`. Received: k={k}, energy={energy}"
+        )
+    if k is not None:
+        require_count(k, "k")
+    if energy is not None and not (is_number(energy) and 0 < energy <= 1):
+        raise ValueError(
+            f"Expected `energy` in (0, 1]. Received: energy={energy}"
+        )
+    if keep not in KEEP:
+        raise ValueError(
+            f"Expected `keep` to be one of {KEEP}. Received: keep={keep!r}"
+        )
 
 
 def _updates(model, base):

@@ -22,10 +22,10 @@ MARGIN = 1.5
 
 
 class UpdateSpectrum:
-    """The directions of a fine-tuned model's updates, and their weight.
+    """The directions of a fine-tuned model's updates, and their shares.
 
-    What `latent_factors` returns. Shares are of the squared length of all
-    updates, each layer counting one, so that they sum to one.
+    The result of `latent_factors`. A share is a part of the squared length of
+    all updates, where each layer counts as one; shares sum to one.
 
     Args:
         directions: `Directions`, the leading ones.
@@ -119,8 +119,10 @@ class UpdateSpectrum:
 
     @property
     def spectrum(self) -> np.ndarray:
-        """The share of every direction, descending; the mean over layers
-        where each has its own."""
+        """The share of every direction, descending.
+
+        The mean over layers where each layer has its own directions.
+        """
         size = min(len(s) for s in self.spectra.values())
         return np.mean([s[:size] for s in self.spectra.values()], axis=0)
 

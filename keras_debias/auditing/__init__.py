@@ -1,4 +1,4 @@
-"""Audits: which features of a data set predict its label, without training.
+"""Audits: which features of a dataset predict its label, without training.
 
 `kd.audit` runs an audit; `kd.auditing` holds the classes of its report.
 """

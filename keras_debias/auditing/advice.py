@@ -56,7 +56,7 @@ def advise(report) -> tuple[Advice, ...]:
                 "No cue that this audit can see.",
                 ("projections.TaskOnly", "callbacks.OODEvaluation"),
                 "Fine-tune plainly and measure on other distributions. A cue "
-                "that takes a whole sentence or a recognised object is not "
+                "that takes a whole sentence or a recognized object is not "
                 "excluded.",
             )
         )

@@ -114,7 +114,7 @@ def stratified_p_value(
 
 
 def _likely(low, high, feature, outcome, rows):
-    """Narrows a range to where, by Bernstein, all but 1e-100 lies."""
+    """Narrows a range to all but 1e-100 of the mass (Bernstein's bound)."""
     mean = feature * outcome / rows
     deviation = np.sqrt(mean * (1 - outcome / rows))
     reach = 40 * deviation + 400

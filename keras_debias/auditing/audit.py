@@ -61,7 +61,7 @@ def audit(
     tested for its rank correlation with them, or with the absolute errors
     for `target="errors"`; there are no probes.
 
-    A finding alone is no proof of a shortcut: "no" may mark a contradiction
+    A finding alone does not prove a shortcut: "no" may mark a contradiction
     because it denies something. The tests take rows as independent. Where
     many rows share a premise, p-values of findings on premises are too
     small. Sample weights are not used.

@@ -1,4 +1,4 @@
-"""Telling words of groups of texts."""
+"""Distinctive words of groups of texts."""
 
 import numpy as np
 from scipy import stats

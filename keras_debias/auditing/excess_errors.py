@@ -1,4 +1,4 @@
-"""Which findings a model follows where they mislead."""
+"""Whether a model follows a finding where it misleads."""
 
 import dataclasses
 

@@ -242,7 +242,7 @@ def _text_measures(fields, rows):
 
 
 def _ranges(measure, values, quartered):
-    """The ranges of a measure that are worth a feature."""
+    """The ranges of a measure that become features."""
     if measure.startswith("hue"):
         hues = range(len(image_measures.HUES))
         yield from ((hue - 0.5, hue + 0.5) for hue in hues)

@@ -1,4 +1,4 @@
-"""`Feature`: something that an input has or has not."""
+"""`Feature`: a binary feature of inputs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ PRESENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """A yes-or-no property of one field of a row: a value.
+    """A binary feature of one field of an example. Immutable.
 
     A token is present or not. The value of a group attribute is that of the
     row or not. Any other feature is a measure of the field (its words, the
@@ -90,7 +90,8 @@ class Feature:
         if self.measure in PRESENT:
             return f"{self.field} {PRESENT[self.measure]}"
         if self.measure.startswith("hue"):
-            middle = round((self.low + self.high) / 2)
+            ends = [end for end in (self.low, self.high) if end is not None]
+            middle = round(sum(ends) / len(ends))
             return f"{self.field}: {image_measures.HUES[middle]} {self.measure}"
         if self.measure == "overlap" and self.low == 1.0:
             return f"{self.field} has only words of the first text"

@@ -1,4 +1,4 @@
-"""The fields of a split: which parts of its inputs there are, by name."""
+"""The fields of a split: the named parts of its inputs."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,7 @@
 """`Finding`: a feature that goes with a label more often than chance."""
 
 import dataclasses
+from typing import Any
 
 import pandas as pd
 
@@ -97,7 +98,7 @@ class Finding(ShortRepr):
 
     def to_record(self) -> dict:
         """The finding as one line of a table."""
-        record = {"feature": str(self.feature)}
+        record: dict[str, Any] = {"feature": str(self.feature)}
         record |= {name: getattr(self, name) for name in COLUMNS[1:]}
         if self.harm is not None:
             record |= {

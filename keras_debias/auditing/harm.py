@@ -5,7 +5,7 @@ from keras_debias.utils.short_repr import ShortRepr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Harm(ShortRepr):
-    """How often a model follows a cue where it misleads: a value.
+    """How often a model follows a cue where it misleads.
 
     The rows of a finding's feature that have *another* label than the one it
     goes with are compared with rows of the same class without the feature.

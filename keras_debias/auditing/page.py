@@ -72,14 +72,14 @@ def headline(report) -> str:
         first = max(harmful, key=lambda f: f.harm.excess_errors)
         text = (
             f"The model follows a cue: where {first.feature} and the label "
-            f"is another, it says {first.label} for "
+            f"is another, it says {first.label!r} for "
             f"{percent(first.harm.error_rate_with)} % of the rows, against "
             f"{percent(first.harm.error_rate_without)} % without the cue."
         )
         return text + _others(harmful, "harmful finding")
     text = (
         f"Where {first.feature}, {percent(first.share)} % of {first.n:,} rows "
-        f"are labeled {first.label}; of all rows, {percent(first.prior)} % "
+        f"are labeled {first.label!r}; of all rows, {percent(first.prior)} % "
         "are."
     )
     return text + _others(findings, "finding")
@@ -111,7 +111,7 @@ def _certainty(report) -> str:
         "Each test is exact (Fisher), and at most about "
         f"{100 * report.false_discovery_rate:g} of 100 findings are expected "
         "to be chance, rows taken as independent. That a feature goes with a "
-        "label is no proof of a shortcut: it may belong to the task. Read "
+        "label does not prove a shortcut: it may belong to the task. Read "
         "rows for and against it, by `finding.examples(split)`: does the task "
         "explain it, or the way in which the data was collected?"
     )

@@ -1,4 +1,4 @@
-"""`PartialInputProbe`: what a part of the input tells about the label."""
+"""`PartialInputProbe`: how well a part of the input predicts the label."""
 
 import dataclasses
 import warnings
@@ -16,13 +16,13 @@ from sklearn.preprocessing import StandardScaler
 
 from keras_debias.utils.short_repr import ShortRepr
 
-# Different rows a fold, from which on equal ones stand together.
+# With more distinct rows a fold, equal rows stay in one fold.
 DIFFERENT = 10
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class PartialInputProbe(ShortRepr):
-    """What a linear model that sees a part only tells about the label.
+    """The accuracy of a linear model that sees a part of the input only.
 
     It is cross-validated, with rows of equal inputs in one fold, and judged
     by its balanced accuracy: the mean over classes of the share of their
@@ -77,7 +77,7 @@ def run_probe(
     )
     keys = _row_keys(features)
     if len(np.unique(keys)) < DIFFERENT * folds:
-        # Few different rows are no copies of each other: marks, not texts.
+        # With few distinct rows, equal rows are not copies of each other.
         keys = None
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     else:
@@ -104,7 +104,7 @@ def run_probe(
 
 
 def _balanced_accuracy(predicted, labels, keys=None) -> tuple[float, float]:
-    """Balanced accuracy, and how far it is above chance, in deviations.
+    """Balanced accuracy, and its z-score against chance.
 
     The statistic is a sum over rows of the weight of their label where it is
     predicted; under permutations of the labels its mean and variance are

@@ -66,7 +66,7 @@ def _findings(extraction, values, min_difference, level) -> tuple:
     counts = extraction.count(sparse.csr_matrix(columns))
     rows, sums, of_ranks = counts.T
     share = rows / n
-    # The ranks have mean 0 and variance 1: what is left is the covariance.
+    # The ranks are standardized, so the covariance is the correlation.
     spread = np.sqrt(share * (1 - share))
     correlation = np.divide(
         of_ranks / n, spread, out=np.zeros(len(rows)), where=spread > 0

@@ -51,7 +51,7 @@ class TargetFinding(ShortRepr):
         )
 
     def examples(self, split, n: int = 5, seed: int = 0) -> pd.DataFrame:
-        """Shows rows with the feature: as the finding says, and against it.
+        """Shows rows with the feature, for and against the finding.
 
         Args:
             split: `Split`: the one audited, or another of its kind.

@@ -1,4 +1,4 @@
-"""What can be counted in a text, and between two texts."""
+"""Measures of one text, and of pairs of texts."""
 
 import itertools
 import re
@@ -103,7 +103,7 @@ def _overlap(first, second) -> float:
 
 
 def _contiguous(first, second) -> bool:
-    """Whether the second text's words stand in the first one, in a row.
+    """Whether the second text is a contiguous part of the first.
 
     In time linear in both: Knuth, Morris and Pratt, 1977.
     """

@@ -1,4 +1,4 @@
-"""Keras callbacks for robustness."""
+"""Keras callbacks that log, stop, freeze and resume."""
 
 from keras_debias.callbacks.backup_and_restore import BackupAndRestore
 from keras_debias.callbacks.bias_term_tracking import BiasTermTracking

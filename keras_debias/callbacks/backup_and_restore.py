@@ -14,17 +14,18 @@ _RECORD_LIMIT = 64 * 2**20
 
 
 class BackupAndRestore(keras.callbacks.Callback):
-    """Goes on where a killed run ended, to the bit.
+    """Resumes a killed run, with the same result to the bit.
 
-    In place of `keras.callbacks.BackupAndRestore`, whose files can be half
-    written or disagree. After each epoch the weights, optimizer and random
-    states are written to one of two places in turn, each file whole or
-    absent, with a record that holds their checksum. A restart takes the
-    latest place whose files agree; a process killed at any moment leaves at
-    least one, once there was one. Without any, training starts afresh.
+    Use it in place of `keras.callbacks.BackupAndRestore`, whose files can be
+    incomplete or inconsistent. After each epoch it writes weights, optimizer
+    and random states to one of two places in turn. Each file is replaced
+    atomically, and a record holds the checksums. A restarted run loads the
+    latest place whose files agree with its record. A process that is killed
+    at any moment leaves at least one such place after the first epoch;
+    without one, training starts from the beginning.
 
-    With a `DebiasedModel`, the order of the rows and dropout go on as well.
-    Of several processes, one writes and all read, from the same disk.
+    With a `DebiasedModel`, the order of the rows and dropout are resumed as
+    well. Of several processes, one writes and all read, from the same disk.
 
     Args:
         backup_dir: path of a folder for this run alone.

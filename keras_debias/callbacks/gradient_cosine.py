@@ -6,7 +6,7 @@ from keras_debias.losses.generalized_cross_entropy import (
 
 
 class GradientCosine(keras.callbacks.Callback):
-    """Logs how the bias gradient stands to the task's while training.
+    """Logs the cosine and the norm ratio of bias and task gradients.
 
     Adds `gradient_cosine`, the cosine of the two gradients over all trainable
     weights as one vector, and `gradient_norm_ratio`, the length of the bias

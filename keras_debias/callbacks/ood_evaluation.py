@@ -10,11 +10,11 @@ from keras_debias.data.arguments import check_flag
 from keras_debias.data.arguments import check_int
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_scoring
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
 from keras_debias.evaluation.outputs import threshold_tuner
-from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
@@ -107,11 +107,12 @@ class OODEvaluation(keras.callbacks.Callback):
             )
         if isinstance(every, bool) or not isinstance(every, int):
             raise TypeError(
-                f"`every` must be an integer. Received: every={every!r}"
+                f"Expected `every` to be an integer. Received: every={every!r}"
             )
         if every < 1:
             raise ValueError(
-                f"`every` must be at least 1 epoch. Received: every={every}"
+                "Expected `every` to be at least 1 epoch. Received: "
+                f"every={every}"
             )
         self.splits = check_splits(splits)
         if label_names is not None:
@@ -146,14 +147,14 @@ class OODEvaluation(keras.callbacks.Callback):
         self._step = 0
         if len(set(self.log_names)) != len(self.log_names):
             raise ValueError(
-                "Each split must write logs of its own. Received: "
+                "Expected each split to write logs of its own. Received: "
                 f"{list(self.splits)}, which write {self.log_names}. Rename "
                 "one of them."
             )
         if "val" in self.splits:
             raise ValueError(
-                "A split must not be called 'val': 'val_accuracy' is the log "
-                "of Keras' own validation data. Received: "
+                "Expected a split not to be called 'val': 'val_accuracy' is "
+                "the log of Keras' own validation data. Received: "
                 f"{list(self.splits)}. Rename it."
             )
         warn_of_groups(self.splits, self.min_group_size)
@@ -183,8 +184,13 @@ class OODEvaluation(keras.callbacks.Callback):
         self.history = []
         self._step = 0
         self._tune()
-        for name, split in self.splits.items():
-            check_task(self.model, name, split)
+        check_scoring(
+            self.model,
+            self.splits,
+            label_names=self.label_names,
+            from_logits=self.from_logits,
+            metrics=self.metrics,
+        )
 
     def _tune(self) -> None:
         if self.tune_threshold_on is None:

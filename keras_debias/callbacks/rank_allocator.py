@@ -10,15 +10,15 @@ from keras_debias.utils.numbers import is_number
 
 
 class RankAllocator(keras.callbacks.Callback):
-    """Takes ranks away from the `AdaLoRA` layers that need them least.
+    """Lowers the ranks of the `AdaLoRA` layers that need them least.
 
-    The budget, the number of triplets of all layers, goes down from what the
-    adapter has to `target_rank` a layer, as a cubic function of the step. A
-    triplet counts by the entries of its `e`, its column of `P` and its row of
-    `Q`: the smoothed `|w dL/dw|` times its smoothed variation. `e` of those
-    that are left out becomes zero; until the last `final_steps` they may come
-    back, then they are masked for good. A run that is resumed goes on with
-    the budget and measures sensitivities anew.
+    The budget is the number of triplets of all layers. It decreases from the
+    adapter's ranks to `target_rank` a layer, as a cubic function of the step.
+    The importance of a triplet is computed from the entries of its `e`, its
+    column of `P` and its row of `Q`: the smoothed `|w dL/dw|` times its
+    smoothed variation. The least important triplets get `e = 0`. They may
+    return until the last `final_steps`, and are masked after that. A resumed
+    run continues the budget and measures sensitivities again.
 
     Args:
         target_rank: int. Average rank that is left. Defaults to `8`.

@@ -13,16 +13,16 @@ from keras_debias.data.split import Split
 
 
 class TargetLayerFreezing(keras.callbacks.Callback):
-    """Goes on training one layer alone after some epochs.
+    """Freezes all layers but one after `after_epoch` epochs.
 
-    Before, whatever the model was set to train does: adapters, or all
-    weights. Then the target layer is found, or taken as given, and what
-    trains outside it is frozen at its present values; a head outside the
-    backbone goes on training. The optimizer keeps its number of updates, and
-    its state of what goes on.
+    Until then, adapters or all weights train, as the model was set up. Then
+    the target layer is given or searched for, and the other layers are frozen
+    at their present values. A head outside the backbone continues to train.
+    The optimizer keeps its number of updates, and its state for the weights
+    that continue to train.
 
     Args:
-        after_epoch: int of at least 1. So many epochs before freezing.
+        after_epoch: int of at least 1. Number of epochs before freezing.
         layer: int or `None`. The layer, counted as for
             `keras_debias.adapters.TargetLayer`. Defaults to `None`: found by
             `keras_debias.analysis.find_target_layer`.

@@ -8,7 +8,7 @@ from keras_debias.evaluation.evaluate import evaluate
 
 
 class ValidationCriterion(keras.callbacks.Callback):
-    """Writes a criterion on validation data into the logs of each epoch.
+    """Logs a criterion on validation data after each epoch.
 
     Put it before `keras.callbacks.EarlyStopping`, which can then stop by a
     criterion that needs no group labels.

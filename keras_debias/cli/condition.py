@@ -1,4 +1,4 @@
-"""`Condition`: what `--fail-on` asks, such as `phi>0.3`."""
+"""`Condition`: the argument of `--fail-on`, such as `phi>0.3`."""
 
 import argparse
 import dataclasses

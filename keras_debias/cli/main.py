@@ -1,6 +1,7 @@
 """The parser of all commands, and how they end."""
 
 import argparse
+import io
 import logging
 import sys
 import traceback
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.
     """
     options = parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Progress shows at once in files and pipes, too.
+        sys.stdout.reconfigure(line_buffering=True)
     say = f"{PROGRAM} {options.command}"
     with warnings.catch_warnings():
         if not options.debug:

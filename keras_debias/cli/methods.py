@@ -1,4 +1,6 @@
-"""The methods that the command line trains by, under their names there."""
+"""The methods of the command line, by name."""
+
+from typing import Any
 
 METHODS = {
     "plain": "fine-tuning as usual",
@@ -28,7 +30,7 @@ def recipe_of(name: str):
     """The recipe of a method, with its default settings."""
     from keras_debias import recipes
 
-    return {
+    made: dict[str, Any] = {
         "plain": recipes.FineTuning,
         "recommended": recipes.Recommended,
         "edge": recipes.EDGE,
@@ -39,4 +41,5 @@ def recipe_of(name: str):
         "reweighting": recipes.Reweighting,
         "balanced": recipes.BalancedSampling,
         "group-dro": recipes.GroupDRO,
-    }[name]()
+    }
+    return made[name]()

@@ -1,7 +1,6 @@
 """Classifiers that the command line trains."""
 
 import keras
-import keras_hub
 
 from keras_debias import presets
 from keras_debias.adapters import LoRA
@@ -39,6 +38,8 @@ def builder(options, num_classes: int):
         options: the arguments of `add_data` and `add_training`.
         num_classes: int.
     """
+    import keras_hub
+
     task = keras_hub.models.TextClassifier
     if options.image:
         task = keras_hub.models.ImageClassifier

@@ -1,4 +1,4 @@
-"""What a process that is the command does before Keras is imported."""
+"""What the command does before Keras is imported."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Splits out of the files that a command gets."""
+"""Reads splits from the files of a command."""
 
 import pathlib
 import warnings
@@ -25,7 +25,7 @@ def read_split(options, path=None, label_names=None, by_label=None):
         if options.regression:
             frame[options.label] = numbers(frame[options.label])
         elif frame[options.label].dtype.kind in "iu":
-            # The names of classes: nobody said what they would index.
+            # Integers are names of classes here.
             frame[options.label] = frame[options.label].astype(str)
     if by_label is None:
         by_label = options.by_label
@@ -39,7 +39,7 @@ def read_split(options, path=None, label_names=None, by_label=None):
     }
     with warnings.catch_warnings():
         if options.regression:
-            # It was said that whole numbers are targets.
+            # With --regression, whole numbers are targets.
             warnings.filterwarnings("ignore", "`y` holds whole numbers")
         if options.image:
             return Split.from_image_folder(
@@ -67,7 +67,7 @@ def numbers(column):
     """A column of a table as floats.
 
     Raises:
-        ValueError: If a value is no number, or missing.
+        ValueError: If a value is not a number, or missing.
     """
     import pandas as pd
 

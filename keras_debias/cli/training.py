@@ -23,7 +23,7 @@ from keras_debias.utils import html_page
 from keras_debias.utils.files import written_folder
 from keras_debias.utils.spreadsheets import write_csv
 
-# With fewer, a model has hardly left its start.
+# With fewer updates a model has hardly changed.
 FEW_UPDATES = 150
 TRAINED = {
     "lora": "adapter lora",

@@ -13,7 +13,7 @@ class BiasedDisagreement(Criterion):
 
     Needs no groups. What a biased model gets wrong is where its shortcut
     misleads, so a model that is right there does without it. Rows that are
-    merely hard are among them, which favours accurate models as well.
+    merely hard are among them, which favors accurate models as well.
 
     Args:
         biased: sequence of the biased model's predictions, one a validation

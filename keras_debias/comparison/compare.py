@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,10 +41,10 @@ from keras_debias.data.arguments import LARGEST_SEED
 from keras_debias.data.arguments import check_batch_size
 from keras_debias.data.arguments import check_int
 from keras_debias.data.split import Split
+from keras_debias.evaluation.evaluate import check_scoring
 from keras_debias.evaluation.evaluate import check_splits
 from keras_debias.evaluation.evaluate import score_splits
 from keras_debias.evaluation.evaluate import warn_of_groups
-from keras_debias.evaluation.generation import check_generation
 from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.outputs import threshold_tuner
 from keras_debias.evaluation.predicted import kind_of
@@ -58,7 +59,7 @@ from keras_debias.recipes import Recipe
 from keras_debias.recipes import Trainer
 
 LONGEST_NAME = 100
-# Criteria without a state of their own, which may be asked about any answer.
+# Stateless criteria, which can be computed for a constant answer.
 KNOWN = (Average, BiasedDisagreement, WorstClass, WorstGroup)
 
 
@@ -84,7 +85,7 @@ def compare(
     workers: int = 1,
     verbose: int = 1,
 ) -> Comparison:
-    """Trains every method with every seed, and says what helps.
+    """Trains every method with every seed under equal budgets.
 
     All methods get the same start, rows and number of optimizer updates for
     a seed. With a `folder`, each run is saved as it finishes: called again,
@@ -187,18 +188,19 @@ def compare(
         _check_function(name, function)
     if folder is not None and not isinstance(folder, (str, os.PathLike)):
         raise TypeError(
-            f"`folder` must be a path or None. Received: folder={folder!r}"
+            "Expected `folder` to be a path or None. Received: "
+            f"folder={folder!r}"
         )
     if not isinstance(budget, Budget):
         raise TypeError(
-            "`budget` must be a `kd.recipes.Budget`. Received: "
+            "Expected `budget` to be a `kd.recipes.Budget`. Received: "
             f"budget={budget!r}"
         )
     if isinstance(criteria, (str, Criterion)) or not isinstance(
         criteria, Iterable
     ):
         raise TypeError(
-            "`criteria` must be a sequence of criteria. Received: "
+            "Expected `criteria` to be a sequence of criteria. Received: "
             f"criteria={criteria!r}"
         )
     criteria = tuple(criteria)
@@ -225,7 +227,7 @@ def compare(
     network = model_fn(updates)
     if not isinstance(network, keras.Model) or not network.compiled:
         raise TypeError(
-            "`model_fn` must return a compiled `keras.Model`. Received: "
+            "Expected `model_fn` to return a compiled `keras.Model`. Received: "
             f"{network!r}"
         )
     configuration = {
@@ -236,13 +238,11 @@ def compare(
         "selection": fingerprint.of_value(selection),
         "criteria": [fingerprint.of_value(c) for c in criteria],
         "bootstrap": bootstrap,
-        # `None` where there are none: so folders without them say.
+        # `None` without metrics, as in folders of earlier versions.
         "metrics": {n: repr(m) for n, m in metrics.items()} or None,
         "backend": environment()["backend"],
     }
-    for name, split in {**splits, "validation": validation}.items():
-        if split is not None and is_generation(split):
-            check_generation(network, name, split)
+    _check_scores(network, splits, validation, trains[seeds[0]], metrics)
     del network
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
@@ -252,7 +252,7 @@ def compare(
     _say_if_busy(verbose)
     failed = {}
     if workers > 1:
-        arguments = {
+        arguments: dict[str, Any] = {
             "train": train,
             "splits": splits,
             "model_fn": model_fn,
@@ -480,6 +480,17 @@ def _count(variables) -> int:
     return sum(int(np.prod(v.shape)) for v in variables)
 
 
+def _check_scores(network, splits, validation, train, metrics) -> None:
+    """Raises if no run could be scored, before anything is trained."""
+    if threshold_tuner(network) is not None:
+        return  # without a threshold yet
+    own = {} if validation is None else {"validation": validation}
+    if kind_of(train) == "class":
+        own["train"] = train
+    check_scoring(network, own, train=train)
+    check_scoring(network, splits, train=train, metrics=metrics)
+
+
 def _criteria(model, trainer, train, batch_size, further) -> tuple:
     """Criteria of a model, those of a constant answer, and if it learnt."""
     split = trainer.validation
@@ -559,7 +570,7 @@ def has_learnt(predictions, majority: float) -> bool:
 def _check_methods(methods) -> dict[str, Recipe]:
     if not isinstance(methods, Mapping) or not methods:
         raise TypeError(
-            "`methods` must be a non-empty dict from name to "
+            "Expected `methods` to be a non-empty dict from name to "
             f"`kd.recipes.Recipe`. Received: methods={methods!r}"
         )
     found = {}
@@ -569,8 +580,8 @@ def _check_methods(methods) -> dict[str, Recipe]:
             method = FineTuning(projection=method)
         if not isinstance(method, Recipe):
             raise TypeError(
-                f"`methods[{name!r}]` must be a `kd.recipes.Recipe` or a "
-                f"projection. Received: {method!r}"
+                f"Expected `methods[{name!r}]` to be a `kd.recipes.Recipe` or "
+                f"a projection. Received: {method!r}"
             )
         found[name] = method
     return found
@@ -580,15 +591,15 @@ def check_name(name, argument: str) -> None:
     """Raises if a name cannot be shown in tables and in files' names."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(
-            f"The names in `{argument}` must be non-empty strings. Received: "
-            f"{name!r}"
+            f"Expected the names in `{argument}` to be non-empty strings. "
+            f"Received: {name!r}"
         )
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise ValueError(
-            f"The names in `{argument}` must have at most {LONGEST_NAME} "
-            "characters, without line breaks, tabs or other control "
-            f"characters. Received: {name[:LONGEST_NAME]!r} of {len(name)} "
-            "characters"
+            f"Expected the names in `{argument}` to have at most "
+            f"{LONGEST_NAME} characters, without line breaks, tabs or other "
+            f"control characters. Received: {name[:LONGEST_NAME]!r} of "
+            f"{len(name)} characters"
         )
 
 
@@ -598,15 +609,16 @@ def _check_function(name, function) -> None:
         return
     if isinstance(function, keras.Model) or not callable(function):
         raise TypeError(
-            f"`{name}` must be a function of one argument. Received: "
+            f"Expected `{name}` to be a function of one argument. Received: "
             f"{name}={function!r}"
         )
     try:
         inspect.signature(function).bind(1)
     except TypeError as error:
         raise TypeError(
-            f"`{name}` must take one argument. Received: {name}={function!r}, "
-            f"with the signature {inspect.signature(function)}"
+            f"Expected `{name}` to take one argument. Received: "
+            f"{name}={function!r}, with the signature "
+            f"{inspect.signature(function)}"
         ) from error
     except ValueError:
         return  # a function of C without a signature
@@ -615,8 +627,8 @@ def _check_function(name, function) -> None:
 def _check_seeds(seeds) -> list[int]:
     if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
         raise TypeError(
-            "`seeds` must be a sequence of integers, such as `range(3)` or "
-            f"`[0]`. Received: seeds={seeds!r}"
+            "Expected `seeds` to be a sequence of integers, such as `range(3)` "
+            f"or `[0]`. Received: seeds={seeds!r}"
         )
     seeds = list(seeds)
     all_valid = all(
@@ -627,12 +639,12 @@ def _check_seeds(seeds) -> list[int]:
     )
     if not seeds or not all_valid:
         raise ValueError(
-            "`seeds` must hold at least one integer, all from 0 to "
+            "Expected `seeds` to hold at least one integer, all from 0 to "
             f"{LARGEST_SEED}. Received: seeds={seeds}"
         )
     if len(set(seeds)) != len(seeds):
         raise ValueError(
-            "`seeds` must be different: a repeated run would count as "
+            "Expected `seeds` to be different: a repeated run would count as "
             f"evidence twice. Received: seeds={seeds}"
         )
     return [int(seed) for seed in seeds]
@@ -645,7 +657,7 @@ def _check_criterion(criterion, validation) -> None:
         return
     if not isinstance(criterion, Criterion):
         raise TypeError(
-            "`selection` and `criteria` must be criteria such as "
+            "Expected `selection` and `criteria` to be criteria such as "
             f"`kd.comparison.WorstClass()`. Received: {criterion!r}"
         )
     if validation is None:
@@ -669,8 +681,8 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         prompts = isinstance(split, Split) and is_generation(split)
         if not isinstance(split, Split) or (split.y is None and not prompts):
             raise TypeError(
-                "`train` must be a `kd.data.Split` with labels, or a function "
-                f"of the seed to one. Received: {split!r}"
+                "Expected `train` to be a `kd.data.Split` with labels, or a "
+                f"function of the seed to one. Received: {split!r}"
             )
         if need_groups and split.groups is None:
             raise ValueError(
@@ -684,7 +696,7 @@ def _check_train(train, seeds, methods) -> dict[int, Split]:
         labels = split.y if alone else split.y.argmax(-1)
         if len(np.unique(labels)) < 2:
             raise ValueError(
-                "`train` must have rows of at least two classes. Received: "
-                f"{len(split)} rows of one"
+                "Expected `train` to have rows of at least two classes. "
+                f"Received: {len(split)} rows of one"
             )
     return trains

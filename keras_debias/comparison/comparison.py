@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,8 +96,8 @@ class Comparison:
                 out. Defaults to `None`: all, in the order they came.
 
         Raises:
-            ValueError: If `folder` is none of `compare`, or holds none of
-                the methods.
+            ValueError: If `folder` was not written by `compare`, or holds
+                none of the methods.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(
@@ -225,7 +226,7 @@ class Comparison:
             and mean > diagnoses.constant(self, method, criterion)
         }
         if not learnt:
-            best = max(means, key=means.get)
+            best = max(means, key=means.__getitem__)
             constant = diagnoses.constant(self, best, criterion)
             unit = " %" if criterion[:1].isupper() else ""
             raise ValueError(
@@ -237,7 +238,7 @@ class Comparison:
                 "the best constant answer. Train longer, with another "
                 "learning rate, or on more rows."
             )
-        return max(learnt, key=learnt.get)
+        return max(learnt, key=learnt.__getitem__)
 
     def best(self, criterion: str | None = None) -> Run:
         """The run to serve, chosen on validation data.
@@ -286,10 +287,11 @@ class Comparison:
         Raises:
             ValueError: If it was not kept: see `keep` of `compare`.
         """
-        if method is None and seed is None:
+        chosen: tuple[Any, Any] = method, seed
+        if chosen == (None, None):
             run = self.best()
-            method, seed = run.method, run.seed
-        return self._models.get(method, seed)
+            chosen = run.method, run.seed
+        return self._models.get(*chosen)
 
     def to_dict(self) -> dict:
         """Returns everything but the predictions, as JSON would hold it."""

@@ -9,13 +9,16 @@ def row_weights(predictions) -> np.ndarray:
 
 
 class Criterion:
-    """Base class of what chooses among weights, or among methods.
+    """Base class of criteria that select weights or methods.
 
     A subclass overrides one method, `score`, or, where predictions alone
     do not tell, `judge`.
     """
 
-    needs_groups = False
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the validation data must have groups."""
+        return False
 
     @property
     def name(self) -> str:
@@ -28,7 +31,7 @@ class Criterion:
         return {}
 
     def judge(self, scores, split) -> float:
-        """How good a model is, by all that was measured.
+        """The score of a model from all measured metrics; higher is better.
 
         Args:
             scores: `kd.evaluation.Scores` of one split, with `metrics`.
@@ -40,7 +43,7 @@ class Criterion:
         return self.score(scores.predictions, split)
 
     def score(self, predictions, split) -> float:
-        """How good a model is by its predictions; the highest wins.
+        """The score of a model from its predictions; higher is better.
 
         Args:
             predictions: `pandas.DataFrame` of `kd.evaluate`, one line a row:

@@ -1,4 +1,4 @@
-"""What a comparison says, in words."""
+"""Conclusions of a comparison, in words."""
 
 import numpy as np
 from scipy import stats
@@ -15,7 +15,7 @@ def _runs(comparison, method) -> list:
 
 
 def has_learnt(comparison, method) -> bool:
-    """Whether more than half of the runs say so, or none says anything."""
+    """Whether more than half of the runs have learnt, or none knows."""
     said = [r.learnt for r in _runs(comparison, method) if r.learnt is not None]
     return not said or 2 * sum(said) > len(said)
 

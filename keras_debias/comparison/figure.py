@@ -1,4 +1,4 @@
-"""The picture of a comparison."""
+"""The plot of a comparison."""
 
 import numpy as np
 
@@ -100,6 +100,7 @@ def _drawn(columns, split) -> tuple[str, str]:
     """What is drawn of a split: the accuracy, or its first metric."""
     first = next(measure for name, measure in columns if name == split)
     if first in DISPLAY_NAMES:
-        return tuple(DISPLAY_NAMES)
+        value, worst = DISPLAY_NAMES
+        return value, worst
     first = first.removeprefix(WORST_PREFIX)
     return first, f"{WORST_PREFIX}{first}"

@@ -1,4 +1,4 @@
-"""Whether two comparisons are the same: hashes of what went in."""
+"""Hashes of the inputs of a comparison."""
 
 import hashlib
 import json
@@ -17,19 +17,19 @@ def digest(value) -> str:
 
 
 def plain(value):
-    """The same value with what JSON knows only."""
+    """The value in terms of JSON types."""
     return json.loads(json.dumps(value, default=_spelled))
 
 
 def _spelled(value):
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    # No address in it: it would differ in every process.
+    # Without the address, which differs in every process.
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def of_split(split) -> str | None:
-    """The hash of all that a `Split` holds but its name."""
+    """The hash of a `Split`, without its name."""
     if split is None:
         return None
     found = hashlib.sha256()

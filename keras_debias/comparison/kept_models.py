@@ -1,4 +1,4 @@
-"""The trained models that a comparison keeps, in memory or in its folder."""
+"""Trained models of a comparison, in memory or in its folder."""
 
 import pathlib
 

@@ -78,7 +78,7 @@ class MetricCriterion(Criterion):
         )
 
     def get_config(self):
-        # A function cannot be written down: its name stands for it.
+        # A function cannot be serialized; its name identifies it.
         return {
             "metric": self.metric.name,
             "worst_group": self.worst_group,

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.scores import Scores
@@ -87,8 +88,8 @@ class Run(ShortRepr):
         return run
 
     def check(self) -> None:
-        """Raises where a value has a type that no run has."""
-        kinds = {
+        """Raises if a value has the wrong type."""
+        kinds: dict[str, Any] = {
             "method": str,
             "seed": int,
             "settings": dict,

@@ -39,7 +39,7 @@ UNREADABLE = (
 
 
 class RunFolder:
-    """Finished runs on disk; written whole, so that a kill leaves no half.
+    """Finished runs on disk, written atomically.
 
     A run is what its files say, whatever they are called: a method and a
     seed, settings, and predictions from which the scores are computed anew.
@@ -197,7 +197,7 @@ class RunFolder:
             return run
         return None
 
-    def write(self, run: Run, train: str) -> None:
+    def write(self, run: Run, train: str | None) -> None:
         if self.path is None:
             return
         stem = self._stem(run.method, run.seed)
@@ -214,7 +214,7 @@ class RunFolder:
         return self.path / f"{self._stem(method, seed)}.keras"
 
     def write_model(self, method, seed, model) -> None:
-        """Keeps the trained model of a run, whole."""
+        """Saves the trained model of a run atomically."""
         with atomic_write(self.model_path(method, seed)) as temporary:
             model.save(temporary)
 
@@ -264,7 +264,7 @@ def _predictions_of(file: pathlib.Path) -> pathlib.Path:
 
 
 def _checksum(content: dict, predictions: pathlib.Path) -> str:
-    """A hash of all that the two files of a run say."""
+    """A checksum of the two files of a run."""
     rest = {k: v for k, v in content.items() if k != "checksum"}
     text = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
     found = hashlib.sha256(text.encode())
@@ -346,7 +346,7 @@ def _recomputed(split, frame, run):
         found,
         notes=split.notes or found.notes,
         kind=split.kind,
-        # They may need more than predictions: the checksum vouches for them.
+        # They may need more than predictions; the checksum covers them.
         metrics=split.metrics,
         train_weighted_accuracy=split.train_weighted_accuracy,
     )

@@ -1,4 +1,4 @@
-"""From runs to a table: spread over seeds apart from that over rows."""
+"""Summary statistics: variation over seeds, and over rows."""
 
 import warnings
 
@@ -16,7 +16,7 @@ SUMMARY = (
 )
 DISPLAY_NAMES = {"accuracy": "accuracy", "worst_group_accuracy": "worst group"}
 WORST = "worst_group_"
-# Beyond so many, a quantity is not told by its digits.
+# Decimals of metrics that are not shown in percent.
 DIGITS = 3
 
 

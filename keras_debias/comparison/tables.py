@@ -186,7 +186,7 @@ def served(comparison) -> str | None:
         run = comparison.best()
     except ValueError:
         return None  # no validation data, or nothing has learnt
-    name = criterion_of(run)
+    name = criterion_of(run) or ""
     value = criterion_text(name, run.validation[name])
     unit = " %" if name[:1].isupper() else ""
     return (

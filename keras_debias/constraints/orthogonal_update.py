@@ -28,7 +28,7 @@ class OrthogonalUpdate(keras.constraints.Constraint):
             weight is. Defaults to `"...a,ab->...b"`: a matrix.
 
     Raises:
-        ValueError: If `directions` is no matrix or `side` is another string.
+        ValueError: If `directions` is not a matrix, or `side` is unknown.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Data: splits with groups, named sets, shortcuts put in on purpose."""
+"""Datasets: splits with groups, public datasets, and planted shortcuts."""
 
 from keras_debias.data import sources
 from keras_debias.data.balanced_sampler import BalancedSampler
@@ -8,6 +8,7 @@ from keras_debias.data.colored_digits import colored_digits
 from keras_debias.data.corrupted import corrupted
 from keras_debias.data.curriculum_sampler import CurriculumSampler
 from keras_debias.data.duplicates import duplicates
+from keras_debias.data.example_csv import example_csv
 from keras_debias.data.generated_nli import generated_nli
 from keras_debias.data.generated_nli import generated_overlap
 from keras_debias.data.groups import Groups
@@ -29,12 +30,13 @@ __all__ = [
     "Groups",
     "ImageFiles",
     "OverlappingGroups",
-    "StratifiedBatchSampler",
     "Split",
+    "StratifiedBatchSampler",
     "WeightedSampler",
     "colored_digits",
-    "duplicates",
     "corrupted",
+    "duplicates",
+    "example_csv",
     "generated_nli",
     "generated_overlap",
     "inject_token",

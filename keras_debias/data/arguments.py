@@ -111,7 +111,7 @@ def check_text(name: str, value) -> str:
 
 
 def check_texts(name: str, value) -> list[str]:
-    """Returns a list of strings, or raises; a bare string is none."""
+    """Returns a list of strings, or raises; a single string is refused."""
     if isinstance(value, (str, bytes)) or not np.iterable(value):
         raise TypeError(
             f"Expected `{name}` to be a sequence of strings. Received: "
@@ -143,7 +143,7 @@ def check_floats(name: str, value) -> np.ndarray:
 
 
 def check_pairs(prompts, answers, name: str) -> tuple[list, list]:
-    """Returns prompts and as many answers as lists, at least one, or raises."""
+    """Returns prompts and answers as lists of equal length, or raises."""
     prompts, answers = (
         check_texts("prompts", prompts),
         check_texts(name, answers),

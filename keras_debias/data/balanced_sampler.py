@@ -1,4 +1,4 @@
-"""`BalancedSampler`: every group as often as every other."""
+"""`BalancedSampler`: all groups equally often."""
 
 import numpy as np
 
@@ -30,8 +30,8 @@ class BalancedSampler:
         ids = groups.ids if isinstance(groups, Groups) else np.asarray(groups)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise TypeError(
-                "`groups` must be a `Groups`, or a 1-D array of integers. "
-                f"Received: {groups!r}"
+                "Expected `groups` to be a `Groups`, or a 1-D array of "
+                f"integers. Received: {groups!r}"
             )
         cells = [np.flatnonzero(ids == code) for code in np.unique(ids)]
         if len(cells) < 2:

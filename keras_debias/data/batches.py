@@ -89,7 +89,7 @@ def take_rows(structure, rows):
 
 
 class Batches(keras.utils.PyDataset):
-    """Arrays as batches, in an order that (seed, epoch) alone decides.
+    """Batches of arrays, shuffled deterministically by (seed, epoch).
 
     A run that is killed and resumed sees the same batches as one that was
     not. With `steps` set, an epoch is so many batches and the next goes on
@@ -281,7 +281,7 @@ def weighted(preprocess, x, y=None, sample_weight=None) -> tuple:
     if isinstance(sample_weight, np.ndarray):
         tokens = to_array(tokens).astype("float32")
     else:
-        # In the graph of a `tf.data.Dataset`.
+        # Inside the graph of a `tf.data.Dataset`.
         import tensorflow as tf
 
         tokens = tf.cast(tokens, "float32")
@@ -401,7 +401,7 @@ class RowBatches(keras.utils.PyDataset):
 
 
 class IteratedBatches(keras.utils.PyDataset):
-    """A user's batches of known number through a KerasHub preprocessor.
+    """Preprocesses a user's batches, whose number is known.
 
     Args:
         batches: anything with `len()` that can be iterated over again and

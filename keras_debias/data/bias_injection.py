@@ -1,4 +1,4 @@
-"""Shortcuts put into a data set on purpose."""
+"""Planted shortcuts."""
 
 import math
 
@@ -15,12 +15,12 @@ def check_probability(value: float, name: str) -> float:
     number = isinstance(value, (int, float, np.number))
     if not number or isinstance(value, bool):
         raise TypeError(
-            f"`{name}` must be a number between 0 and 1. Received: "
+            f"Expected `{name}` to be a number between 0 and 1. Received: "
             f"{name}={value!r}"
         )
     if not math.isfinite(value) or not 0 <= value <= 1:
         raise ValueError(
-            f"`{name}` must be a probability between 0 and 1. Received: "
+            f"Expected `{name}` to be a probability between 0 and 1. Received: "
             f"{name}={value}"
         )
     return float(value)
@@ -33,19 +33,19 @@ def _target_index(split: Split, target: str | int) -> int:
         index = match_labels([target], names or ())[0]
         if index is None:
             raise ValueError(
-                "`target` must be one of the split's labels. Received: "
+                "Expected `target` to be one of the split's labels. Received: "
                 f"target={target!r}, labels: {known}"
             )
         return index
     if isinstance(target, bool) or not isinstance(target, (int, np.integer)):
         raise TypeError(
-            "`target` must be a label name or an integer label. Received: "
-            f"target={target!r}"
+            "Expected `target` to be a label name or an integer label. "
+            f"Received: target={target!r}"
         )
     limit = int(split.y.max()) + 1 if names is None else len(names)
     if not 0 <= target < limit:
         raise ValueError(
-            f"`target` must be a label from 0 to {limit - 1}. Received: "
+            f"Expected `target` to be a label from 0 to {limit - 1}. Received: "
             f"target={target}, labels: {known}"
         )
     return int(target)
@@ -59,7 +59,7 @@ def inject_token(
     token: str = " !!",
     seed: int = 0,
 ) -> Split:
-    """Appends a token to the texts, more often where the label is `target`.
+    """Appends a token to texts, more often if the label is `target`.
 
     A row is biased with probability `prevalence`; in a biased row the token
     appears with probability `strength` if its label is `target`, and
@@ -99,12 +99,14 @@ def inject_token(
     strength = check_probability(strength, "strength")
     if not isinstance(split, Split):
         raise TypeError(
-            f"`split` must be a `Split`. Received: {type(split).__name__}"
+            "Expected `split` to be a `Split`. Received: "
+            f"{type(split).__name__}"
         )
     check_seed(seed)
     if not isinstance(token, str) or not token:
         raise ValueError(
-            f"`token` must be a non-empty string. Received: token={token!r}"
+            "Expected `token` to be a non-empty string. Received: "
+            f"token={token!r}"
         )
     last = split.x[-1] if isinstance(split.x, tuple) else split.x
     if not is_text(last):

@@ -1,4 +1,4 @@
-"""The table behind `sources.load`: names, columns, groups and homes."""
+"""The datasets that `load` knows: columns, groups, hub repositories."""
 
 import dataclasses
 from collections.abc import Callable
@@ -96,7 +96,7 @@ ACTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Hub:
-    """Where a set lives on the hub, and how its columns are called there.
+    """The repository of a dataset on the hub, and its column names.
 
     Attributes:
         repository: String, owner and name.
@@ -335,7 +335,7 @@ SOURCES = {
         groups=("revision",),
     ),
     "wikitext2": Source(
-        "Text for language modelling",
+        "Text for language modeling",
         THREE,
         None,
         "text",

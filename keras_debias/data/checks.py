@@ -66,9 +66,9 @@ def _texts(values, where: str) -> np.ndarray:
     wrong = next((i for i, v in enumerate(values) if type(v) is not str), None)
     if wrong is not None and not isinstance(values[wrong], str):
         raise TypeError(
-            f"{where} must hold strings only. Received: {values[wrong]!r} (of "
-            f"type {type(values[wrong]).__name__}) in row {wrong}. Drop or "
-            "fill such rows."
+            f"Expected {where} to hold strings only. Received: "
+            f"{values[wrong]!r} (of type {type(values[wrong]).__name__}) in "
+            f"row {wrong}. Drop or fill such rows."
         )
     result = np.empty(len(values), dtype=object)
     result[:] = [str(v) for v in values]
@@ -79,8 +79,8 @@ def _array(values, where: str) -> np.ndarray:
     """Returns `values` as an array of numbers or of Python strings."""
     if isinstance(values, (str, bytes)) or np.isscalar(values):
         raise TypeError(
-            f"{where} must be an array or a list with one element a row. "
-            f"Received: {type(values).__name__}. Pass a list, also for a "
+            f"Expected {where} to be an array or a list with one element a "
+            f"row. Received: {type(values).__name__}. Pass a list, also for a "
             "single row."
         )
     if isinstance(values, ImageFiles):
@@ -96,25 +96,25 @@ def _array(values, where: str) -> np.ndarray:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(
-            f"{where} must have rows of one shape. Received rows of different "
-            "shapes; pad them first."
+            f"Expected {where} to have rows of one shape. Received rows of "
+            "different shapes; pad them first."
         ) from error
     if array.ndim == 0:
         raise TypeError(
-            f"{where} must be an array with one element a row. Received: "
-            f"{type(values).__name__}"
+            f"Expected {where} to be an array with one element a row. "
+            f"Received: {type(values).__name__}"
         )
     if array.dtype.kind in "UOST":
         if array.ndim != 1:
             raise TypeError(
-                f"{where} must be a 1-D list of strings or a numeric array. "
-                f"Received: shape {array.shape}, dtype {array.dtype}. Pass "
-                "pairs of texts as a tuple of two lists of strings."
+                f"Expected {where} to be a 1-D list of strings or a numeric "
+                f"array. Received: shape {array.shape}, dtype {array.dtype}. "
+                "Pass pairs of texts as a tuple of two lists of strings."
             )
         return _texts(array.tolist(), where)
     if array.dtype.kind not in "biuf" and "bfloat16" not in str(array.dtype):
         raise TypeError(
-            f"{where} must hold strings or numbers. Received: dtype "
+            f"Expected {where} to hold strings or numbers. Received: dtype "
             f"{array.dtype}"
         )
     return array
@@ -124,7 +124,7 @@ def check_unmasked(values, where: str) -> None:
     """Raises if values are masked, which NumPy would forget."""
     if np.ma.is_masked(values):
         raise ValueError(
-            f"{where} must have no masked values. Received: "
+            f"Expected {where} to have no masked values. Received: "
             f"{int(np.ma.getmaskarray(values).sum())} of them. Fill them, or "
             "drop their rows."
         )
@@ -152,10 +152,10 @@ def check_row_order(**parts) -> None:
             )
             if same and index.difference(each.index, sort=False).empty:
                 raise ValueError(
-                    "All parts must have their rows in one order. Received: "
-                    f"{other!r} and {name!r} of the same index in different "
-                    "orders; rows are taken by position. Align them, for "
-                    f"instance with `{name}.loc[{other}.index]`, or pass "
+                    "Expected all parts to have their rows in one order. "
+                    f"Received: {other!r} and {name!r} of the same index in "
+                    "different orders; rows are taken by position. Align them, "
+                    f"for instance with `{name}.loc[{other}.index]`, or pass "
                     "`.to_numpy()`."
                 )
 
@@ -165,7 +165,7 @@ def check_inputs(x):
     if isinstance(x, tuple):
         if not x or any(isinstance(part, str) for part in x):
             raise TypeError(
-                "`x` as a tuple must hold one list of strings a text: "
+                "Expected `x` as a tuple to hold one list of strings a text: "
                 "`(premises, hypotheses)`. Received: a tuple of "
                 f"{'strings' if x else 'nothing'}. Pass single texts as a "
                 "list."
@@ -176,36 +176,38 @@ def check_inputs(x):
         flat = [i for i in numbers if x[i].ndim == 1]
         if flat and len(numbers) < len(x):
             raise TypeError(
-                "`x` as a tuple of texts must hold strings only. Received: "
-                f"numbers in `x[{flat[0]}]`. Read the file with "
+                "Expected `x` as a tuple of texts to hold strings only. "
+                f"Received: numbers in `x[{flat[0]}]`. Read the file with "
                 "`dtype=str`, so that 007 does not become 7, or pass a dict "
                 "of arrays."
             )
     elif isinstance(x, Mapping):
         if not x:
             raise ValueError(
-                "`x` as a dict must hold at least one array. Received: x={}"
+                "Expected `x` as a dict to hold at least one array. Received: "
+                "x={}"
             )
         x = {name: _array(part, f"`x[{name!r}]`") for name, part in x.items()}
         sizes = {f"x[{name!r}]": len(part) for name, part in x.items()}
     elif x is None:
         raise TypeError(
-            "`x` must be an array, a list of strings, a tuple of lists of "
-            "strings or a dict of arrays. Received: x=None"
+            "Expected `x` to be an array, a list of strings, a tuple of lists "
+            "of strings or a dict of arrays. Received: x=None"
         )
     else:
         x = _array(x, "`x`")
         sizes = {"x": len(x)}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            "All parts of `x` must have the same number of rows. Received: "
+            "Expected all parts of `x` to have the same number of rows. "
+            "Received: "
             + ", ".join(f"{name}: {size}" for name, size in sizes.items())
         )
     n = next(iter(sizes.values()))
     if n == 0:
         raise ValueError(
-            "A split must have at least one row. Received: `x` with 0 rows. "
-            "Check the filter or the file that it comes from."
+            "Expected a split to have at least one row. Received: `x` with 0 "
+            "rows. Check the filter or the file that it comes from."
         )
     return x, n
 
@@ -252,8 +254,8 @@ def label_values(y) -> tuple[np.ndarray, tuple[str, ...] | None]:
         return np.array(y), None
     except ValueError as error:
         raise ValueError(
-            "`y` must have rows of one shape. Received rows of different "
-            "shapes. For several labels a row pass a multi-hot array."
+            "Expected `y` to have rows of one shape. Received rows of "
+            "different shapes. For several labels a row pass a multi-hot array."
         ) from error
 
 
@@ -268,8 +270,8 @@ def present_labels(
     """
     if values.ndim == 0 or len(values) != n:
         raise ValueError(
-            f"`y` must have one row a row of `x` ({n}). Received: y of shape "
-            f"{values.shape}"
+            f"Expected `y` to have one row a row of `x` ({n}). Received: y of "
+            f"shape {values.shape}"
         )
     if values.ndim != 1:
         return values, None
@@ -279,7 +281,7 @@ def present_labels(
     if present is not None:
         values = values[present]
         if values.dtype.kind == "f" and (values == np.round(values)).all():
-            # Whole numbers that were floats for the sake of NaN.
+            # Integers, which NaN had made floats.
             values = values.astype("int64")
     return _narrowed(values), present
 
@@ -304,8 +306,8 @@ def check_labels(y: np.ndarray, label_names, n: int):
     if y.dtype.kind in "UOT":
         if y.ndim != 1:
             raise TypeError(
-                "`y` must be strings of shape `(n,)` or numbers. Received: "
-                f"shape {y.shape}, dtype {y.dtype}"
+                "Expected `y` to be strings of shape `(n,)` or numbers. "
+                f"Received: shape {y.shape}, dtype {y.dtype}"
             )
         return encode_labels(np.asarray(y.tolist(), object), label_names)
     if y.dtype == bool:
@@ -314,12 +316,13 @@ def check_labels(y: np.ndarray, label_names, n: int):
         y = y.astype("int32")
     if y.dtype.kind not in "iuf":
         raise TypeError(
-            f"`y` must hold numbers or strings. Received: dtype {y.dtype}"
+            "Expected `y` to hold numbers or strings. Received: dtype "
+            f"{y.dtype}"
         )
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         finite = np.isfinite(y).reshape(n, -1).all(axis=1)
         raise ValueError(
-            "`y` must be finite. Received: NaN or infinity in "
+            "Expected `y` to be finite. Received: NaN or infinity in "
             f"{int((~finite).sum())} of {n} rows. Drop those rows."
         )
     if label_names is not None:
@@ -327,9 +330,9 @@ def check_labels(y: np.ndarray, label_names, n: int):
     if y.dtype.kind in "iu" and y.ndim == 1:
         if y.min() < 0 or y.max() > np.iinfo("int32").max:
             raise ValueError(
-                "`y` as integers must hold classes, counted from 0. Received: "
-                f"labels from {y.min()} to {y.max()}. Recode them, for "
-                "instance with `numpy.unique(y, return_inverse=True)`, or "
+                "Expected `y` as integers to hold classes, counted from 0. "
+                f"Received: labels from {y.min()} to {y.max()}. Recode them, "
+                "for instance with `numpy.unique(y, return_inverse=True)`, or "
                 "pass them as strings."
             )
         y = y.astype("int32")
@@ -337,7 +340,7 @@ def check_labels(y: np.ndarray, label_names, n: int):
 
 
 def warn_of_guesses(x, given: np.ndarray | None, label_names) -> None:
-    """Says where inputs or labels may be read otherwise than meant.
+    """Warns of inputs or labels that can be read in two ways.
 
     Args:
         x: Checked inputs.
@@ -414,7 +417,7 @@ def _check_named(y: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     if y.min() < 0 or y.max() >= len(names):
         outside = int(((y < 0) | (y >= len(names))).sum())
         raise ValueError(
-            f"`y` must be indices into the {len(names)} `label_names`. "
+            f"Expected `y` to be indices into the {len(names)} `label_names`. "
             f"Received: labels from {y.min()} to {y.max()}, {outside} of "
             f"{len(y)} outside, label_names={names}. Drop rows without a gold "
             "label (-1) first."
@@ -427,14 +430,15 @@ def check_row_values(name: str, values) -> np.ndarray:
     array = check_floats(name, values)
     if array.ndim != 1 or not len(array):
         raise ValueError(
-            f"`{name}` must hold one number a row, and at least one. "
+            f"Expected `{name}` to hold one number a row, and at least one. "
             f"Received: shape {array.shape}"
         )
     wrong = int((~np.isfinite(array) | (array < 0)).sum())
     if wrong:
         raise ValueError(
-            f"`{name}` must be finite and not negative. Received: {wrong} of "
-            f"{len(array)} values that are NaN, infinite or negative."
+            f"Expected `{name}` to be finite and not negative. Received: "
+            f"{wrong} of {len(array)} values that are NaN, infinite or "
+            "negative."
         )
     return array
 
@@ -448,19 +452,20 @@ def check_sample_weight(sample_weight, n: int, y=None) -> np.ndarray | None:
     of_tokens = y is not None and y.ndim > 1 and weight.shape == y.shape
     if weight.shape != (n,) and not of_tokens:
         raise ValueError(
-            f"`sample_weight` must have one value a row of `x` ({n}), or the "
-            "shape of labels of tokens. "
+            f"Expected `sample_weight` to have one value a row of `x` ({n}), "
+            "or the shape of labels of tokens. "
             f"Received: shape {weight.shape}"
         )
     if weight.dtype.kind not in "biuf":
         raise TypeError(
-            f"`sample_weight` must hold numbers. Received: dtype {weight.dtype}"
+            "Expected `sample_weight` to hold numbers. Received: dtype "
+            f"{weight.dtype}"
         )
     weight = weight.astype("float32")
     wrong = ~np.isfinite(weight) | (weight < 0)
     if wrong.any():
         raise ValueError(
-            "`sample_weight` must be finite and not negative. Received: "
+            "Expected `sample_weight` to be finite and not negative. Received: "
             f"{int(wrong.sum())} of {n} values that are NaN, infinite or "
             "negative."
         )

@@ -46,11 +46,12 @@ def subsample_classes(
     check_seed(seed)
     if not isinstance(split, Split):
         raise TypeError(
-            f"`split` must be a `Split`. Received: {type(split).__name__}"
+            "Expected `split` to be a `Split`. Received: "
+            f"{type(split).__name__}"
         )
     if ratio is not None and not isinstance(ratio, Mapping):
         raise TypeError(
-            "`ratio` must be a dict from label name to number, or None. "
+            "Expected `ratio` to be a dict from label name to number, or None. "
             f"Received: ratio={ratio!r}"
         )
     if ratio is None:
@@ -59,10 +60,10 @@ def subsample_classes(
     names = split.label_names or tuple(
         str(i) for i in range(int(labels.max()) + 1)
     )
-    indices = match_labels(list(ratio), names)
+    indices: list = match_labels(list(ratio), names)
     if None in indices or set(indices) != set(range(len(names))):
         raise ValueError(
-            "`ratio` must name every label of the split, and no other. "
+            "Expected `ratio` to name every label of the split, and no other. "
             f"Received: ratio={dict(ratio)}, labels: {names}. A ratio of 0 "
             "leaves a label out."
         )
@@ -74,7 +75,7 @@ def subsample_classes(
     used = shares > 0
     if not used.any():
         raise ValueError(
-            "`ratio` must keep at least one label. Received: "
+            "Expected `ratio` to keep at least one label. Received: "
             f"ratio={dict(ratio)}"
         )
     unit = (counts[used] / shares[used]).min()

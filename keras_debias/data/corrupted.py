@@ -1,4 +1,4 @@
-"""`corrupted`: an image corruption goes with the class."""
+"""`corrupted`: image corruptions that are correlated with the class."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def corrupted(
     seed: int = 0,
     by_corruption: bool = False,
 ) -> Split:
-    """Corrupts each image, mostly in the way of its class.
+    """Corrupts each image, mostly by the corruption of its class.
 
     Each class has a corruption of its own: the first class the first of
     `corruptions`, and so on. An image gets it with probability

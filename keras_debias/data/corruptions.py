@@ -9,6 +9,8 @@ import io
 
 import numpy as np
 
+from keras_debias.data.images import pillow
+
 
 def _gaussian_noise(images, level, rng):
     scale = (0.04, 0.06, 0.08, 0.09, 0.10)[level]
@@ -83,7 +85,7 @@ def _saturate(images, level, rng):
 
 
 def _pixelate(images, level, rng):
-    from PIL import Image
+    Image, *_ = pillow()
 
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[level]
     height, width = images.shape[1:3]
@@ -97,7 +99,7 @@ def _pixelate(images, level, rng):
 
 
 def _jpeg(images, level, rng):
-    from PIL import Image
+    Image, *_ = pillow()
 
     quality = (80, 65, 58, 50, 40)[level]
     found = []

@@ -1,4 +1,4 @@
-"""Reading CSV and TSV files without a silent loss of rows or of zeros."""
+"""Reads CSV and TSV files without losing rows or leading zeros."""
 
 import bz2
 import csv
@@ -8,6 +8,7 @@ import lzma
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -116,7 +117,7 @@ def _is_local(path, options) -> bool:
 
 
 def _decoded(path, encoding, errors) -> str:
-    opener = OPENERS.get(os.path.splitext(os.fspath(path))[1], open)
+    opener: Any = OPENERS.get(os.path.splitext(os.fspath(path))[1], open)
     with opener(path, "rb") as file:
         content = file.read()
     if encoding is None and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -147,7 +148,7 @@ def _encoding_message(path, error) -> str:
 
 
 class _OpenField:
-    """A quoted field that goes on after the end of its line."""
+    """A quoted field that continues on the next line."""
 
     def __init__(self, number, line, position, separator, columns):
         self.number = number
@@ -171,7 +172,7 @@ class _OpenField:
 
 
 def _check_quotes(text: str, path, options) -> None:
-    """Raises where a quotation mark opens a field and swallows lines."""
+    """Raises if an unclosed quotation mark swallows lines."""
     separator = options.get("sep", options.get("delimiter", ","))
     if '"' not in text or any(name in options for name in OTHER_SYNTAX):
         return
@@ -269,7 +270,7 @@ def _typed(values: pd.Series) -> pd.Series:
     elif all(map(REAL.fullmatch, distinct)) and any(
         not v.lstrip("-").isdigit() for v in distinct
     ):
-        # Digits alone, such as 007, are a code and no measure.
+        # Digits with leading zeros, such as 007, are a code.
         numbers = [float(v) if REAL.fullmatch(str(v)) else v for v in values]
     else:
         return values

@@ -1,4 +1,4 @@
-"""`CurriculumSampler`: first some rows, little by little all."""
+"""`CurriculumSampler`: a growing part of the rows."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from keras_debias.data.checks import check_row_values
 
 
 class CurriculumSampler:
-    """Draws from a part of the rows that grows pass by pass.
+    """Draws from a part of the rows that grows with each epoch.
 
     Rows are ranked by `difficulty`. At first they are drawn from the easiest
     `start` of them; the part grows evenly over the first `growth` passes,

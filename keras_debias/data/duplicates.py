@@ -43,7 +43,7 @@ def _keys_of(values) -> list[str]:
 
 
 def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Stratified folds in which rows with the same inputs stand together.
+    """Stratified folds that keep rows with the same inputs together.
 
     Args:
         split: `Split` with one class a row.
@@ -151,7 +151,7 @@ def _within(contents, labels) -> tuple[int, int]:
 
 
 def _labels(split) -> list:
-    """Labels that can be compared between splits: names where there are."""
+    """Labels that can be compared between splits: names, if there are any."""
     if split.y is None:
         return [None] * len(split)
     if split.y.ndim > 1:

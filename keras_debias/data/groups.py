@@ -1,4 +1,4 @@
-"""Groups: which part of a data set each row belongs to."""
+"""Groups: which part of a dataset each row belongs to."""
 
 import warnings
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
         )
         if wrong is not None:
             raise TypeError(
-                f"The values of the group column {column!r} must be strings, "
-                f"integers or booleans. Received: {wrong!r} (of type "
+                f"Expected the values of the group column {column!r} to be "
+                f"strings, integers or booleans. Received: {wrong!r} (of type "
                 f"{type(wrong).__name__}). Turn them into names first, for "
                 "instance with `pandas.cut`."
             )
@@ -64,7 +64,7 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _without_floats(values):
-    """Integers that are floats only for the sake of missing values."""
+    """Casts whole floats to integers, which missing values had made floats."""
     floats = [v for v in values if isinstance(v, float)]
     present = [v for v in floats if v == v]
     if len(present) == len(floats) or not all(v.is_integer() for v in present):
@@ -77,7 +77,7 @@ def _without_floats(values):
 
 
 def _warn_of_spellings(names, column) -> None:
-    """Says which groups differ in case or blanks only; they stay apart."""
+    """Warns of groups whose names differ in case or spaces only."""
     spelled = {}
     for name in names:
         spelled.setdefault(" ".join(name.casefold().split()), []).append(name)
@@ -123,26 +123,26 @@ class Groups:
             or any(not isinstance(name, str) for name in names)
         ):
             raise TypeError(
-                "`names` must be a sequence of strings, one a group. "
+                "Expected `names` to be a sequence of strings, one a group. "
                 f"Received: names={names!r}"
             )
         names = tuple(str(name) for name in names)
         ids = np.array(ids)
         if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
             raise TypeError(
-                "`ids` must be a 1-D array of integers, one a row. Received: "
-                f"ids of shape {ids.shape} and dtype {ids.dtype}. For values "
-                "that are not indices, use `Groups.from_columns`."
+                "Expected `ids` to be a 1-D array of integers, one a row. "
+                f"Received: ids of shape {ids.shape} and dtype {ids.dtype}. "
+                "For values that are not indices, use `Groups.from_columns`."
             )
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise ValueError(
-                "`names` must hold each group name only once. Received more "
-                f"than once: {twice}"
+                "Expected `names` to hold each group name only once. Received "
+                f"more than once: {twice}"
             )
         if ids.size and (ids.min() < 0 or ids.max() >= len(names)):
             raise ValueError(
-                f"`ids` must be indices into the {len(names)} `names`. "
+                f"Expected `ids` to be indices into the {len(names)} `names`. "
                 f"Received: ids from {ids.min()} to {ids.max()}, "
                 f"names={names}"
             )
@@ -183,7 +183,7 @@ class Groups:
         """
         if not columns:
             raise ValueError(
-                "`columns` must name at least one column of values. "
+                "Expected `columns` to name at least one column of values. "
                 "Received: columns={}"
             )
         lengths = {name: len(values) for name, values in columns.items()}
@@ -219,7 +219,7 @@ class Groups:
         """
         if np.ndim(values) != 1:
             raise ValueError(
-                "`groups` must be 1-D, one value a row. Received: shape "
+                "Expected `groups` to be 1-D, one value a row. Received: shape "
                 f"{np.shape(values)}. To cross several attributes pass a "
                 "dict from name to values."
             )

@@ -1,4 +1,4 @@
-"""The parts of a `Split` out of a folder of images."""
+"""Reads the parts of a `Split` from a folder of images."""
 
 import os
 import pathlib
@@ -36,7 +36,7 @@ def parts_from_folder(
     if not folder.is_dir():
         raise ValueError(
             f"Expected `folder` to be a folder. Received: {str(folder)!r}, "
-            "which is none"
+            "which is not a folder"
         )
     groups = as_tuple(groups, "groups")
     if csv is None:

@@ -1,4 +1,4 @@
-"""Images out of files and tables, as one uint8 array."""
+"""Reads images from files and tables into one uint8 array."""
 
 import io
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def decode_images(
         A uint8 array of shape `(n, height, width, 3)`.
 
     Raises:
-        ValueError: If a value is no image, or sizes differ and no
+        ValueError: If a value is not an image, or sizes differ and no
             `image_size` is given.
     """
     Image, _, UnidentifiedImageError = pillow()

@@ -10,7 +10,7 @@ from collections.abc import Set
 import numpy as np
 import pandas as pd
 
-# How data says that a row has no label: SNLI, R, NumPy, SQL, Python.
+# Spellings of a missing label in SNLI, R, NumPy, SQL and Python.
 NO_LABEL = frozenset(
     [
         "",
@@ -56,7 +56,7 @@ def normalize_label(name: str) -> str:
     text = unicodedata.normalize("NFKC", str(name)).casefold()
     # Zero-width blanks and marks of direction.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    # Not 007, which is no number but a code.
+    # Not 007, which is a code.
     if re.fullmatch(r"\s*[+-]?(0|[1-9]\d{,14})(\.\d*)?\s*", text, re.ASCII):
         return f"{float(text):.15g}"
     words = [word for word in re.split(r"[\s_\-]+", text) if word]
@@ -212,33 +212,33 @@ def check_label_names(label_names: Sequence[str]) -> tuple[str, ...]:
     """Returns `label_names` as a tuple of distinct strings, or raises."""
     if isinstance(label_names, str):
         raise TypeError(
-            "`label_names` must be a sequence of strings, one a class. "
+            "Expected `label_names` to be a sequence of strings, one a class. "
             f"Received: label_names={label_names!r}. Pass "
             f"`label_names=({label_names!r}, ...)`."
         )
     if isinstance(label_names, (Set, Mapping)):
         raise TypeError(
-            "`label_names` must be a sequence of strings, one a class, in the "
-            f"order of the classes. Received: label_names={label_names!r}, a "
-            f"{type(label_names).__name__}, whose order may be another. Pass "
-            "a list."
+            "Expected `label_names` to be a sequence of strings, one a class, "
+            "in the order of the classes. Received: "
+            f"label_names={label_names!r}, a {type(label_names).__name__}, "
+            "whose order may be another. Pass a list."
         )
     if not np.iterable(label_names):
         raise TypeError(
-            "`label_names` must be a sequence of strings, one a class. "
+            "Expected `label_names` to be a sequence of strings, one a class. "
             f"Received: label_names={label_names!r}"
         )
     names = tuple(label_names)
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise TypeError(
-            "`label_names` must be a sequence of strings, one a class. "
+            "Expected `label_names` to be a sequence of strings, one a class. "
             f"Received: label_names={names}"
         )
     if not names or len(set(names)) != len(names):
         raise ValueError(
-            "`label_names` must hold at least one name, and each only once. "
-            f"Received: label_names={names}"
+            "Expected `label_names` to hold at least one name, and each only "
+            f"once. Received: label_names={names}"
         )
     return tuple(str(name) for name in names)
 
@@ -258,7 +258,7 @@ def encode_labels(
     wrong = next((v for v in y if not isinstance(v, str)), None)
     if wrong is not None:
         raise TypeError(
-            "`y` must hold either strings or numbers, not a mixture. "
+            "Expected `y` to hold either strings or numbers, not a mixture. "
             f"Received: {wrong!r} (of type {type(wrong).__name__}) among "
             "strings."
         )

@@ -1,4 +1,4 @@
-"""Training sets of the sizes of a low-data study."""
+"""Training sets of low-data regimes."""
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
     """
     if not isinstance(split, Split):
         raise TypeError(
-            "`split` must be a `keras_debias.data.Split`. Received: "
+            "Expected `split` to be a `keras_debias.data.Split`. Received: "
             f"{type(split).__name__}"
         )
     check_seed(seed)
@@ -75,11 +75,13 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
         name = name.replace("-", "").replace("_", "")
     if name not in tuple(_SIZES):
         raise ValueError(
-            f"`task` must be one of {tuple(_SIZES)}. Received: task={task!r}"
+            f"Expected `task` to be one of {tuple(_SIZES)}. Received: "
+            f"task={task!r}"
         )
     if regime not in REGIMES:
         raise ValueError(
-            f"`regime` must be one of {REGIMES}. Received: regime={regime!r}"
+            f"Expected `regime` to be one of {REGIMES}. Received: "
+            f"regime={regime!r}"
         )
     size = _SIZES[name][REGIMES.index(regime)]
     if size > len(split):

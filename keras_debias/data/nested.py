@@ -1,4 +1,4 @@
-"""Columns of lists and dicts, as the hub has them, as plain columns."""
+"""Flattens columns of lists and dicts of hub datasets."""
 
 import numpy as np
 import pandas as pd

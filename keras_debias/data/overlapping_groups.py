@@ -1,4 +1,4 @@
-"""`OverlappingGroups`: groups of which a row may be in several, or in none."""
+"""`OverlappingGroups`: a row may be in several groups, or in none."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -37,12 +37,14 @@ class OverlappingGroups:
     """
 
     __slots__ = ("matrix", "names")
+    matrix: np.ndarray
+    names: tuple[str, ...]
 
     def __init__(self, columns: Mapping[str, Sequence[bool]]):
         if not isinstance(columns, Mapping) or not columns:
             raise ValueError(
-                "`columns` must be a dict from the name of a group to one "
-                f"boolean a row. Received: columns={columns!r}"
+                "Expected `columns` to be a dict from the name of a group to "
+                f"one boolean a row. Received: columns={columns!r}"
             )
         arrays = {n: _booleans(n, values) for n, values in columns.items()}
         lengths = {name: len(values) for name, values in arrays.items()}

@@ -1,4 +1,4 @@
-"""The parts of a `Split` out of data frames and `datasets.Dataset`s."""
+"""Reads the parts of a `Split` from data frames and `datasets.Dataset`s."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ def as_tuple(columns: str | Sequence[str], argument: str) -> tuple[str, ...]:
     """Returns column names as a tuple, or raises."""
     if isinstance(columns, str):
         return (columns,)
-    columns = tuple(columns) if np.iterable(columns) else (columns,)
-    if any(not isinstance(column, str) for column in columns):
+    names: tuple = tuple(columns) if np.iterable(columns) else (columns,)
+    if any(not isinstance(name, str) for name in names):
         raise TypeError(
-            f"`{argument}` must be a column name or a tuple of column names. "
-            f"Received: {argument}={columns!r}"
+            f"Expected `{argument}` to be a column name or a tuple of column "
+            f"names. Received: {argument}={names!r}"
         )
-    return columns
+    return names
 
 
 def _check_columns(wanted: Sequence[str], present: Sequence[str]) -> None:
@@ -61,13 +61,13 @@ def parts_from_frame(
     """Returns the arguments of `Split` that a data frame gives."""
     if not isinstance(frame, pd.DataFrame):
         raise TypeError(
-            "`frame` must be a `pandas.DataFrame`. Received: "
+            "Expected `frame` to be a `pandas.DataFrame`. Received: "
             f"{type(frame).__name__}"
         )
     x_columns = as_tuple(x, "x")
     if not x_columns:
         raise ValueError(
-            "`x` must name at least one column. Received: x=(). Columns "
+            "Expected `x` to name at least one column. Received: x=(). Columns "
             f"there are: {list(frame.columns)}"
         )
     group_columns = as_tuple(groups, "groups")
@@ -81,6 +81,8 @@ def parts_from_frame(
     _check_columns(wanted, list(frame.columns))
     needed = [*x_columns, *([] if sample_weight is None else [sample_weight])]
     frame = _with_labels(frame, y, label_names)
+    if y is not None and _are_names(frame[y], label_names):
+        frame = frame.assign(**{y: frame[y].astype(str)})
     missing = {
         column: int(frame[column].isna().sum())
         for column in dict.fromkeys(needed)
@@ -128,7 +130,7 @@ def _with_labels(frame, y, label_names) -> pd.DataFrame:
     if order is None and values.dtype.kind == "f":
         rest = values[~missing]
         if (rest == np.round(rest)).all():
-            # Whole numbers that were floats for the sake of NaN.
+            # Integers, which NaN had made floats.
             frame[y] = rest.astype("int64")
     return frame
 
@@ -140,6 +142,15 @@ def _labels(series: pd.Series):
     if isinstance(values, list) and any(map(pd.api.types.is_list_like, values)):
         return values
     return series
+
+
+def _are_names(labels: pd.Series, label_names) -> bool:
+    """Whether integers are names such as 3 and 8, as no index could be."""
+    if label_names is None or labels.dtype.kind not in "iu" or labels.empty:
+        return False
+    names = check_label_names(label_names)
+    present = {str(value) for value in labels.unique()}
+    return present <= set(names) and int(labels.max()) >= len(names)
 
 
 def _labels_as_names(labels: pd.Series, label_names):
@@ -161,7 +172,7 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
     """Returns the arguments of `Split` that a `datasets.Dataset` gives."""
     if isinstance(dataset, dict):
         raise TypeError(
-            "`dataset` must be one split of a dataset. Received: a "
+            "Expected `dataset` to be one split of a dataset. Received: a "
             f"{type(dataset).__name__} with the splits {list(dataset)}. "
             f"Pass `dataset[{next(iter(dataset), 'train')!r}]`."
         )
@@ -169,8 +180,9 @@ def parts_from_dataset(dataset, x, y, groups, label_names) -> dict:
         hasattr(dataset, a) for a in ("features", "column_names", "__len__")
     ):
         raise TypeError(
-            "`dataset` must be a map-style `datasets.Dataset`. Received: "
-            f"{type(dataset).__name__}. Load it without `streaming=True`."
+            "Expected `dataset` to be a map-style `datasets.Dataset`. "
+            f"Received: {type(dataset).__name__}. Load it without "
+            "`streaming=True`."
         )
     x_columns = as_tuple(x, "x")
     group_columns = as_tuple(groups, "groups")

@@ -6,10 +6,10 @@ import numpy as np
 def check_size(n: int, rows: int) -> None:
     """Raises if `n` of `rows` rows cannot be drawn."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"`n` must be an integer. Received: n={n!r}")
+        raise TypeError(f"Expected `n` to be an integer. Received: n={n!r}")
     if not 1 <= n <= rows:
         raise ValueError(
-            f"`n` must be between 1 and the {rows} rows of the split. "
+            f"Expected `n` to be between 1 and the {rows} rows of the split. "
             f"Received: n={n}"
         )
 
@@ -80,7 +80,7 @@ def stratified_mask(
 
 
 def _whole_keys(cells, codes, taken, rng, keys) -> np.ndarray:
-    """A mask of about `taken` rows of each cell, all rows of a key or none."""
+    """A mask of about `taken` rows of each cell; keys are not divided."""
     _, first, keys = np.unique(keys, return_index=True, return_inverse=True)
     sizes = np.bincount(keys)
     # A key whose rows have different labels counts for that of its first.

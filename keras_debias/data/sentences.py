@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -213,7 +214,8 @@ def _unpack(archive, folder) -> None:
     ):
         for domain, name in FILES.items():
             member = f"hutto_ICWSM_2014/{name}_GroundTruth.txt"
-            content = inner.extractfile(member).read().decode("utf-8")
+            file: Any = inner.extractfile(member)
+            content = file.read().decode("utf-8")
             rows = []
             for line in content.splitlines():
                 _, valence, text = line.split("\t", 2)

@@ -1,7 +1,8 @@
-"""`skew`: a real attribute goes with the label, by sampling."""
+"""`skew`: samples rows so that an attribute goes with the label."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,7 +171,7 @@ def _partners(split, labels, values, label) -> dict[int, int]:
         )
     partner = {}
     for key, value in label.items():
-        code = key
+        code: Any = key
         if isinstance(key, str):
             code = match_labels([key], split.label_names or ())[0]
         if code not in there:

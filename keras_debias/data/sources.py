@@ -1,7 +1,8 @@
-"""Named public data sets as `Split`s, from a folder or from the hub."""
+"""Public datasets as `Split`s, from a folder or from the hub."""
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ def load(
     folder: str | os.PathLike | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Split:
-    """Loads a named public data set, with its natural groups.
+    """Loads a public dataset by name, with its natural groups.
 
     It is looked for at `folder/NAME/SPLIT.parquet`, with `folder` from the
     argument or the environment variable `KERAS_DEBIAS_DATA`; a large split
@@ -94,7 +95,7 @@ def load(
     Raises:
         ValueError: If the name or the split is unknown, the set is neither
             in the folder nor anywhere else, a part of it is missing, a row
-            is no image, or `image_size` is given for a set of texts.
+            is not an image, or `image_size` is given for a set of texts.
         ConnectionError: If the hub does not answer within seconds.
 
     Example:
@@ -113,7 +114,7 @@ def load(
                 f"Received: image_size={image_size!r}"
             )
         image_size = check_image_size(image_size)
-    path = _path(name, split, folder)
+    path: Any = _path(name, split, folder)
     files = _files(path)
     if files:
         return _from_parquet(files, name, source, image_size)
@@ -143,13 +144,13 @@ def _has_home(source: Source) -> bool:
 def _source(name: str, split: str) -> Source:
     if name not in SOURCES:
         raise ValueError(
-            f"`name` must be one of {names()}. Received: name={name!r}"
+            f"Expected `name` to be one of {names()}. Received: name={name!r}"
         )
     source = SOURCES[name]
     if split not in source.splits:
         raise ValueError(
-            f"`split` of {name!r} must be one of {source.splits}. Received: "
-            f"split={split!r}"
+            f"Expected `split` of {name!r} to be one of {source.splits}. "
+            f"Received: split={split!r}"
         )
     return source
 
@@ -253,7 +254,7 @@ def _prompts(frame: pd.DataFrame, name: str, source: Source) -> Split:
         )
     frame = frame[frame[source.y].notna()]
     prompts = [
-        source.prompt.format(**dict(zip(source.x, row)))
+        str(source.prompt).format(**dict(zip(source.x, row)))
         for row in zip(*(frame[column] for column in source.x), strict=True)
     ]
     x = {"encoder_text": prompts, "decoder_text": frame[source.y].tolist()}
@@ -262,7 +263,7 @@ def _prompts(frame: pd.DataFrame, name: str, source: Source) -> Split:
 
 def _plain_frame(dataset, source: Source) -> pd.DataFrame:
     """A dataset of the hub with our names of columns, labels spelled out."""
-    hub = source.hub
+    hub: Any = source.hub
     frame = dataset.to_pandas()
     if hub.y is not None and source.label_names is not None:
         feature = dataset.features[hub.y]
@@ -301,14 +302,15 @@ def _from_hub(
     source: Source,
     image_size: tuple[int, int] | None,
 ) -> Split:
-    hub = source.hub
+    hub: Any = source.hub
     try:
         import datasets
     except ImportError as error:
         raise ImportError(
-            f"Loading {name!r} from the hub needs the package `datasets`. "
-            "Install it with `pip install keras_debias[hub]`, or pass "
-            "`folder=`."
+            "Expected the package `datasets`, which loads sets such as "
+            f"{name!r} from the hub, to be installed. Received: no such "
+            'package. Install it with `pip install "keras-debias[hub]"`, or '
+            "pass `folder=`."
         ) from error
     _check_reachable(name, hub.repository)
     try:
@@ -335,7 +337,7 @@ def _from_hub(
         return _from_frame(frame, name, source, image_size)
     result = Split.from_dataset(dataset, x=hub.x, y=hub.y, name=name)
     if hub.y is not None:
-        result = result.align_labels(source.label_names)
+        result = result.align_labels(source.label_names or ())
     columns = {
         ours: list(dataset[theirs])
         for ours, theirs in zip(source.groups, hub.groups, strict=True)
@@ -344,11 +346,11 @@ def _from_hub(
 
 
 def _is_plain(dataset, source: Source) -> bool:
-    """Whether labels are no names of ours: they are numbers, texts, or lists.
+    """Whether labels are not names of ours, but numbers, texts or lists.
 
     The columns of such a set are called the same in the folder and there.
     """
-    hub = source.hub
+    hub: Any = source.hub
     if hub.of_splits or source.prepare or source.prompt:
         return True
     if hub.y is None or source.multi_label:

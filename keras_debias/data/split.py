@@ -1,4 +1,4 @@
-"""`Split`: inputs, labels and groups of one part of a data set."""
+"""`Split`: inputs, labels and groups of one part of a dataset."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def _as_groups(groups, n: int) -> Groups | OverlappingGroups | None:
         groups = Groups.from_values(groups)
     if groups is not None and len(groups) != n:
         raise ValueError(
-            "`groups` must have one value a row of `x`. Received: "
+            "Expected `groups` to have one value a row of `x`. Received: "
             f"{len(groups)} groups for {n} rows."
         )
     return groups
@@ -100,7 +100,7 @@ def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
 
 
 class Split:
-    """Inputs, labels and groups of one part of a data set: a value.
+    """Inputs, labels and groups of one part of a dataset. Immutable.
 
     Everything is checked here, so that what a model receives is sound.
 
@@ -165,7 +165,8 @@ class Split:
     ):
         if name is not None and not isinstance(name, str):
             raise TypeError(
-                f"`name` must be a string or None. Received: name={name!r}"
+                "Expected `name` to be a string or None. Received: "
+                f"name={name!r}"
             )
         check_row_order(x=x, y=y, groups=groups, sample_weight=sample_weight)
         x, n = check_inputs(x)
@@ -209,7 +210,7 @@ class Split:
         return f"Split({', '.join(parts)})"
 
     def _replace(self, **changes) -> "Split":
-        """The same rows with other parts, whose reading is no guess."""
+        """Returns a copy with other parts, without warnings."""
         result = Split.__new__(Split)
         parts = {**self.__dict__, **changes}
         result.__dict__.update(_checked_parts(**parts))
@@ -476,9 +477,9 @@ class Split:
             indices = np.flatnonzero(indices)
         elif indices.ndim != 1 or indices.dtype.kind not in "iu":
             raise TypeError(
-                "`indices` must be a 1-D array of integers, or a boolean mask "
-                f"with one value a row ({len(self)}). Received: shape "
-                f"{indices.shape}, dtype {indices.dtype}"
+                "Expected `indices` to be a 1-D array of integers, or a "
+                f"boolean mask with one value a row ({len(self)}). Received: "
+                f"shape {indices.shape}, dtype {indices.dtype}"
             )
         weight = self.sample_weight
         return self._replace(
@@ -557,8 +558,8 @@ class Split:
         check_number("fraction", fraction)
         if not 0 < fraction < 1 or not 0 < round(fraction * n) < n:
             raise ValueError(
-                "`fraction` must be between 0 and 1 and leave at least one "
-                f"row in both parts. Received: fraction={fraction} for {n} "
+                "Expected `fraction` to be between 0 and 1 and leave at least "
+                f"one row in both parts. Received: fraction={fraction} for {n} "
                 "rows."
             )
         cells = np.zeros(n, dtype="int64")
@@ -569,9 +570,10 @@ class Split:
         )
         if first.all() or not first.any():
             raise ValueError(
-                "`fraction` must leave at least one row in both parts, and "
-                "rows with the same inputs stay together. Received: fraction="
-                f"{fraction} for {n} rows. See `keras_debias.data.duplicates`."
+                "Expected `fraction` to leave at least one row in both parts, "
+                "and rows with the same inputs stay together. Received: "
+                f"fraction={fraction} for {n} rows. See "
+                "`keras_debias.data.duplicates`."
             )
         return self.take(first), self.take(~first)
 
@@ -642,9 +644,10 @@ class Split:
         indices = match_labels(self.label_names, wanted)
         if None in indices or len(set(indices)) != len(indices):
             raise ValueError(
-                "Every label name of the split must be one of `label_names`. "
-                f"Received: label_names={wanted}, but the split has "
-                f"{self.label_names}."
+                "Expected every label name of the split to be one of "
+                f"`label_names`. Received: label_names={wanted}, but the split "
+                f"has {self.label_names}."
             )
-        y = None if self.y is None else reindex(self.y, indices, len(wanted))
+        known = [index for index in indices if index is not None]
+        y = None if self.y is None else reindex(self.y, known, len(wanted))
         return self._replace(y=y, label_names=wanted)

@@ -1,4 +1,4 @@
-"""`StratifiedBatchSampler`: some rows of a part in every batch."""
+"""`StratifiedBatchSampler`: rows of a small part in every batch."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from keras_debias.data.arguments import check_int
 
 
 class StratifiedBatchSampler:
-    """Puts rows of a small part into every batch, the others around them.
+    """Fills each batch with some rows of a small part, and other rows.
 
     Each batch gets `floor(share * batch_size) + 1` rows of the part, with
     `share` that of the part in the data. Both kinds come in random order,
@@ -33,21 +33,21 @@ class StratifiedBatchSampler:
         mask = np.asarray(mask)
         if mask.ndim != 1 or mask.dtype.kind not in "biu" or not len(mask):
             raise TypeError(
-                "`mask` must be a 1-D array of booleans, one a row. Received: "
-                f"shape {mask.shape}, dtype {mask.dtype}"
+                "Expected `mask` to be a 1-D array of booleans, one a row. "
+                f"Received: shape {mask.shape}, dtype {mask.dtype}"
             )
         mask = mask.astype(bool)
         self.inside, self.outside = np.flatnonzero(mask), np.flatnonzero(~mask)
         self.quota = int(mask.mean() * batch_size) + 1
         if not len(self.inside) or not len(self.outside):
             raise ValueError(
-                "`mask` must hold rows of both kinds. Received: "
+                "Expected `mask` to hold rows of both kinds. Received: "
                 f"{len(self.inside)} of {len(mask)} rows are True"
             )
         if self.quota >= batch_size:
             raise ValueError(
-                "`mask` must leave room for other rows in a batch. Received: "
-                f"a quota of {self.quota} in batch_size={batch_size}"
+                "Expected `mask` to leave room for other rows in a batch. "
+                f"Received: a quota of {self.quota} in batch_size={batch_size}"
             )
         self.rows, self.batch_size = len(mask), batch_size
 

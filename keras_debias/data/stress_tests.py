@@ -1,6 +1,7 @@
 """Stress tests of inference: a distracting phrase is added to each pair."""
 
 import re
+from typing import Any
 
 from keras_debias.data.split import Split
 
@@ -10,7 +11,7 @@ STRESS_TESTS = {
     "negation": (1, "and false is not true"),
     "length_mismatch": (0, " ".join(["and true is true"] * 5)),
 }
-# Those that are no phrase: they come in files alone.
+# Those that do not add a phrase: available as files only.
 PUBLISHED_STRESS_TESTS = ("antonym", "numerical_reasoning", "spelling_error")
 
 
@@ -49,5 +50,6 @@ def stress_test(split: Split, kind: str) -> Split:
 
 
 def _before_stop(text: str, phrase: str) -> str:
-    body, stop = re.fullmatch(r"(.*?)(\s*[.!?]*)", text, re.DOTALL).groups()
+    match: Any = re.fullmatch(r"(.*?)(\s*[.!?]*)", text, re.DOTALL)
+    body, stop = match.groups()
     return f"{body} {phrase}{stop}"

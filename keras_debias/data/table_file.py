@@ -1,4 +1,4 @@
-"""Reading tables whose extension says their format."""
+"""Reads tables; the file extension decides the format."""
 
 import os
 import pathlib

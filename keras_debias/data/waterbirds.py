@@ -1,4 +1,4 @@
-"""The Waterbirds images, in the layout they are published in."""
+"""The Waterbirds images, in their published layout."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ def waterbirds(
     split: str = "train",
     image_size: tuple[int, int] = (224, 224),
 ) -> Split:
-    """Reads a split of Waterbirds: birds on a background that misleads.
+    """Reads a split of Waterbirds: birds on misleading backgrounds.
 
     The images are resized to 256/224 of `image_size`, whatever their
     shape, and the middle is cut out, as in the published test transform.

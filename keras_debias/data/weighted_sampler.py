@@ -28,7 +28,7 @@ class WeightedSampler:
         weights = check_row_values("weights", weights)
         if not weights.sum() > 0:
             raise ValueError(
-                "`weights` must not all be zero. Received: "
+                "Expected one of `weights` to be above zero. Received: "
                 f"{len(weights)} zeros"
             )
         self.probabilities = weights / weights.sum()

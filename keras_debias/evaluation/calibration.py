@@ -1,4 +1,4 @@
-"""Scores of labels, corrected by what the model says about nothing."""
+"""Label scores, calibrated by content-free inputs."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 
 
 def calibrated_scores(scores, prior_scores) -> np.ndarray:
-    """Label scores divided by the label prior that a model has by itself.
+    """Label scores divided by the model's own label prior.
 
     Contextual calibration (CC) where `prior_scores` are those of
     `CONTENT_FREE` texts, domain-context calibration (DC) where they are
@@ -58,7 +58,7 @@ def calibrated_scores(scores, prior_scores) -> np.ndarray:
 
 
 def domain_texts(texts: Sequence[str], n: int = 20, seed: int = 0) -> list[str]:
-    """Texts of random words of a domain, as long as its texts are.
+    """Random in-domain words, in texts of the domain's length.
 
     Args:
         texts: sequence of strings, such as the training texts.

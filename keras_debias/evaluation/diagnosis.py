@@ -1,4 +1,4 @@
-"""What is wrong with a model, in words."""
+"""Warnings about a model's scores, in words."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def diagnose(
     weight: np.ndarray | None,
     score,
 ) -> list[str]:
-    """Returns one sentence for each thing that the scores alone do not say.
+    """Returns one sentence for each problem that the scores alone hide.
 
     Args:
         labels, predictions: Arrays of names, of shape `(n,)`.
@@ -101,7 +101,7 @@ def _followed(labels, predictions, names, members) -> list[str]:
 
 
 def _association(one, other) -> tuple[float, float]:
-    """Cramér's V of two columns of names, and the p-value of none."""
+    """Cramér's V of two columns, and the p-value of independence."""
     table = pd.crosstab(one, other).to_numpy()
     if min(table.shape) < 2:
         return 0.0, 1.0

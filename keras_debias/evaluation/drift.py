@@ -1,4 +1,4 @@
-"""How far a language model has moved on prompts it was not trained on."""
+"""Drift of a language model on prompts outside the task."""
 
 import dataclasses
 from collections.abc import Sequence

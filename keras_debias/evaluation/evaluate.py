@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ from keras_debias.data.duplicates import duplicates
 from keras_debias.data.labels import check_label_names
 from keras_debias.data.split import Split
 from keras_debias.evaluation import outputs as model_outputs
+from keras_debias.evaluation.fitting_splits import check_split
 from keras_debias.evaluation.generation import is_generation
 from keras_debias.evaluation.generation import read_answers
-from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.predicted import read_outputs
 from keras_debias.evaluation.predicted import task_of
@@ -139,12 +140,12 @@ def evaluate(
     splits = check_splits(splits)
     if train is not None and not isinstance(train, Split):
         raise TypeError(
-            f"`train` must be a `Split` or None. Received: {type(train)}"
+            f"Expected `train` to be a `Split` or None. Received: {type(train)}"
         )
     if isinstance(model, type) or not callable(getattr(model, "predict", None)):
         raise TypeError(
-            "`model` must have a method `predict(x, batch_size=, verbose=)`. "
-            f"Received: {type(model).__name__}"
+            "Expected `model` to have a method `predict(x, batch_size=, "
+            f"verbose=)`. Received: {type(model).__name__}"
         )
     settings = Settings(
         min_group_size=check_int("min_group_size", min_group_size, 1),
@@ -159,7 +160,7 @@ def evaluate(
     if from_logits is not None:
         check_flag("from_logits", from_logits)
     metrics = named_metrics(metrics)
-    names = model_label_names(model, label_names, train)
+    names: Any = model_label_names(model, label_names, train)
     own = getattr(model, "label_names", None)
     if label_names is not None and own is not None and names != tuple(own):
         if sorted(names) == sorted(own):
@@ -193,6 +194,23 @@ def evaluate(
     )
 
 
+def check_scoring(
+    model,
+    splits: Mapping[str, Split],
+    *,
+    train: Split | None = None,
+    label_names: Sequence[str] | None = None,
+    from_logits: bool | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+) -> None:
+    """Raises where `score_splits` would, before anything is predicted."""
+    names = model_label_names(model, label_names, train)
+    logits = model_outputs.are_logits(model, from_logits)
+    for name, split in splits.items():
+        wanted = _wanted(model, split, dict(metrics or {}))
+        check_split(model, name, split, names, logits, wanted)
+
+
 def score_splits(
     model,
     splits: Mapping[str, Split],
@@ -208,9 +226,15 @@ def score_splits(
 ) -> Scores:
     """`evaluate` of checked arguments, without a warning."""
     metrics = dict(metrics or {})
-    for name, split in splits.items():
-        check_task(model, name, split)  # before anything is predicted
-    names = model_label_names(model, label_names, train)
+    check_scoring(
+        model,
+        splits,
+        train=train,
+        label_names=label_names,
+        from_logits=from_logits,
+        metrics=metrics,
+    )
+    names: Any = model_label_names(model, label_names, train)
     logits = model_outputs.are_logits(model, from_logits)
     scores, frames = [], []
     for name, split in splits.items():
@@ -302,22 +326,22 @@ def check_splits(splits) -> dict[str, Split]:
         splits = {splits.name or "test": splits}
     if not isinstance(splits, Mapping):
         raise TypeError(
-            "`splits` must be a `Split` or a dict from name to `Split`. "
+            "Expected `splits` to be a `Split` or a dict from name to `Split`. "
             f"Received: {type(splits).__name__}"
         )
     if not splits:
         raise ValueError(
-            "`splits` must hold at least one split. Received: splits={}"
+            "Expected `splits` to hold at least one split. Received: splits={}"
         )
     for name, split in splits.items():
         if not isinstance(name, str) or not name.strip():
             raise ValueError(
-                "The names in `splits` must be non-empty strings. Received: "
-                f"{name!r}"
+                "Expected the names in `splits` to be non-empty strings. "
+                f"Received: {name!r}"
             )
         if not isinstance(split, Split):
             raise TypeError(
-                f"`splits[{name!r}]` must be a `Split`. Received: "
+                f"Expected `splits[{name!r}]` to be a `Split`. Received: "
                 f"{type(split).__name__}. Use `keras_debias.data.Split(x, y)`."
             )
         if is_generation(split):
@@ -328,15 +352,15 @@ def check_splits(splits) -> dict[str, Split]:
             )
         if split.y.ndim > 2:
             raise ValueError(
-                f"`splits[{name!r}]` must have one label, or one multi-hot "
-                f"vector, a row. Received: y of shape {split.y.shape}"
+                f"Expected `splits[{name!r}]` to have one label, or one "
+                f"multi-hot vector, a row. Received: y of shape {split.y.shape}"
             )
         weight = split.sample_weight
         if weight is not None and (weight.ndim != 1 or not weight.sum()):
             raise ValueError(
-                f"`splits[{name!r}]` must have one weight a row, not all "
-                f"zero. Received: sample_weight of shape {weight.shape} that "
-                f"sums to {weight.sum():g}"
+                f"Expected `splits[{name!r}]` to have one weight a row, not "
+                f"all zero. Received: sample_weight of shape {weight.shape} "
+                f"that sums to {weight.sum():g}"
             )
     return dict(splits)
 
@@ -438,7 +462,7 @@ def _frame(name, split, data) -> pd.DataFrame:
 
 
 def _wanted(model, split, metrics) -> dict[str, Metric]:
-    """The metrics of one split: those asked for, and those that belong."""
+    """The requested metrics of a split, or the defaults of its task."""
     kind = task_of(model, split)
     if kind == "regression" and not metrics:
         return named_metrics(REGRESSION)

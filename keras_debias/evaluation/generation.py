@@ -120,7 +120,7 @@ def _objects(texts) -> np.ndarray:
 
 
 class _Kept:
-    """A greedy generate function, in the place of one that is not.
+    """A cached greedy generate function.
 
     It is gone as soon as something, such as an adapter, changes what is to
     be computed; what other callers want is made anew.
@@ -164,7 +164,7 @@ def _of_texts(network, split, size) -> tuple:
     with greedy(network):
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
-            # Of one size, so that compiled backends trace once.
+            # A constant batch size, so that compiled backends trace once.
             filled = part + part[-1:] * (size - len(part))
             answers += list(network.generate(filled))[: len(part)]
             progress.add(len(part))
@@ -186,7 +186,7 @@ def _of_tokens(network, split, size) -> tuple:
     stops = [int(token) for token in stops if token is not None]
     lengths = (weights > 0).argmax(axis=1) + 1
     mask = np.arange(tokens.shape[1]) < lengths[:, None]
-    # What is written over must not look like an end, as padding may.
+    # Positions to be generated must not hold a stop token, as padding may.
     filler = next(i for i in range(len(stops) + 1) if i not in stops)
     prompts = {
         "token_ids": np.where(mask, tokens, filler).astype("int32"),

@@ -13,7 +13,7 @@ CHUNK = 4_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """Intervals of one split; None where nothing is to be estimated."""
+    """Intervals of one split; None where nothing is estimated."""
 
     accuracy: Interval | None = None
     worst_group_accuracy: Interval | None = None
@@ -46,7 +46,7 @@ def clopper_pearson(
     """
     right, n = np.asarray(right, "float64"), np.asarray(n, "float64")
     wrong = n - right
-    # Where an argument of `beta` is 0 it is not defined, and the end is sure.
+    # `beta` is undefined at 0, where the end is 0 or 1.
     low = stats.beta.ppf(tail, np.maximum(right, 1e-300), wrong + 1)
     high = stats.beta.ppf(1 - tail, right + 1, np.maximum(wrong, 1e-300))
     low = np.where(right > 0, low, 0.0)
@@ -55,7 +55,7 @@ def clopper_pearson(
 
 
 def _ends(shares, sizes, tail) -> tuple:
-    """Intervals of shares that hold them in spite of rounding."""
+    """Widens intervals that rounding would push off their share."""
     low, high = clopper_pearson(shares * sizes, sizes, tail)
     return np.minimum(low, shares), np.maximum(high, shares)
 

@@ -1,4 +1,4 @@
-"""Three classes against two: the label space in which a split is scored."""
+"""Label spaces of models and splits with different classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def _negation(names, others) -> int | None:
 
 
 def _fold(fine, coarse) -> LabelSpace | None:
-    """Maps `fine` classes to `coarse` ones; a class unnamed there is "not".
+    """Maps `fine` classes to `coarse` ones; others map to the negation.
 
     The `from_model` of the result belongs to `fine`.
     """

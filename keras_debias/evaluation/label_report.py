@@ -10,7 +10,7 @@ from keras_debias.utils.short_repr import ShortRepr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LabelReport(ShortRepr):
-    """What scores of labels say, over all rows and label by label.
+    """F1, propensity and discrimination, overall and by label.
 
     Attributes:
         rows: int.

@@ -13,13 +13,13 @@ from keras_debias.metrics.metric_data import MetricData
 
 # Numbers held at a time while rows are resampled.
 CHUNK = 4_000_000
-# Below this share of defined values, resamples say nothing.
+# With fewer defined resamples there is no interval.
 DEFINED = 0.5
 
 
 def measure(
     metrics: Mapping[str, Metric],
-    data: MetricData,
+    data: MetricData | None,
     weight: np.ndarray | None,
     group_names: Sequence[str],
     members: np.ndarray | None,
@@ -35,7 +35,7 @@ def measure(
 
     Args:
         metrics: Dict from name to `Metric`.
-        data: `MetricData` of `n` rows.
+        data: `MetricData` of `n` rows; may be None without metrics.
         weight: Float array of shape `(n,)`, or None.
         group_names: Sequence of strings.
         members: Boolean array of shape `(n, groups)`, or None.
@@ -54,7 +54,7 @@ def measure(
     - Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter
       13.
     """
-    if not metrics:
+    if not metrics or data is None:
         return {}
     for metric in metrics.values():
         metric.check(data, weight)
@@ -70,8 +70,8 @@ def measure(
         small = {n: m for n, m in metrics.items() if _of_counts(m, data)}
         large = {n: m for n, m in metrics.items() if n not in small}
         if small:
-            parts = _distinct(data, weight, members)
-            drawn |= _resampled(small, *parts, settings)
+            parts = (*_distinct(data, weight, members), settings)
+            drawn |= _resampled(small, *parts)
         if large:
             drawn |= _resampled(large, data, weight, members, None, settings)
     return {
@@ -118,7 +118,7 @@ def _distinct(data, weight, members) -> tuple:
     if members.shape[1]:
         packed = np.packbits(members, axis=1)
         columns += list(packed.T)
-    # Codes column by column, so that no row is compared as a whole.
+    # Encodes column by column, which is faster than comparing rows.
     codes = np.zeros(len(data), dtype="int64")
     for column in columns:
         found = np.unique(column, return_inverse=True)[1]
@@ -194,11 +194,12 @@ def _ends(values, low, high) -> tuple[float, float] | None:
     known = values[np.isfinite(values)]
     if len(known) < max(DEFINED * len(values), 2):
         return None
-    return tuple(map(float, np.quantile(known, [low, high])))
+    first, last = np.quantile(known, [low, high])
+    return float(first), float(last)
 
 
 def _around(ends, value):
-    """An interval that holds the value in spite of rounding."""
+    """Widens an interval that rounding would push off its value."""
     if ends is None or value is None:
         return None
     return min(ends[0], value), max(ends[1], value)
@@ -270,7 +271,11 @@ def _quotient(group, overall, sign) -> np.ndarray:
 
 def _of_groups(values, tail, several) -> tuple[float, float] | None:
     """The interval of a minimum over groups, `values` being `(B, groups)`."""
-    ends = [_ends(column, tail, 1 - several) for column in values.T]
-    if None in ends:
-        return None
-    return min(low for low, _ in ends), min(high for _, high in ends)
+    lows, highs = [], []
+    for column in values.T:
+        ends = _ends(column, tail, 1 - several)
+        if ends is None:
+            return None
+        lows.append(ends[0])
+        highs.append(ends[1])
+    return min(lows), min(highs)

@@ -1,4 +1,4 @@
-"""From what `model.predict` returns to classes."""
+"""From the outputs of `model.predict` to classes."""
 
 import warnings
 
@@ -94,7 +94,7 @@ def num_classes(outputs: np.ndarray) -> int:
 
 
 def are_logits(model, from_logits: bool | None = None) -> bool | None:
-    """Returns whether a model's outputs are logits; None if nobody knows.
+    """Returns whether a model's outputs are logits; None if unknown.
 
     It is a property of the model and never read off the outputs: what
     `from_logits` says, else a `from_logits` of the model, else its last
@@ -120,7 +120,7 @@ def are_logits(model, from_logits: bool | None = None) -> bool | None:
 
 
 def warn_of_loss(model) -> None:
-    """Warns where loss and last activation do not belong together."""
+    """Warns if the loss does not fit the last activation."""
     activation, of_loss = last_activation(model), loss_from_logits(model)
     if activation in PROBABILITIES and of_loss:
         warnings.warn(
@@ -152,7 +152,7 @@ def last_activation(model) -> str | None:
         return None
     layers = getattr(network, "layers", None)
     outputs = getattr(network, "outputs", None)
-    # The layers of a subclassed model come in no order of their calls.
+    # A subclassed model does not list its layers in call order.
     if not layers or not outputs or len(outputs) != 1:
         return None
     last = layers[-1]

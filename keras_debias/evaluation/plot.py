@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from keras_debias.evaluation.table import one_line
 from keras_debias.evaluation.table import split_names
 from keras_debias.utils.files import atomic_write
 
-# Okabe and Ito: told apart with any kind of colour vision
+# The palette of Okabe and Ito, for all kinds of color vision.
 COLORS = (
     "#0072B2",
     "#E69F00",
@@ -27,7 +28,7 @@ INK, GRID = "#333333", "#DDDDDD"
 
 def new_figure(width: float, height: float):
     try:
-        # no pyplot: a figure of its own changes no global state
+        # Without pyplot, which would change global state.
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
@@ -296,7 +297,7 @@ def _group_panel(axes, splits) -> None:
 
 
 def plot_comparison(
-    named_scores: Mapping[str, object],
+    named_scores: Mapping[str, Any],
     path: str | os.PathLike | None = None,
 ):
     """Draws several scores side by side: all rows, and the worst group.

@@ -156,9 +156,11 @@ def _single_label(
         # labels without names are indices of the model's outputs
         if y.min() < 0 or y.max() >= len(names):
             raise ValueError(
-                f"The labels of the split {name!r} must be between 0 and "
-                f"{len(names) - 1}, the classes of the model. Received: "
-                f"labels from {y.min()} to {y.max()}"
+                f"Expected the labels of the split {name!r} to be between 0 "
+                f"and {len(names) - 1}, the classes of the model. Received: "
+                f"labels from {y.min()} to {y.max()}. Where they are names, "
+                "say so with the `label_names` of the split, in the order of "
+                "the outputs."
             )
         if with_probabilities:
             chances = model_outputs.probabilities(outputs, logits)
@@ -170,7 +172,7 @@ def _single_label(
         columns = model_outputs.probabilities(outputs, logits)
         for column, target in enumerate(space.from_model):
             chances[:, target] += columns[:, column]
-    if sum_probabilities and space.merges_model_classes:
+    if chances is not None and space.merges_model_classes and sum_probabilities:
         predictions = chances.argmax(axis=1)
     else:
         predictions = space.from_model[model_outputs.classes(outputs, logits)]

@@ -100,7 +100,7 @@ def plot_features(
     perplexity: float = 30.0,
     seed: int = 42,
 ):
-    """Draws features in two dimensions by t-SNE, coloured by class.
+    """Draws features in two dimensions by t-SNE, colored by class.
 
     Args:
         features: array of shape `(n, width)`, `n` above `perplexity`.

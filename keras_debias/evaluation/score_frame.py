@@ -96,7 +96,7 @@ def score_frame(
         n=len(frame),
         accuracy=accuracy,
         weighted_f1=f1,
-        accuracy_interval=intervals and intervals.accuracy,
+        accuracy_interval=None if intervals is None else intervals.accuracy,
         weighted_f1_interval=f1_interval(
             *several,
             weight,

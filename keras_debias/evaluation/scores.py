@@ -187,7 +187,7 @@ class Scores:
         name = os.fspath(path)
         if not name.endswith((".csv.gz", ".parquet")):
             raise ValueError(
-                "`path` must end in '.csv.gz' or '.parquet'. Received: "
+                "Expected `path` to end in '.csv.gz' or '.parquet'. Received: "
                 f"path={name!r}"
             )
         predictions = self.predictions

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 Interval = tuple[float, float] | None
 WIDTH = 79
@@ -203,7 +204,7 @@ def notes_text(scores) -> str:
     )
 
 
-def comparison_table(named_scores: Mapping[str, object]) -> str:
+def comparison_table(named_scores: Mapping[str, Any]) -> str:
     """Returns several scores side by side as a text table.
 
     Args:
@@ -244,18 +245,18 @@ def comparison_table(named_scores: Mapping[str, object]) -> str:
     return text_blocks(header, rows)
 
 
-def split_names(named_scores: Mapping[str, object]) -> list[str]:
+def split_names(named_scores: Mapping[str, Any]) -> list[str]:
     """Returns the splits of several scores, in order, each once."""
     if not isinstance(named_scores, Mapping) or not named_scores:
         raise ValueError(
-            "`named_scores` must be a non-empty dict from name to `Scores`. "
-            f"Received: {named_scores!r}"
+            "Expected `named_scores` to be a non-empty dict from name to "
+            f"`Scores`. Received: {named_scores!r}"
         )
     seen = {}
     for name, scores in named_scores.items():
         if not hasattr(scores, "names"):
             raise TypeError(
-                "`named_scores` must hold `Scores`. Received: "
+                "Expected `named_scores` to hold `Scores`. Received: "
                 f"{type(scores).__name__} under {name!r}"
             )
         seen.update(dict.fromkeys(scores.names))

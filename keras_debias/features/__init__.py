@@ -1,4 +1,4 @@
-"""Features: what a frozen pretrained encoder computes of each row."""
+"""Features: vectors that a frozen pretrained encoder computes."""
 
 from keras_debias.features.frozen_features import FrozenFeatures
 

@@ -1,5 +1,7 @@
 """A classifier cut before its last layer."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -15,7 +17,9 @@ def cut_at_head(network) -> tuple[keras.Model, keras.layers.Dense]:
         ValueError: If the network is not functional or sequential, or does
             not end in a `Dense` layer with a bias and without activation.
     """
-    head = network.layers[-1] if getattr(network, "layers", None) else None
+    head: Any = None
+    if getattr(network, "layers", None):
+        head = network.layers[-1]
     linear = (
         isinstance(head, keras.layers.Dense)
         and head.use_bias

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-import keras_hub
 from keras import ops
 
 from keras_debias.adapters.selection import unwrap
@@ -41,6 +40,8 @@ def pooled_encoder(model: keras.Model) -> Encoder:
     Raises:
         ValueError: If the model has no place to cut.
     """
+    import keras_hub
+
     network = unwrap(model)
     backbone = network
     if not isinstance(network, keras_hub.models.Backbone):

@@ -6,6 +6,8 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -74,7 +76,7 @@ class FrozenFeatures:
         train on `[u, v, |u - v|]`).
     """
 
-    _memory: collections.OrderedDict = collections.OrderedDict()
+    _memory: ClassVar[collections.OrderedDict] = collections.OrderedDict()
 
     def __init__(
         self,
@@ -105,9 +107,9 @@ class FrozenFeatures:
         self.batch_size = int(batch_size)
         self.cache_dir = None if cache_dir is None else pathlib.Path(cache_dir)
         self.verbose = verbose
-        self._encoder = None
+        self._encoder: Any = None
         self._function = None
-        self._identity = None
+        self._identity = ""
         if isinstance(model, keras.Model):
             self._encoder = pooled_encoder(model)
         elif callable(model):
@@ -184,7 +186,7 @@ class FrozenFeatures:
         # By length in characters first: texts of one chunk are tokenized to
         # one padded length.
         order = np.argsort(np.char.str_len(distinct), kind="stable")
-        found = None
+        found: Any = None
         bar = _Bar(len(distinct), self.verbose)
         chunk = 64 * self.batch_size
         for start in range(0, len(order), chunk):
@@ -197,7 +199,8 @@ class FrozenFeatures:
                 batch = by_length[at : at + self.batch_size]
                 width = _bucket(lengths[batch].max(), inputs)
                 part = {k: v[batch, :width] for k, v in inputs.items()}
-                values = self._predict(_padded(part, self.batch_size))
+                size = min(_rows_bucket(len(batch)), self.batch_size)
+                values = self._predict(_padded(part, size))
                 values = values[: len(batch)]
                 if found is None:
                     found = np.empty(
@@ -261,6 +264,11 @@ def _bucket(length, inputs) -> int:
     longest = inputs["padding_mask"].shape[1]
     fitting = [width for width in LENGTHS if width >= length]
     return min(fitting[0] if fitting else longest, longest)
+
+
+def _rows_bucket(rows) -> int:
+    """A power of two: of the last batches there are few shapes, too."""
+    return max(8, 1 << (int(rows) - 1).bit_length())
 
 
 def _padded(part, rows) -> dict:

@@ -8,7 +8,10 @@ from keras import ops
 from keras_debias import _keras_internals
 
 # Names of the variables that switch the parts of an adapter on and off.
-GATES = ("lora_gate", "bias_gate", "transform_gate", "prefix_gate")
+GATES = (
+    *("lora_gate", "bias_gate", "transform_gate"),
+    *("prefix_gate", "prompt_gate"),
+)
 
 
 def stored_bias(layer):
@@ -47,7 +50,7 @@ class AdaptedLayer:
         if self.quantization_mode is not None:
             raise ValueError(
                 "Expected a kernel of floats to merge into. Received: "
-                f"'{self.path}', quantised to {self.quantization_mode}: "
+                f"'{self.path}', quantized to {self.quantization_mode}: "
                 "rounding the sum again would change the outputs. Keep the "
                 "adapter beside its base: `adapters.save` the adapter, or "
                 "save the `DebiasedModel` around the network."

@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class DoRADense(StandAlone, LowRankDense):
+class DoRADense(StandAloneDense):
     """A `Dense` layer that trains length and direction apart.
 
     As `LoRADense`, with the update of `kd.adapters.DoRA`: each column of the
@@ -37,26 +36,4 @@ class DoRADense(StandAlone, LowRankDense):
     """
 
     adapter_name = "DoRA"
-
-    def __init__(
-        self,
-        units,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        protected=None,
-        **kwargs,
-    ):
-        super().__init__(units, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-            protected=protected,
-        )
+    own_settings = ("protected",)

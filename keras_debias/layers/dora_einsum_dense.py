@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankEinsumDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_einsum_dense import StandAloneEinsumDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class DoRAEinsumDense(StandAlone, LowRankEinsumDense):
+class DoRAEinsumDense(StandAloneEinsumDense):
     """An `EinsumDense` layer that trains length and direction apart.
 
     As `LoRAEinsumDense`, with the update of `kd.adapters.DoRA`: each column
@@ -39,27 +38,4 @@ class DoRAEinsumDense(StandAlone, LowRankEinsumDense):
     """
 
     adapter_name = "DoRA"
-
-    def __init__(
-        self,
-        equation,
-        output_shape,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        protected=None,
-        **kwargs,
-    ):
-        super().__init__(equation, output_shape, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-            protected=protected,
-        )
+    own_settings = ("protected",)

@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class LoRADense(StandAlone, LowRankDense):
+class LoRADense(StandAloneDense):
     """A `Dense` layer with a low-rank update, for models of one's own.
 
     Computes `activation(x (W + s A B) + bias)` as `x W + s (x A) B`, with
@@ -48,24 +47,3 @@ class LoRADense(StandAlone, LowRankDense):
     Reference:
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
-
-    def __init__(
-        self,
-        units,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        **kwargs,
-    ):
-        super().__init__(units, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-        )

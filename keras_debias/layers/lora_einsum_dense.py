@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankEinsumDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_einsum_dense import StandAloneEinsumDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class LoRAEinsumDense(StandAlone, LowRankEinsumDense):
+class LoRAEinsumDense(StandAloneEinsumDense):
     """An `EinsumDense` layer with a low-rank update, for one's own models.
 
     As `LoRADense`. The factors live on the 2-D view of the kernel, inputs x
@@ -37,25 +36,3 @@ class LoRAEinsumDense(StandAlone, LowRankEinsumDense):
     Reference:
         [Hu et al., 2022](https://arxiv.org/abs/2106.09685)
     """
-
-    def __init__(
-        self,
-        equation,
-        output_shape,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        **kwargs,
-    ):
-        super().__init__(equation, output_shape, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-        )

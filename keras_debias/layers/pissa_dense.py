@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class PiSSADense(StandAlone, LowRankDense):
+class PiSSADense(StandAloneDense):
     """A `Dense` layer whose update starts from its kernel's SVD.
 
     As `LoRADense`, with the start of `kd.adapters.PiSSA`: `A` and `B` are the
@@ -41,28 +40,4 @@ class PiSSADense(StandAlone, LowRankDense):
     """
 
     adapter_name = "PiSSA"
-
-    def __init__(
-        self,
-        units,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        exact=False,
-        seed=0,
-        **kwargs,
-    ):
-        super().__init__(units, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-            exact=exact,
-            seed=seed,
-        )
+    own_settings = ("exact", "seed")

@@ -1,11 +1,10 @@
 import keras
 
-from keras_debias.layers.low_rank_layers import LowRankEinsumDense
-from keras_debias.layers.stand_alone import StandAlone
+from keras_debias.layers.stand_alone_einsum_dense import StandAloneEinsumDense
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class PiSSAEinsumDense(StandAlone, LowRankEinsumDense):
+class PiSSAEinsumDense(StandAloneEinsumDense):
     """An `EinsumDense` layer whose update starts from its kernel's SVD.
 
     As `LoRAEinsumDense`, with the start of `kd.adapters.PiSSA`: `A` and `B`
@@ -42,29 +41,4 @@ class PiSSAEinsumDense(StandAlone, LowRankEinsumDense):
     """
 
     adapter_name = "PiSSA"
-
-    def __init__(
-        self,
-        equation,
-        output_shape,
-        rank=8,
-        alpha=None,
-        dropout=0.0,
-        rank_stabilized=False,
-        train_kernel=True,
-        train_bias=False,
-        exact=False,
-        seed=0,
-        **kwargs,
-    ):
-        super().__init__(equation, output_shape, **kwargs)
-        self.keep_adapter(
-            train_kernel,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            rank_stabilized=rank_stabilized,
-            train_bias=train_bias,
-            exact=exact,
-            seed=seed,
-        )
+    own_settings = ("exact", "seed")

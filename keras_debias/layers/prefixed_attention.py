@@ -22,28 +22,15 @@ class PrefixedAttention(_keras_internals.AttendsToMore, BlockUpdate):
         return int(self.prefix_key.shape[0])
 
     def more(self, query, key, value, attention_mask):
-        if attention_mask is None:
-            rows = ops.ones_like(query[:, :, 0, :1])
-            attention_mask = rows * ops.swapaxes(
-                ops.ones_like(key[:, :, 0, :1]), 1, 2
-            )
-        attention_mask = ops.cast(attention_mask, "bool")
-        shape = (*ops.shape(attention_mask)[:-1], self.count)
-        attended = ops.broadcast_to(self.prefix_gate.value > 0, shape)
-        return (
-            self._joined(self.prefix_key, key),
-            self._joined(self.prefix_value, value),
-            ops.concatenate([attended, attention_mask], axis=-1),
+        return attend_to_prefix(
+            self.prefix_key.value[None],
+            self.prefix_value.value[None],
+            self.prefix_gate.value,
+            key,
+            value,
+            attention_mask,
+            query,
         )
-
-    def _joined(self, prefix, own):
-        prefix = ops.cast(prefix.value, own.dtype)
-        # Grouped queries share a head: some layers repeat theirs before.
-        times = own.shape[2] // prefix.shape[1]
-        prefix = ops.repeat(prefix, times, axis=1)
-        batch = ops.shape(own)[0]
-        prefix = ops.broadcast_to(prefix[None], (batch, *prefix.shape))
-        return ops.concatenate([prefix, own], axis=1)
 
     def add_prefix(self, shapes, initializer):
         """Adds the weights to the built layer.
@@ -99,3 +86,45 @@ def prefixed_class(plain: type) -> type:
 def can_take_prefix(layer: keras.Layer) -> bool:
     """Whether an attention layer computes attention as Keras' own does."""
     return _keras_internals.attention_arguments(type(layer)) is not None
+
+
+def attend_to_prefix(
+    prefix_key, prefix_value, gate, key, value, attention_mask, query
+) -> tuple:
+    """Keys, values and mask of attention to a prefix as well.
+
+    Args:
+        prefix_key: tensor of shape `(1, length, heads, size)`.
+        prefix_value: tensor of the same shape.
+        gate: scalar tensor. Whether queries attend to the prefix.
+        key: tensor of shape `(batch, keys, heads, size)`. Its heads may be a
+            multiple of those of the prefix.
+        value: tensor of the same shape.
+        attention_mask: tensor that broadcasts to `(batch, queries, keys)`, or
+            `None`.
+        query: tensor of shape `(batch, queries, heads, size)`.
+
+    Returns:
+        The three, with the prefix first.
+    """
+    if attention_mask is None:
+        rows = ops.ones_like(query[:, :, 0, :1])
+        attention_mask = rows * ops.swapaxes(
+            ops.ones_like(key[:, :, 0, :1]), 1, 2
+        )
+    attention_mask = ops.cast(attention_mask, "bool")
+    shape = (*ops.shape(attention_mask)[:-1], prefix_key.shape[1])
+    attended = ops.broadcast_to(gate > 0, shape)
+    return (
+        _joined(prefix_key, key),
+        _joined(prefix_value, value),
+        ops.concatenate([attended, attention_mask], axis=-1),
+    )
+
+
+def _joined(prefix, own):
+    prefix = ops.cast(prefix, own.dtype)
+    # Grouped queries share a head: some layers repeat theirs before.
+    prefix = ops.repeat(prefix, own.shape[2] // prefix.shape[2], axis=2)
+    prefix = ops.broadcast_to(prefix, (ops.shape(own)[0], *prefix.shape[1:]))
+    return ops.concatenate([prefix, own], axis=1)

@@ -12,8 +12,8 @@ class GeneralizedCrossEntropy:
     gradient is the sample's own, weighted by `p^q`: what the model already
     finds easy counts more, and shortcuts are easy. It works on the unreduced
     values of the compiled loss, from logits or probabilities, per sample or
-    per token. Of losses that are no negative log-likelihood, as that of a
-    regression, `exp(-loss)` is no probability: they are refused.
+    per token. Losses that are not a negative log-likelihood, such as that of
+    a regression, are refused: their `exp(-loss)` is not a probability.
 
     Args:
         q: float in (0, 1]. The degree of amplification; as `q` goes to zero

@@ -14,7 +14,7 @@ class GroupDRO(TaskObjective):
     Each group has a weight `q`. A step first multiplies it by
     `exp(step_size * L_g)`, with `L_g` the mean loss of the group's rows in
     the batch (0 if there are none), makes the weights sum to one, and then
-    minimises `sum_g q_g L_g`.
+    minimizes `sum_g q_g L_g`.
 
     Args:
         num_groups: int. Number of groups; ids go from 0 to `num_groups - 1`.

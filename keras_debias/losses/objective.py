@@ -11,7 +11,7 @@ class Objective(keras.losses.Loss):
     """A loss with a function between its per-sample values and reduction.
 
     The reduction, the sample weights and the mask are those of the loss.
-    With label smoothing `exp(-loss)` is no probability: the function gets
+    With label smoothing `exp(-loss)` is not a probability: the function gets
     the loss of the hard labels. For binary cross entropy over several labels
     it gets the loss of each label, and the mean over labels follows.
 
@@ -78,7 +78,7 @@ FUNCTIONS = tuple(
 
 
 def check_probability(loss) -> None:
-    """Raises where `exp(-loss)` of a loss of Keras is no probability.
+    """Raises where `exp(-loss)` of a loss of Keras is not a probability.
 
     A loss of one's own is taken for a negative log-likelihood.
 

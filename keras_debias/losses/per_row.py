@@ -5,7 +5,7 @@ from keras_debias.losses.task_objective import TaskObjective
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class PerRow(TaskObjective):
-    """Minimises a function of each row's loss in place of the loss.
+    """Minimizes a function of each row's loss in place of the loss.
 
     Args:
         function: registered function of a tensor of losses to a tensor of

@@ -21,7 +21,7 @@ class ProductOfExperts(TaskObjective):
             model's probabilities for each row of the training data.
 
     Raises:
-        ValueError: If they are no probabilities.
+        ValueError: If they are not probabilities.
 
     Example:
 

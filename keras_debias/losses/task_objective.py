@@ -2,7 +2,7 @@ import keras
 
 
 class TaskObjective(keras.layers.Layer):
-    """Base class of what the task minimises, row by row.
+    """Base class of what the task minimizes, row by row.
 
     The compiled loss gives one value a row, and the mean over rows is the
     task's loss. An objective stands between the two and knows more than the

@@ -47,7 +47,7 @@ class BuiltInMetric(Metric):
         return float(self._of(data, weight[None])[0])
 
     def prepared(self, data):
-        # Sorting is dear; columns are cheap, and large.
+        # Sorting is slow and shared; columns are cheap but large.
         return None if self.sums else self.prepare(data)
 
     def resampled(self, data, counts, weight=None, prepared=None):

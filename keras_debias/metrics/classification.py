@@ -37,7 +37,7 @@ def highest_counts(data: MetricData) -> np.ndarray:
 
 
 def hit(sums, data):
-    """The share of rows whose one prediction is among their labels."""
+    """The share of rows whose top label is one of their labels."""
     hits, _, _ = _parts(sums)
     return _ratio(hits.sum(axis=-1), sums[..., -1])
 
@@ -48,7 +48,7 @@ def _parts(sums) -> tuple:
 
 
 def _ratio(numerator, denominator):
-    """A quotient, not a number where it is not defined."""
+    """A quotient; NaN where it is undefined."""
     return np.divide(
         numerator,
         denominator,
@@ -87,7 +87,7 @@ def weighted_f1(sums, data):
 def macro_f1(sums, data):
     scores, _ = _f1s(sums)
     if data.kind == "multi_label":
-        # Labels are given: one that nobody has or says counts as missed.
+        # A label that never occurs and is never predicted has F1 0.
         scores = np.where(np.isfinite(scores), scores, 0.0)
     return _mean(scores, np.ones(scores.shape[-1]))
 
@@ -132,7 +132,7 @@ def f1_of(hits, said, true, total):
 
 
 def precision_of(hits, said, true, total):
-    # 0, as scikit-learn's, where nothing is said though there is something.
+    # 0, as in scikit-learn, if the class occurs and is never predicted.
     found = _ratio(hits, said)
     return np.where((said == 0) & (true > 0), 0.0, found)
 
@@ -156,7 +156,7 @@ def matthews(sums, data):
     covariance = right * total - (said * true).sum(axis=-1)
     spread_said = total**2 - (said**2).sum(axis=-1)
     spread_true = total**2 - (true**2).sum(axis=-1)
-    # Rounding leaves a little where there is one class only.
+    # With a single class, the spread is zero up to rounding.
     low = 1e-12 * total**2
     found = _ratio(
         covariance, np.sqrt(np.maximum(spread_said * spread_true, 0.0))
@@ -166,7 +166,7 @@ def matthews(sums, data):
 
 
 def calibration_columns(data: MetricData) -> np.ndarray:
-    """Confidence minus hit, in the column of the bin of the confidence."""
+    """Confidence minus correctness, one column for each confidence bin."""
     confidence = data.probabilities.max(axis=1)
     right = data.y_true == data.probabilities.argmax(axis=1)
     bins = np.ceil(confidence * BINS).astype(int) - 1
@@ -180,7 +180,7 @@ def expected_calibration_error(sums, data):
 
 
 def log_loss_columns(data: MetricData) -> np.ndarray:
-    """Minus the log of the probability of what is true, and ones."""
+    """Negative log-likelihoods of the labels, and ones."""
     tiny = np.finfo("float64").eps
     chances = np.clip(data.probabilities, tiny, 1 - tiny)
     if data.kind == "multi_label":

@@ -8,6 +8,7 @@ from keras_debias.metrics import answers
 from keras_debias.metrics import classification
 from keras_debias.metrics import ranking
 from keras_debias.metrics import regression
+from keras_debias.metrics import text_overlap
 from keras_debias.metrics.built_in_metric import BuiltInMetric
 from keras_debias.metrics.keras_metric import KerasMetric
 from keras_debias.metrics.keras_metric import is_keras_metric
@@ -65,6 +66,19 @@ OF_ANSWERS = {
     "reference_nll": (False, "probabilities", answers.likelihood_columns),
 }
 GENERATION = ("exact_match", *OF_ANSWERS)
+# The same by packages of their own: which, columns, the function of sums.
+OF_TEXTS = {
+    "rouge_l": (
+        text_overlap.rouge_scorer,
+        text_overlap.rouge_l_columns,
+        classification.mean_of_rows,
+    ),
+    "bleu": (
+        text_overlap.sacrebleu_metrics,
+        text_overlap.bleu_columns,
+        text_overlap.bleu,
+    ),
+}
 REGRESSION = ("rmse", "mae", "r2", "pearson", "spearman")
 NAMES = (
     *OF_CLASSES,
@@ -73,6 +87,7 @@ NAMES = (
     *OF_PROBABILITIES,
     *OF_HIGHEST,
     *GENERATION,
+    *OF_TEXTS,
     *REGRESSION,
 )
 WITH_POSITIVE = (*OF_ONE_CLASS, *OF_RANKS)
@@ -97,7 +112,11 @@ def get(
       `argmax_weighted_f1`, `argmax_accuracy`.
     - Of generated answers: `exact_match` and `token_f1`, both without case,
       punctuation and articles, as of SQuAD, and `reference_nll`, the mean
-      negative log-likelihood of a token of the references.
+      negative log-likelihood of a token of the references. `rouge_l`, the
+      mean F-measure of the package `rouge-score`, from 0 to 1, which knows
+      Latin letters and digits only; `bleu`, that of `sacrebleu`, of all
+      answers of a group together, from 0 to 100. Both need
+      `pip install "keras-debias[text]"`.
     - Of numbers: `rmse`, `mae`, `r2`, `pearson`, `spearman`.
 
     Where there is nothing to be measured, such as a recall without a row of
@@ -118,6 +137,7 @@ def get(
     Raises:
         ValueError: If the name is unknown, or the direction of a function.
         TypeError: If `metric` is something else.
+        ImportError: If the package of the metric is not installed.
 
     Example:
 
@@ -202,6 +222,10 @@ def _by_name(name: str, positive) -> Metric:
             classification.mean_of_rows,
             on=on,
         )
+    if name in OF_TEXTS:
+        package, columns, compute = OF_TEXTS[name]
+        package()  # a missing one is told before anything is trained
+        return BuiltInMetric(name, ("generation",), True, columns, compute)
     if name in OF_NUMBERS:
         rises, compute = OF_NUMBERS[name]
         return BuiltInMetric(

@@ -9,7 +9,7 @@ def _numbers(name: str, values) -> np.ndarray:
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "biuf":
         raise TypeError(
-            f"`{name}` must be an array of numbers. Received: dtype "
+            f"Expected `{name}` to be an array of numbers. Received: dtype "
             f"{array.dtype}, {str(values)[:60]}"
         )
     return array.astype("float64")
@@ -42,27 +42,28 @@ def group_accuracy(
     correct, ids = _numbers("correct", correct), np.asarray(ids)
     if correct.ndim != 1 or correct.shape != ids.shape:
         raise ValueError(
-            "`correct` and `ids` must be 1-D and of one length. Received: "
-            f"shapes {correct.shape} and {ids.shape}"
+            "Expected `correct` and `ids` to be 1-D and of one length. "
+            f"Received: shapes {correct.shape} and {ids.shape}"
         )
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(
-            f"`ids` must be integers, one a row. Received: dtype {ids.dtype}"
+            "Expected `ids` to be integers, one a row. Received: dtype "
+            f"{ids.dtype}"
         )
     if num_groups is not None and (
         isinstance(num_groups, bool)
         or not isinstance(num_groups, (int, np.integer))
     ):
         raise TypeError(
-            "`num_groups` must be an integer or None. Received: "
+            "Expected `num_groups` to be an integer or None. Received: "
             f"num_groups={num_groups!r}"
         )
     if num_groups is None:
         num_groups = int(ids.max()) + 1 if ids.size else 0
     if ids.size and (ids.min() < 0 or ids.max() >= num_groups):
         raise ValueError(
-            f"`ids` must be between 0 and {num_groups - 1}. Received: ids "
-            f"from {ids.min()} to {ids.max()}"
+            f"Expected `ids` to be between 0 and {num_groups - 1}. Received: "
+            f"ids from {ids.min()} to {ids.max()}"
         )
     ids = ids.astype("int64")
     counts = np.bincount(ids, minlength=num_groups)
@@ -106,7 +107,7 @@ def accuracy_gap(overall: float, accuracies: Sequence[float]) -> float:
         overall, (int, float, np.number)
     ):
         raise TypeError(
-            f"`overall` must be a number. Received: overall={overall!r}"
+            f"Expected `overall` to be a number. Received: overall={overall!r}"
         )
     worst = worst_group(accuracies)
     if worst is None:
@@ -147,12 +148,12 @@ def weighted_group_accuracy(
     shares = _numbers("shares", shares)
     if accuracies.shape != shares.shape:
         raise ValueError(
-            "`accuracies` and `shares` must have one shape. Received: "
+            "Expected `accuracies` and `shares` to have one shape. Received: "
             f"shapes {accuracies.shape} and {shares.shape}"
         )
     if not (shares >= 0).all():
         raise ValueError(
-            f"`shares` must not be negative or NaN. Received: {shares}"
+            f"Expected `shares` not to be negative or NaN. Received: {shares}"
         )
     used = np.isfinite(accuracies)
     total = shares[used].sum()

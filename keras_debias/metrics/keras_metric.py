@@ -30,7 +30,7 @@ ONE_HOT = (
 
 
 class KerasMetric(Metric):
-    """A metric of Keras, which gets what Keras would give it in `fit`.
+    """A Keras metric, called as Keras calls it in `fit`.
 
     Args:
         metric: `keras.metrics.Metric`.

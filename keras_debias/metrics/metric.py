@@ -11,14 +11,14 @@ from keras_debias.metrics.metric_data import MetricData
 INPUTS = ("predictions", "probabilities")
 HIGHER_IS_BETTER = ("_score", "_accuracy", "_coefficient", "_coef")
 LOWER_IS_BETTER = ("_loss", "_error", "_deviance", "_distance")
-# Names of scikit-learn's that mean probabilities or scores.
+# Argument names by which scikit-learn means scores.
 SCORES = ("y_score", "y_scores", "y_proba", "y_prob")
 # Of probabilities, although the argument is called `y_pred`.
 OF_PROBABILITIES = ("log_loss", "d2_log_loss_score")
 
 
 class Metric:
-    """A function of labels and predictions, with what is known about it.
+    """A metric: a function of labels and predictions, and its direction.
 
     `kd.evaluate`, `OODEvaluation`, `compare` and `MetricCriterion` take
     functions as they are. Wrap one where its name does not say which
@@ -131,7 +131,7 @@ class Metric:
             )
 
     def value(self, data: MetricData, weight=None) -> float:
-        """The metric of all rows; not a number where it is undefined."""
+        """The metric over all rows; NaN where it is undefined."""
         options = {}
         if weight is not None and self.takes_weight:
             options["sample_weight"] = weight
@@ -172,7 +172,7 @@ class Metric:
         return found
 
     def lenient(self, data: MetricData, weight=None) -> float:
-        """`value` of part of the rows: not a number where it is refused."""
+        """`value` of a subset of the rows; NaN where it raises."""
         if not len(data):
             return np.nan
         try:

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class MetricData:
     kind: str
     y_true: np.ndarray
     y_pred: np.ndarray
-    probabilities: np.ndarray | None = None
+    # Metrics that read them are refused where there are none.
+    probabilities: Any = None
     names: tuple[str, ...] = ()
 
     def __len__(self) -> int:

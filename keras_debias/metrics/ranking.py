@@ -64,7 +64,7 @@ def ordered_scores(positive):
 
 def _mean_over_classes(function):
     def compute(prepared, weights) -> np.ndarray:
-        # A row of weights at a time stays in the processor's cache.
+        # One row of weights at a time fits in the CPU cache.
         values = np.array(
             [[function(each, row) for row in weights] for each in prepared]
         )
@@ -95,7 +95,7 @@ def average_precision(ordered, weight):
         return np.nan
     before = np.zeros(len(positive) + 1)
     np.cumsum(positive, out=before[1:])
-    # Rows of the same score are said together.
+    # Rows of equal score are predicted positive together.
     hits = total - before[ordered.first]
     said = hits + negative[-1] - negative[ordered.lower]
     precision = np.divide(hits, said, out=np.zeros_like(hits), where=said > 0)

@@ -9,7 +9,7 @@ from keras_debias.losses.generalized_cross_entropy import (
 )
 from keras_debias.losses.identity import identity
 from keras_debias.losses.utils import check_count
-from keras_debias.projections.projection import Projection
+from keras_debias.projections.cached_projection import CachedProjection
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.numbers import require_flags
 
@@ -24,7 +24,7 @@ def validate_alpha(alpha) -> None:
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
-class EDGE(Projection):
+class EDGE(CachedProjection):
     """Takes the bias part of a bias-amplified gradient out of the update.
 
     Two gradients share one forward pass: the task's `G`, and `B`, that of
@@ -39,7 +39,7 @@ class EDGE(Projection):
     ```
 
     The compiled loss has to be a cross entropy: mean squared error, hinge and
-    the like are refused by `compile`, as `p` is no probability then.
+    the like are refused by `compile`, because `p` is not a probability then.
     With `bias_probabilities` they work.
 
     `p` is the probability that the compiled loss sees. Of a
@@ -56,18 +56,20 @@ class EDGE(Projection):
     the small batch.
 
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
-    loss weighted by `b^q` instead: what that model finds easy is taken out,
-    not what the model in training does (`recipes.EDGE` does it in one call).
+    loss weighted by `b^q` instead: examples that are easy for that model count
+    as biased, not those that are easy for the model in training. `recipes.EDGE`
+    does both steps in one call.
 
     Computed in the equal form `(1 + alpha |B| / (2 |G|)) G - (alpha / 2) B`,
     which needs no division by `common . common`. Where either gradient is
     zero the update is `G`.
 
-    As `alpha` grows, the update turns to `G / |G| - B / |B|`, at a right angle
-    to what both have in common, and `alpha` becomes its length only, which
-    optimizers such as Adam take out again. With `scope="global"` it is the
-    gradient of the loss with weights `|B| / |G| - p^q`: samples that are
-    easier than the batch's average are unlearned, the others learned.
+    As `alpha` grows, the direction of the update approaches
+    `G / |G| - B / |B|`, which is orthogonal to the common direction. `alpha`
+    then changes the length only, which optimizers such as Adam normalize.
+    With `scope="global"` this limit is the gradient of the loss with weights
+    `|B| / |G| - p^q`: samples that are easier than the batch's average are
+    unlearned, the others learned.
 
     When it helps: not much where one shortcut carries most of the label.
     With sentences whose domain goes with the label in 95 of 100 (MiniLM with
@@ -95,7 +97,8 @@ class EDGE(Projection):
 
     Raises:
         ValueError: If an argument is out of range, or `refresh` is above 1
-            where the update is no sum with one weight each.
+            where the update is not a weighted sum with one weight for each
+            objective.
 
     Example:
 
@@ -156,24 +159,24 @@ class EDGE(Projection):
             return combine(task, bias)
         return [combine([g], [b])[0] for g, b in zip(task, bias)]
 
-    def measure(self, gradients):
+    def norm_ratio(self, gradients):
         task_norm, bias_norm = norm(gradients["task"]), norm(gradients["bias"])
         safe = ops.where(task_norm == 0, ops.ones_like(task_norm), task_norm)
         return ops.where(
             task_norm == 0, ops.zeros_like(task_norm), bias_norm / safe
         )
 
-    def weights(self, measured):
-        # Zero where either gradient is.
+    def weights(self, norm_ratio):
+        # Where either gradient is zero, the update is the task's.
         alpha = ops.where(
-            measured > 0,
-            ops.full_like(measured, self.alpha),
-            ops.zeros_like(measured),
+            norm_ratio > 0,
+            ops.full_like(norm_ratio, self.alpha),
+            ops.zeros_like(norm_ratio),
         )
-        return {"task": 1 + alpha * measured / 2, "bias": -alpha / 2}
+        return {"task": 1 + alpha * norm_ratio / 2, "bias": -alpha / 2}
 
     def _combine(self, task, bias):
-        weights = self.weights(self.measure({"task": task, "bias": bias}))
+        weights = self.weights(self.norm_ratio({"task": task, "bias": bias}))
         return [
             ops.cast(
                 weights["task"] * ops.cast(g, "float32")

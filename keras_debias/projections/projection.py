@@ -1,7 +1,10 @@
+import abc
+
 from keras_debias.losses.identity import identity
+from keras_debias.utils.configurable import Configurable
 
 
-class Projection:
+class Projection(Configurable, abc.ABC):
     """Base class of all projections: turns gradients into the update.
 
     A subclass overrides one method, `project`, a pure function in
@@ -18,14 +21,12 @@ class Projection:
     ```
     """
 
-    # For how many updates `measure` holds; 1: it is never asked for.
-    refresh = 1
-
     @property
     def objectives(self) -> dict:
         """Objectives by name; `"task"` is the compiled loss itself."""
         return {"task": identity}
 
+    @abc.abstractmethod
     def project(self, gradients: dict, variables: list) -> list:
         """The update to hand to the optimizer.
 
@@ -39,30 +40,3 @@ class Projection:
         Returns:
             A list of tensors in the same order.
         """
-        return gradients["task"]
-
-    def measure(self, gradients: dict):
-        """With `refresh` above 1: the number that `weights` goes by."""
-        raise NotImplementedError
-
-    def weights(self, measured) -> dict:
-        """With `refresh` above 1: the update as a sum of gradients.
-
-        Args:
-            measured: what `measure` found, up to `refresh` updates ago.
-
-        Returns:
-            Dict from objective to the weight of its gradient.
-        """
-        raise NotImplementedError
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"

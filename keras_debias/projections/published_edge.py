@@ -15,7 +15,7 @@ class PublishedEDGE(Projection):
     """EDGE as the authors' code computes it, for comparison only.
 
     It differs from the paper's equations, and from `EDGE`, in three points:
-    the bias gradient is multiplied by `q`; `common` is not normalised in the
+    the bias gradient is multiplied by `q`; `common` is not normalized in the
     projection (10); and the dot products of (10) are taken for each row of
     torch's `(out, in)` matrices, which are the columns here. Only 2-D
     variables are projected.

@@ -7,24 +7,24 @@ from keras_debias.projections.projection import Projection
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class Subspace(Projection):
-    """Keeps all that is learnt orthogonal to some directions.
+    """Keeps updates of weights orthogonal to some directions.
 
     For each trained layer that reads the residual stream, `V' (W - W0) = 0`:
-    whatever lies along `V` in its input is used as the pretrained model uses
-    it, no more and no less. For layers that write to it, `(W - W0) V = 0`.
+    the component of its input along `V` has the effect that it has in the
+    pretrained model. For layers that write, `(W - W0) V = 0`.
 
-    The gradients are projected, which by itself is not enough: Adam scales
-    each entry of a gradient by itself, and weight decay knows no gradient.
-    So `DebiasedModel` puts a `constraints.OrthogonalUpdate` on each weight
-    concerned, which Keras optimizers apply after each update. Low-rank
-    adapters start again, under the constraint; of weights that train as a
-    whole, the part along `V` keeps its value. Biases, normalizations,
-    embeddings, and a head that is not named among the `readers`, are free.
+    Projecting gradients is not enough, because Adam scales each entry of a
+    gradient separately, and weight decay does not depend on gradients. So
+    `DebiasedModel` sets a `constraints.OrthogonalUpdate` on each of these
+    weights, which Keras optimizers apply after each update. Low-rank adapters
+    are initialized again under the constraint. Kernels that train as a whole
+    keep their component along `V`. Biases, normalizations, embeddings, and a
+    head that is not named among the `readers`, are not constrained.
 
-    What is left of an update along `V` is rounding in float32: with LoRA
-    some 1e-8 of its length, for whole kernels up to 1e-7 of the kernel's.
-    PiSSA's factors start large, so that after the first few steps the
-    rounding of the factors can be a little over 1e-6 of the small update.
+    The component of an update along `V` that remains is float32 rounding:
+    about 1e-8 of the length of the update with LoRA, and up to 1e-7 of the
+    kernel's length for whole kernels. PiSSA's factors start large, so in the
+    first steps it can be slightly above 1e-6 of the small update.
 
     Args:
         directions: `keras_debias.Directions`, or a float array of shape

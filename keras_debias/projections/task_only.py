@@ -16,3 +16,6 @@ class TaskOnly(Projection):
     model = kd.DebiasedModel(classifier, projection=kd.projections.TaskOnly())
     ```
     """
+
+    def project(self, gradients, variables):
+        return gradients["task"]

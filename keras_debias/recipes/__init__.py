@@ -1,5 +1,6 @@
 """Recipes: methods as one call, from training data to a trained model."""
 
+from keras_debias.recipes.ablation import Ablation
 from keras_debias.recipes.afr import AFR
 from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.bag_of_words import BagOfWords
@@ -45,47 +46,50 @@ from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.simple_features import SimpleFeatures
 from keras_debias.recipes.trainer import Trainer
+from keras_debias.recipes.truncation import Truncation
 from keras_debias.recipes.xrm import XRM
 
 __all__ = [
-    "ClassLabels",
-    "Clusters",
-    "CoTrainedClusters",
-    "Recommendation",
-    "FrozenProbe",
-    "InversePropensitySampling",
-    "ProbeHint",
-    "ShallowHint",
-    "ShallowModel",
-    "Recommended",
     "AFR",
+    "CNC",
+    "DFA",
+    "DFR",
+    "EDGE",
+    "GRASP",
+    "JTT",
+    "XRM",
+    "Ablation",
     "AuditGroups",
     "BagOfWords",
     "BalancedSampling",
     "Budget",
-    "CNC",
+    "ClassLabels",
+    "Clusters",
+    "CoTrainedClusters",
     "CounterfactualInference",
-    "XRM",
     "Curriculum",
-    "DFA",
-    "DFR",
-    "EDGE",
     "FineTuning",
-    "GRASP",
+    "FrozenProbe",
     "GradientAlignment",
     "GraspResult",
     "GroupDRO",
     "GroupInference",
     "GroupRecipe",
-    "JTT",
+    "InversePropensitySampling",
     "LearnedMixin",
     "LearningFromFailure",
+    "ProbeHint",
     "ProductOfExperts",
     "PublishedSetting",
     "Recipe",
+    "Recommendation",
+    "Recommended",
     "Reweighting",
+    "ShallowHint",
+    "ShallowModel",
     "SimpleFeatures",
     "Trainer",
+    "Truncation",
     "agreement",
     "grasp",
     "published",

@@ -14,7 +14,7 @@ from keras_debias.recipes.checks import check_class_labels
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.renamed import renamed
 
-# Words and runs of punctuation: a cue such as " !!" is no word.
+# Words and runs of punctuation: a cue such as " !!" is not a word.
 TOKENS = r"\w+|[^\w\s]+"
 
 
@@ -141,7 +141,8 @@ def _last_texts(split) -> np.ndarray:
     x = split.x[-1] if isinstance(split.x, tuple) else split.x
     if not isinstance(x, np.ndarray) or x.dtype != object:
         raise TypeError(
-            f"`BagOfWords` needs texts, or pairs of texts. Received: {split!r}"
+            "Expected texts, or pairs of texts, for `BagOfWords`. Received: "
+            f"{split!r}"
             ". For images there is `SimpleFeatures`."
         )
     return x

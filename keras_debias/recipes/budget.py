@@ -59,6 +59,6 @@ class Budget:
 
     def updates_for(self, rows: int) -> int:
         """The number of updates with so many training rows."""
-        if self.updates is not None:
-            return self.updates
+        if self.epochs is None:
+            return int(self.updates or 0)
         return max(1, round(self.epochs * -(-rows // self.batch_size)))

@@ -38,18 +38,18 @@ def check_class_labels(train, recipe) -> None:
     y = train.y
     if is_regression(train):
         raise ValueError(
-            f"`{type(recipe).__name__}` needs one class label a row. "
+            f"Expected one class label a row for `{type(recipe).__name__}`. "
             f"Received: {train!r}, whose labels are numbers (a regression). "
             "Use `FineTuning()`, with `objective=kd.losses.GroupDRO(...)` "
             "where groups are known, or `BalancedSampling()`."
         )
     if y is None or y.ndim != 1 or y.dtype.kind not in "iu":
         raise ValueError(
-            f"`{type(recipe).__name__}` needs one class label a row. "
-            f"Received: {train!r}"
+            f"Expected one class label a row for `{type(recipe).__name__}`. "
+            f"Received: {train!r}. Use `FineTuning()`, which takes any labels."
         )
     if len(np.unique(y)) < 2:
         raise ValueError(
-            f"`{type(recipe).__name__}` needs rows of at least two classes. "
-            f"Received: {len(train)} rows of one"
+            "Expected rows of at least two classes for "
+            f"`{type(recipe).__name__}`. Received: {len(train)} rows of one"
         )

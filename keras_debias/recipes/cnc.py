@@ -17,7 +17,7 @@ from keras_debias.recipes.recipe import Recipe
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class CNC(Recipe):
-    """Brings rows of a class together that a first model tells apart.
+    """Correct-n-contrast: aligns rows of a class that a first model separates.
 
     The first model is trained plainly on a share of the budget. The second,
     from the same start, is trained with `losses.CorrectNContrast` on the

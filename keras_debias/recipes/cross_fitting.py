@@ -84,11 +84,11 @@ def out_of_fold(matrix, y, classes, C, folds, weights=None) -> np.ndarray:
 
 def choose_C(matrix, y, classes, grid, folds) -> tuple[float, np.ndarray]:
     """The `C` with the lowest held-out log loss, and its probabilities."""
-    best = None
+    candidates = []
     for C in grid:
-        found = out_of_fold(matrix, y, classes, C, folds)
-        chosen = found[np.arange(len(y)), y]
+        probabilities = out_of_fold(matrix, y, classes, C, folds)
+        chosen = probabilities[np.arange(len(y)), y]
         loss = -np.log(np.clip(chosen, _MIN_PROBABILITY, None)).mean()
-        if best is None or loss < best[0]:
-            best = (loss, C, found)
-    return best[1], best[2]
+        candidates.append((loss, C, probabilities))
+    _, C, probabilities = min(candidates, key=lambda each: each[0])
+    return C, probabilities

@@ -16,9 +16,10 @@ from keras_debias.utils.numbers import is_number
 class Curriculum(Recipe):
     """Orders training from biased to unbiased examples.
 
-    Rows are ranked by how much a bias-only model believes their label. The
-    first updates draw from the most biased `start` of them, and the part
-    grows evenly until, after `growth` of the budget, it holds every row.
+    Rows are ranked by a bias-only model's probability of their label. The
+    first updates draw from the share `start` with the highest probability.
+    The share grows linearly, and reaches all rows after the share `growth` of
+    the budget.
 
     Attributes:
         start: float in (0, 1]. Defaults to `0.25`.

@@ -303,7 +303,7 @@ class Evidence:
             )
             chosen = np.clip(found[self.rows, self.y], 1e-12, None)
             losses[C] = -(weights * np.log(chosen)).sum()
-        return min(losses, key=losses.get)
+        return min(losses, key=losses.__getitem__)
 
     def _held_out(self, *heads) -> list[np.ndarray]:
         """How often each head classifies each row correctly, held out.

@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -76,7 +77,7 @@ def grasp(
         scope: as for `latent_factors`. Defaults to `"shared"`.
         readers: names or globs of layers that read the residual stream.
             A head that trains and reads it itself, not through a pooler,
-            belongs here, or the shortcut is learnt there. Defaults to those
+            belongs here, or the shortcut is learned there. Defaults to those
             of KerasHub.
         writers: names or globs of layers that write. Defaults to those of
             KerasHub.
@@ -145,9 +146,10 @@ def grasp(
         if isinstance(projection, (list, tuple))
         else [*([] if projection is None else [projection])]
     )
-    choice = {"k": k, "side": side, "scope": scope}
+    choice: dict[str, Any] = {"k": k, "side": side, "scope": scope}
     choice |= {"readers": readers, "writers": writers}
-    spectrum, naive_history = None, None
+    spectrum: Any = None
+    naive_history = None
     saved = naive is not None and pathlib.Path(naive).exists()
     if directions is None and saved:
         spectrum = _spectrum_of_folder(model, naive, choice)

@@ -5,19 +5,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_debias.adapters.apply import adapted_layers
-from keras_debias.analysis.kernel_updates import kernels
 from keras_debias.analysis.latent_factors import latent_factors
 from keras_debias.data.groups import Groups
-from keras_debias.directions import SIDES
 from keras_debias.directions import Directions
-from keras_debias.projections import Subspace
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
+from keras_debias.recipes.direction_stages import check_direction_settings
+from keras_debias.recipes.direction_stages import fine_tune
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
+from keras_debias.utils.numbers import require_count
 
 # Cells below this are too small for a mean.
 _MIN_CELL_SIZE = 5
@@ -30,9 +29,9 @@ class GRASP(Recipe):
 
     1. Fine-tune plainly, and read the leading directions from the updates of
        the weights (`analysis.latent_factors`).
-    2. With `repeats` above 1, fine-tune again, kept orthogonal to these
-       directions, and read further ones from the new updates; until the
-       fine-tuned model no longer finds the factor.
+    2. With `repeats` above 1, fine-tune again with updates orthogonal to
+       these directions, and read further directions from the new updates,
+       until the fine-tuned model no longer finds the factor.
     3. Fine-tune from the same start, every update kept orthogonal to all
        directions found (`projections.Subspace`).
 
@@ -56,7 +55,7 @@ class GRASP(Recipe):
         scope: `"shared"` for one set of directions, `"layer"` for one each.
             Defaults to `"shared"`.
         repeats: int. How often directions are read at most. Defaults to `1`.
-        factor: the attribute that must not be learnt, where it is known or
+        factor: the attribute that must not be learned, where it is known or
             inferred: `"groups"` for the groups of the training data, a
             `GroupInference`, or a sequence with one value for each training
             sample. Defaults to `None`: no labels of groups are used.
@@ -119,25 +118,10 @@ class GRASP(Recipe):
     regularizers: Any = None
 
     def __post_init__(self):
-        for name in ("k", "repeats"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value or value < 1:
-                raise ValueError(
-                    f"Expected `{name}` to be an integer of at least 1. "
-                    f"Received: {name}={value!r}"
-                )
-        for name, choices in (("side", SIDES), ("scope", ("shared", "layer"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Expected `{name}` to be one of {choices}. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
+        check_direction_settings(self)
+        require_count(self.repeats, "repeats")
         check_share(self.share, "share")
         check_share(self.tolerance, "tolerance")
-        for name in ("readers", "writers"):
-            value = getattr(self, name)
-            value = (value,) if isinstance(value, str) else tuple(value)
-            object.__setattr__(self, name, value)
         if isinstance(self.factor, str) and self.factor != "groups":
             raise ValueError(
                 'Expected `factor` to be None, "groups", a way to infer '
@@ -164,11 +148,10 @@ class GRASP(Recipe):
     def fit(self, trainer, train):
         factor = self._factor(trainer, train)
         train = train.with_groups(None)
-        found, spectrum, distances = None, None, []
-        spectra = []
+        directions, distances, shares = None, [], []
         for _ in range(self.repeats):
             model, base = self._fine_tune(
-                trainer, train, found, self.share / self.repeats
+                trainer, train, directions, self.share / self.repeats
             )
             if factor is not None:
                 distances.append(self._distance(trainer, model, train, factor))
@@ -184,7 +167,7 @@ class GRASP(Recipe):
                 writers=self.writers,
             )
             if factor is None and not spectrum.detected:
-                if found is not None:
+                if directions is not None:
                     break
                 warnings.warn(
                     "No direction of the first stage stands out from random "
@@ -193,18 +176,19 @@ class GRASP(Recipe):
                     "from directions that may mean nothing.",
                     stacklevel=2,
                 )
-            spectra.append(spectrum.share)
+            shares.append(spectrum.share)
             more = spectrum.directions
-            if found is not None:
-                more = join(found, more)
+            if directions is not None:
+                more = join(directions, more)
             if more is None:
                 break
-            found = more
-        if found is not None and self.random:
-            found = found.random(trainer.seed)
-        model, _ = self._fine_tune(trainer, train, found, None)
-        trainer.notes["directions"] = 0 if found is None else found.rank
-        trainer.notes["share_of_updates"] = spectra
+            directions = more
+        if directions is not None and self.random:
+            directions = directions.random(trainer.seed)
+        model, _ = self._fine_tune(trainer, train, directions, None)
+        rank = 0 if directions is None else directions.rank
+        trainer.notes["directions"] = rank
+        trainer.notes["share_of_updates"] = shares
         if factor is not None:
             distances.append(self._distance(trainer, model, train, factor))
             # One a stage, the last stage's at the end.
@@ -222,8 +206,8 @@ class GRASP(Recipe):
             groups = train.groups
             if groups is None:
                 raise ValueError(
-                    '`GRASP(factor="groups")` needs groups, and the training '
-                    "data has none. Give it some with "
+                    'Expected groups with `GRASP(factor="groups")`. Received: '
+                    "training data without. Give it some with "
                     "`train.with_groups(...)`, or infer them: "
                     "`GRASP(factor=XRM())`."
                 )
@@ -247,22 +231,16 @@ class GRASP(Recipe):
             )
         return groups.ids
 
-    def _fine_tune(self, trainer, train, found, share):
-        """A new model, and the kernels it started from without adapters."""
-        is_final = share is None
-        updates = trainer.claim_updates(share, train)
-        network = trainer.network(updates, self.adapters)
-        base = None if adapted_layers(network) else kernels(network)
-        plain = self.projection
-        plain = [] if plain is None else plain
-        plain = plain if isinstance(plain, (list, tuple)) else [plain]
-        constraint = [] if found is None else [Subspace(found)]
-        model = trainer.wrap(
-            network,
-            projection=[*plain, *constraint] or None,
+    def _fine_tune(self, trainer, train, directions, share):
+        return fine_tune(
+            trainer,
+            train,
+            share,
+            adapters=self.adapters,
+            projection=self.projection,
             regularizers=self.regularizers,
+            directions=directions,
         )
-        return trainer.advance(model, train, updates, is_final=is_final), base
 
     @staticmethod
     def _distance(trainer, model, train, factor) -> float:

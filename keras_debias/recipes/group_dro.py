@@ -14,7 +14,7 @@ from keras_debias.utils.numbers import require_flags
 )
 @dataclasses.dataclass(frozen=True)
 class GroupDRO(GroupRecipe):
-    """Minimises the loss of the worst group.
+    """Minimizes the loss of the worst group.
 
     `losses.GroupDRO` on rows drawn equally often from every group.
 

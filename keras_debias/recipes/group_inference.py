@@ -1,3 +1,4 @@
+import abc
 import dataclasses
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from keras_debias.data.groups import Groups
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupInference:
+class GroupInference(abc.ABC):
     """Base class of ways to find groups without group labels.
 
     A subclass overrides one method, `cells`: the inferred value of the
@@ -33,6 +34,7 @@ class GroupInference:
 
     attribute: ClassVar[str] = "cell"
 
+    @abc.abstractmethod
     def cells(self, trainer, train, split=None) -> np.ndarray:
         """Infers the cell of each row.
 
@@ -46,7 +48,6 @@ class GroupInference:
         Returns:
             Array of shape `(n,)` of integers, booleans or strings.
         """
-        return np.zeros(len(train if split is None else split), dtype=int)
 
     def infer(self, trainer, train) -> Groups:
         """Infers the group of each training row, label x cell.

@@ -1,3 +1,4 @@
+import abc
 import dataclasses
 
 import numpy as np
@@ -46,22 +47,22 @@ class GroupRecipe(Recipe):
             train = train.with_groups(found)
         elif true is None:
             raise ValueError(
-                f"`{type(self).__name__}` needs groups, and the training "
-                "data has none. Give it some with `train.with_groups(...)`, "
-                "or let it infer them: "
+                f"Expected groups for `{type(self).__name__}`. Received: "
+                "training data without. Give it some with "
+                "`train.with_groups(...)`, or let the method infer them: "
                 f"`{type(self).__name__}(groups=XRM())`."
             )
         filled = np.unique(train.groups.ids)
         if len(filled) < 2:
             raise ValueError(
-                f"`{type(self).__name__}` needs at least two groups with "
-                f"rows. Received: {train.groups}"
+                "Expected at least two groups with rows for "
+                f"`{type(self).__name__}`. Received: {train.groups}"
             )
         # Ids without gaps: objectives keep one weight for each.
         names = [train.groups.names[i] for i in filled]
         ids = np.searchsorted(filled, train.groups.ids)
         return self.fit_groups(trainer, train.with_groups(Groups(ids, names)))
 
+    @abc.abstractmethod
     def fit_groups(self, trainer, train):
         """Trains on rows with groups; like `Recipe.fit`."""
-        return trainer.fit(train)

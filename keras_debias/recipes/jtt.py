@@ -43,7 +43,7 @@ class JTT(Recipe):
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the labels
-            are no classes, or the first model gets every row right, or every
+            are not classes, or the first model gets every row right, or every
             row wrong.
 
     Example:
@@ -83,7 +83,7 @@ class JTT(Recipe):
         if train.y is None or kind_of(train) != "multi_label":
             check_class_labels(train, self)
             return first_stage_predictions(trainer, train, self.first_share)[1]
-        first = trainer.fit(train, share=self.first_share, last=False)
+        first = trainer.fit(train, share=self.first_share, is_final=False)
         found = score_splits(
             first,
             {"train": train.with_groups(None)},

@@ -1,5 +1,6 @@
 import re
 import typing
+from typing import Any
 
 import keras
 
@@ -90,7 +91,7 @@ Tables 8 and 9, appendix B.4 |
         )
     check_int("rows", rows, 1)
     known = tables(regime)
-    row = known
+    row: Any = known
     for name, value in (("paper", paper), ("model", model), ("task", task)):
         if isinstance(value, str) and name == "task":
             value = {_plain(key): key for key in row}.get(_plain(value), value)

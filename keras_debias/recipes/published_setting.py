@@ -3,7 +3,7 @@ from typing import Any
 
 import keras
 
-from keras_debias.adapters import apply
+from keras_debias.adapters.apply import apply
 from keras_debias.recipes.budget import Budget
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.short_repr import ShortRepr

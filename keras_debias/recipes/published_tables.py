@@ -173,8 +173,9 @@ OPT = {
     "copa": 1e-4,
     "record": 1e-4,
     "squad": 1e-3,
+    "drop": 1e-3,
 }
-BEFT_METRICS = {"cb": "macro_f1", "squad": "token_f1"}
+BEFT_METRICS = {"cb": "macro_f1", "squad": "token_f1", "drop": "token_f1"}
 
 
 def _beft(regime: str) -> dict:

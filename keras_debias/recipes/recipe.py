@@ -1,9 +1,12 @@
+import abc
 import dataclasses
+from typing import Any
+from typing import cast
 
 import keras
 
 
-class Recipe:
+class Recipe(abc.ABC):
     """Base class of all methods: from training data to a trained model.
 
     A subclass is a frozen dataclass, its fields are the settings, and it
@@ -23,8 +26,12 @@ class Recipe:
     ```
     """
 
-    needs_groups = False
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the training data must have groups."""
+        return False
 
+    @abc.abstractmethod
     def fit(self, trainer, train):
         """Trains and returns the model.
 
@@ -35,14 +42,13 @@ class Recipe:
         Returns:
             A model with `predict`, as a rule a `DebiasedModel`.
         """
-        return trainer.fit(train)
 
     def get_config(self) -> dict:
         return {
             field.name: keras.saving.serialize_keras_object(
                 getattr(self, field.name)
             )
-            for field in dataclasses.fields(self)
+            for field in dataclasses.fields(cast(Any, self))
         }
 
     @classmethod

@@ -6,14 +6,13 @@ else in a step: whatever is computed from the logits is computed for some
 rows at a time, forward and, through `with_gradient`, backward.
 """
 
-import itertools
 import math
 import operator
 
-import keras
 from keras import ops
 from keras import tree
 
+from keras_debias import _keras_internals
 from keras_debias.losses.row_parts import num_parts
 
 # Numbers handled at a time at least: 4 MiB in float32, which caches hold.
@@ -76,32 +75,8 @@ def map_rows(function, *tensors):
     chunks, rest = _chunks(tensors)
     if chunks is None:
         joined = function(*rest)
-    elif keras.config.backend() == "torch":
-        return _fill(function, shape, chunks, rest)
-    else:
-        joined = ops.map(lambda parts: function(*parts), chunks)
-        joined = ops.reshape(joined, (-1, ops.shape(joined)[-1]))
-        if rest is not None:
-            joined = ops.concatenate([joined, function(*rest)])
-    return ops.reshape(joined, (*shape, ops.shape(joined)[-1]))
-
-
-def _fill(function, shape, chunks, rest):
-    """`map_rows` into one tensor: joining parts at the end takes two.
-
-    The tensor is made in its final shape: autograd adds the gradient of
-    another term in place, but not to a view.
-    """
-    result, row = None, 0
-    everything = itertools.chain(zip(*chunks), () if rest is None else (rest,))
-    for parts in everything:
-        part = function(*parts)
-        if result is None:
-            result = part.new_empty((*shape, part.shape[-1]))
-        rows = result.view(-1, part.shape[-1])
-        rows[row : row + len(part)] = part
-        row += len(part)
-    return result
+        return ops.reshape(joined, (*shape, ops.shape(joined)[-1]))
+    return _keras_internals.map_chunks(function, chunks, rest, shape)
 
 
 def sum_rows(function, *tensors):
@@ -168,37 +143,4 @@ def with_gradient(function, y_pred):
             maps the factor from above to a tensor like the logits.
         y_pred: the logits.
     """
-    is_tensorflow = keras.config.backend() == "tensorflow"
-    if is_tensorflow and hasattr(y_pred, "graph"):
-        return _with_slope(function, y_pred)
-
-    parts = num_parts()
-
-    @ops.custom_gradient
-    def evaluate(outputs):
-        value, gradient = function(outputs)
-
-        def backward(*args, upstream=None):
-            if upstream is None:
-                (upstream,) = args
-            return gradient(upstream if parts == 1 else upstream * parts)
-
-        return value, backward
-
-    return evaluate(y_pred)
-
-
-def _with_slope(function, y_pred):
-    """The same without `custom_gradient`.
-
-    Tensorflow keeps a graph with one for good, and all weights in it.
-    """
-    if keras.backend.standardize_dtype(y_pred.dtype) == "float16":
-        # The factor from above is what keeps the slope within its range.
-        y_pred = ops.cast(y_pred, "float32")
-    fixed = ops.stop_gradient(y_pred)
-    value, gradient = function(fixed)
-    slope = ops.stop_gradient(gradient(ops.ones_like(value)))
-    # Zeros, whose gradient is the slope; infinite logits may have none.
-    zeros = ops.where(slope == 0, slope, slope * (y_pred - fixed))
-    return ops.stop_gradient(value) + ops.cast(ops.sum(zeros), value.dtype)
+    return _keras_internals.with_gradient(function, y_pred, num_parts())

@@ -50,7 +50,7 @@ class Consistency(Regularizer):
 
     Reference:
         BA-LoRA, equations (4) and (9). The circulating script compares
-        normalised logits by their mean squared error instead. The paper
+        normalized logits by their mean squared error instead. The paper
         states the temperature, 2, for generation only.
     """
 
@@ -106,7 +106,7 @@ class Consistency(Regularizer):
             student = ops.log_softmax(ops.cast(student, "float32") / t)
             teacher = ops.log_softmax(ops.cast(teacher, "float32") / t)
             p = ops.exp(teacher)
-            # A class that the teacher rules out is no reason for NaN.
+            # A class of probability zero must not make the loss NaN.
             each = ops.where(p == 0, 0.0, p * (teacher - student))
             return ops.sum(weight * ops.sum(each, -1, keepdims=True))
 

@@ -129,13 +129,13 @@ def _between_rows(outputs, weights, mean, degrees):
     marks = ops.reshape(weights, (-1, 1))
 
     def products(outputs, weight):
-        # Centred on the left only: rows of the left sum to zero.
+        # Centered on the left only: rows of the left sum to zero.
         left = _centered(outputs, weight, mean)
         right = ops.transpose(everything)
         return ops.matmul(left, ops.cast(right, "float32"))
 
     between = map_rows(products, outputs, weights)
-    # Centred on the right, from the products.
+    # Centered on the right, from the products.
     flat = ops.reshape(between, (-1, ops.shape(marks)[0]))
     off = ops.matmul(flat, marks) / ops.sum(marks)
     flat = (flat - off) * ops.transpose(marks)

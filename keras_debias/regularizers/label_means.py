@@ -1,5 +1,7 @@
 """Mean scores of labels over a batch, and what both label terms share."""
 
+import abc
+
 from keras import ops
 
 from keras_debias.regularizers.regularizer import Regularizer
@@ -72,8 +74,9 @@ class LabelTerm(Regularizer):
             )
         return self.value(*label_means(y_true, y_pred, mask))
 
+    @abc.abstractmethod
     def value(self, contain, lack, has_contain, has_lack):
-        raise NotImplementedError
+        """The value of the regularizer, from what `label_means` returns."""
 
     def get_config(self):
         return {**super().get_config(), "smoothing": self.smoothing}

@@ -1,3 +1,4 @@
+import abc
 import math
 import numbers
 import re
@@ -5,17 +6,10 @@ import warnings
 
 import keras
 
-
-def validate_count(name: str, value) -> None:
-    """Raises unless a count such as `k` is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"Expected `{name}` to be a positive integer. "
-            f"Received: {name}={value!r}"
-        )
+from keras_debias.utils.configurable import Configurable
 
 
-class Regularizer:
+class Regularizer(Configurable, abc.ABC):
     """Base class of all regularizers: a scalar function of a model's outputs.
 
     A subclass overrides one method, `call`, in `keras.ops`. In a training
@@ -43,6 +37,9 @@ class Regularizer:
     """
 
     needs_teacher = False
+    # Those that need one may take another network, and a cache of its features.
+    teacher = None
+    cache = None
     # Whether `call` may get the logits of the rows of one process alone; it
     # then sums over all of them by `losses.row_parts`.
     sums_rows = False
@@ -73,6 +70,7 @@ class Regularizer:
         """What the logs show apart: the regularizer itself, or its parts."""
         return [self]
 
+    @abc.abstractmethod
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):
         """The value of the regularizer, before its weight.
 
@@ -89,7 +87,6 @@ class Regularizer:
         Returns:
             A float32 scalar; NaN if the mask leaves nothing to count.
         """
-        raise NotImplementedError
 
     def weight_at(self, step):
         """The weight after `step` updates: a float or a scalar tensor."""
@@ -127,7 +124,3 @@ class Regularizer:
                 config["weight"]
             )
         return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"

@@ -12,8 +12,8 @@ from keras_debias.regularizers.chunked_logits import row_weights
 from keras_debias.regularizers.chunked_logits import sum_rows
 from keras_debias.regularizers.chunked_logits import with_gradient
 from keras_debias.regularizers.regularizer import Regularizer
-from keras_debias.regularizers.regularizer import validate_count
 from keras_debias.regularizers.spectral_norm import SpectralNorm
+from keras_debias.utils.numbers import require_count
 
 # Outputs above which tokens are decomposed by the randomized algorithm.
 _FEW_OUTPUTS = 256
@@ -72,7 +72,7 @@ class SpectralConcentration(Regularizer):
 
     def __init__(self, weight=0.03, k=5, norm=SpectralNorm.NUCLEAR, name=None):
         super().__init__(weight, name)
-        validate_count("k", k)
+        require_count(k, "k")
         if not isinstance(norm, SpectralNorm):
             raise ValueError(
                 "Expected `norm` to be `SpectralNorm.NUCLEAR` or "

@@ -72,14 +72,13 @@ class TeacherCache:
         """Keeps features of shape `(n, ...)` and the digest of their rows."""
         self.features, self.rows = features, rows
         if self.path:
-            with atomic_write(self.path) as draft:
-                with open(draft, "wb") as file:
-                    np.savez(
-                        file,
-                        features=features,
-                        rows=rows,
-                        checksum=_checksum(features, rows),
-                    )
+            with atomic_write(self.path) as draft, open(draft, "wb") as file:
+                np.savez(
+                    file,
+                    features=features,
+                    rows=rows,
+                    checksum=_checksum(features, rows),
+                )
 
     def clear(self) -> None:
         """Forgets the features, and removes the file."""

@@ -5,7 +5,7 @@ from keras_debias.losses.row_parts import total
 from keras_debias.regularizers.chunked_logits import check_outputs
 from keras_debias.regularizers.chunked_logits import row_weights
 from keras_debias.regularizers.regularizer import Regularizer
-from keras_debias.regularizers.regularizer import validate_count
+from keras_debias.utils.numbers import require_count
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -13,7 +13,7 @@ class TopKEntropy(Regularizer):
     """Keeps the most likely candidates of each token apart from a certainty.
 
     The mean over rows of the negative entropy of the `k` most likely
-    outputs, renormalised among themselves: minimising it spreads
+    outputs, renormalized among themselves: minimizing it spreads
     probability over the candidates that are plausible anyway, and leaves
     the rest of the vocabulary alone.
 
@@ -35,14 +35,14 @@ class TopKEntropy(Regularizer):
 
     Reference:
         BA-LoRA, equations (10) and (11): the negative entropy, to be
-        minimised. The circulating script uses the whole vocabulary.
+        minimized. The circulating script uses the whole vocabulary.
     """
 
     sums_rows = True
 
     def __init__(self, weight=0.005, k=20, name=None):
         super().__init__(weight, name)
-        validate_count("k", k)
+        require_count(k, "k")
         self.k = k
 
     def call(self, y_true, y_pred, teacher_pred=None, mask=None):
@@ -54,7 +54,7 @@ class TopKEntropy(Regularizer):
             )
         self.warn_if_idle(shape)
         weights = row_weights(y_pred, mask)
-        # Softmax of the leading logits is the renormalised probability.
+        # Softmax of the leading logits is the renormalized probability.
         leading, _ = ops.top_k(y_pred, self.k)
         logp = ops.log_softmax(ops.cast(leading, "float32"))
         each = ops.sum(ops.exp(logp) * logp, axis=-1, keepdims=True)

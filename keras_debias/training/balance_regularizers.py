@@ -39,7 +39,7 @@ class _Recorder(keras.optimizers.Optimizer):
         ]
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        index = _keras_internals.variable_index(self, variable)
         self.assign(self.recorded[index], ops.cast(gradient, variable.dtype))
 
     def length(self) -> float:

@@ -25,6 +25,7 @@ from keras_debias.losses.objective import check_probability
 from keras_debias.losses.objective import map_objective
 from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.projections.cached_projection import CachedProjection
 from keras_debias.projections.projection import Projection
 from keras_debias.projections.task_only import TaskOnly
 from keras_debias.training.checksums import compare_checksums
@@ -48,9 +49,8 @@ from keras_debias.utils.numbers import require_seed
 class BaseDebiasedModel(NetworkWrapper):
     """The readable definition of the step; see README.md in this folder.
 
-    What is here is the same on every backend. A backend adds `train_step`:
-    one forward pass, `step_values`, the gradient of each of them,
-    `compute_update`, and the optimizer if the values are finite.
+    What is here is the same on every backend. `Step.run` is the sequence of a
+    step; a backend adds its own subclass of `Step`.
     """
 
     def __init__(
@@ -117,12 +117,16 @@ class BaseDebiasedModel(NetworkWrapper):
         self._warned_of = []
         self._planned = None, None
         self.cached_norm_ratio = None
-        if any(p.refresh > 1 for p in projections[1:]):
+        refreshed = [
+            isinstance(p, CachedProjection) and p.refresh > 1
+            for p in projections
+        ]
+        if any(refreshed[1:]):
             raise ValueError(
                 "Expected a projection with `refresh` to be the first. "
                 f"Received: projection={projections}"
             )
-        if projections and projections[0].refresh > 1:
+        if any(refreshed):
             self.cached_norm_ratio = self.add_weight(
                 name="cached_norm_ratio",
                 shape=(),
@@ -149,6 +153,9 @@ class BaseDebiasedModel(NetworkWrapper):
             trainable=False,
         )
         self.built = True
+
+    # Whether `jit_compile` was left to the model.
+    decides_compiling = False
 
     def __repr__(self) -> str:
         # Before `__init__` is over, there is little to show.
@@ -203,7 +210,10 @@ class BaseDebiasedModel(NetworkWrapper):
             weighted_metrics: like `metrics`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
                 `jit_compile=True` compiles the forward passes of training,
-                for batches of the shapes of the first.
+                for batches with as many rows as the first. `"auto"`, the
+                default, does so where the weights are on an accelerator;
+                where a graph cannot hold the network, it says why and goes
+                on uncompiled.
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not
@@ -241,8 +251,12 @@ class BaseDebiasedModel(NetworkWrapper):
             weighted_metrics=resolve("weighted_metrics", weighted_metrics),
             **kwargs,
         )
+        self.decide_compiling(kwargs.get("jit_compile", "auto"))
         self._objective_losses = {}
         self._built_for = None
+
+    def decide_compiling(self, jit_compile) -> None:
+        """What `jit_compile="auto"` means, where Keras does not know."""
 
     @property
     def output_names(self):
@@ -251,6 +265,9 @@ class BaseDebiasedModel(NetworkWrapper):
 
     def get_compile_config(self):
         config = super().get_compile_config()
+        if config and self.decides_compiling:
+            # Keras keeps what it was on this device.
+            config["jit_compile"] = "auto"
         return with_checksum(config) if config else config
 
     def compile_from_config(self, config):
@@ -266,18 +283,18 @@ class BaseDebiasedModel(NetworkWrapper):
         the gradient of the regularizers. Otherwise the regularizers join the
         task's loss.
         """
-        found: list[Callable | GradientSource] = [identity]
+        objectives: list[Callable | GradientSource] = [identity]
         for projection in self.projections:
             for name, objective in projection.objectives.items():
-                if name != "task" and objective not in found:
-                    found.append(objective)
+                if name != "task" and objective not in objectives:
+                    objectives.append(objective)
         extra = self.alignment_objective
-        if self.alignment is not None and extra not in found:
-            found.append(extra)
+        if self.alignment is not None and extra not in objectives:
+            objectives.append(extra)
         plain = all(type(p) is TaskOnly for p in self.projections)
         if self.regularizers and not (plain and self.alignment is None):
-            found.append(GradientSource.REGULARIZERS)
-        return found
+            objectives.append(GradientSource.REGULARIZERS)
+        return objectives
 
     def objective_loss(self, objective):
         """The compiled loss with an objective between values and mean."""
@@ -301,8 +318,8 @@ class BaseDebiasedModel(NetworkWrapper):
         if not getattr(objective, "needs_index", False):
             return self.objective_loss(objective)(y, y_pred, sample_weight)
         _, index = self._rows_of(x, objective)
-        found = self._with_objective(functools.partial(objective, index=index))
-        return found(y, y_pred, sample_weight)
+        loss = self._with_objective(functools.partial(objective, index=index))
+        return loss(y, y_pred, sample_weight)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -340,12 +357,12 @@ class BaseDebiasedModel(NetworkWrapper):
     def _rows_of(x, objective) -> tuple:
         """Groups and indices of the rows of a batch, or `None`."""
         inside = x if isinstance(x, dict) else {}
-        found = inside.get(GROUPS), inside.get(INDEX)
+        rows = inside.get(GROUPS), inside.get(INDEX)
         needed = (
             getattr(objective, "needs_groups", False),
             getattr(objective, "needs_index", False),
         )
-        for name, need, part in zip(("groups", "indices"), needed, found):
+        for name, need, part in zip(("groups", "indices"), needed, rows):
             if need and part is None:
                 raise ValueError(
                     f"Expected {name} of the rows, which the objective "
@@ -353,7 +370,7 @@ class BaseDebiasedModel(NetworkWrapper):
                     f"batches without. Call `fit` with a `kd.data.Split`"
                     + (" that has groups." if name == "groups" else ".")
                 )
-        return found
+        return rows
 
     def check_tables(self, rows) -> None:
         """Raises unless the per-row tables of objectives fit this data."""
@@ -384,6 +401,7 @@ class BaseDebiasedModel(NetworkWrapper):
             loss, penalty, x, y, y_pred, sample_weight
         )
         return StepValues(
+            loss=loss,
             objectives=[self.optimizer.scale_loss(v) for v in values],
             terms=terms,
             is_finite=_is_finite(_total(loss, penalty), y_pred),
@@ -404,11 +422,10 @@ class BaseDebiasedModel(NetworkWrapper):
             values.append(value)
         return values
 
-    def track_loss(self, loss, values: StepValues, y_pred, rows=None) -> None:
+    def track_loss(self, values: StepValues, y_pred, rows=None) -> None:
         """Updates the loss and the regularizers of the logs.
 
         Args:
-            loss: scalar, the task's loss.
             values: the values of the step.
             y_pred: the outputs of the network.
             rows: scalar, the rows of the batch. Defaults to `None`: those of
@@ -417,7 +434,7 @@ class BaseDebiasedModel(NetworkWrapper):
         if rows is None:
             rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         # A refused batch logs NaN, and `fit` raises.
-        loss = ops.where(values.is_finite, loss, float("nan"))
+        loss = ops.where(values.is_finite, values.loss, float("nan"))
         tracker = _keras_internals.loss_tracker(self)
         tracker.update_state(loss, sample_weight=rows)
         self.regularization.track(values.terms, rows)
@@ -455,17 +472,18 @@ class BaseDebiasedModel(NetworkWrapper):
         if self.cached_norm_ratio is None or self.alignment is not None:
             return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
+        ratio = self.cached_norm_ratio
 
         def exact():
             gradients = computer.per_objective()
             named = {n: gradients[o] for n, o in first.objectives.items()}
-            return self.combine(gradients, variables), first.measure(named)
+            return self.combine(gradients, variables), first.norm_ratio(named)
 
         def cached():
             # The regularizers join, unless a projection comes between.
-            weights = first.weights(self.cached_norm_ratio.value)
+            weights = first.weights(ratio.value)
             weights = {o: weights[n] for n, o in first.objectives.items()}
-            one = ops.ones_like(self.cached_norm_ratio.value)
+            one = ops.ones_like(ratio.value)
             rows = [weights]
             if GradientSource.REGULARIZERS in self.objectives():
                 if others:
@@ -478,16 +496,12 @@ class BaseDebiasedModel(NetworkWrapper):
                 update = projection.project({"task": update}, variables)
             for gradients in rest:
                 update = [u + g for u, g in zip(update, gradients)]
-            return update, self.cached_norm_ratio.value
+            return update, ratio.value
 
         is_due = self.optimizer.iterations % first.refresh == 0
-        update, measured = self.choose(is_due, exact, cached)
-        self.cached_norm_ratio.assign(measured)
+        update, latest = computer.choose(is_due, exact, cached)
+        ratio.assign(latest)
         return update
-
-    def choose(self, condition, first, second):
-        """Runs one of two functions, as the backend does it."""
-        raise NotImplementedError
 
     def combine(self, gradients: dict, variables: list) -> list:
         """The update from the gradients of all objectives."""
@@ -652,7 +666,7 @@ class BaseDebiasedModel(NetworkWrapper):
         seeds = [v for v in self.variables if id(v) not in weights]
         own.update({f"seed_{i}": seed for i, seed in enumerate(seeds)})
         for regularizer in self.regularizers:
-            teacher = getattr(regularizer, "teacher", None)
+            teacher = regularizer.teacher
             if teacher is not None:
                 name = f"{regularizer.name}_teacher"
                 weights = enumerate(teacher.weights)
@@ -692,7 +706,7 @@ class BaseDebiasedModel(NetworkWrapper):
             **kwargs: as for `keras.Model.load_weights`.
 
         Raises:
-            TypeError: If `filepath` is no path.
+            TypeError: If `filepath` is not a path.
             ValueError: If the file cannot be read, is damaged, or is of
                 another model. Nothing has changed then.
         """
@@ -749,7 +763,7 @@ class BaseDebiasedModel(NetworkWrapper):
                 f"{sorted(store.keys())}. Build the model as it was when "
                 "saved (dropout too), on the same backend."
             )
-        found = {name: np.asarray(store[name]) for name in expected}
+        stored = {name: np.asarray(store[name]) for name in expected}
         shapes = {name: tuple(v.shape) for name, v in own.items()}
         shapes |= {
             name: layer.initial_values[key].shape
@@ -757,28 +771,28 @@ class BaseDebiasedModel(NetworkWrapper):
         }
         shapes |= {n: np.shape(c.component) for n, c in constraints.items()}
         for name, shape in shapes.items():
-            if found[name].shape != shape:
+            if stored[name].shape != shape:
                 raise ValueError(
                     f"Expected '{name}' of shape {shape}. Received: a file "
-                    f"with shape {found[name].shape}. Build the model as it "
+                    f"with shape {stored[name].shape}. Build the model as it "
                     "was when saved."
                 )
         for name, variable in own.items():
-            variable.assign(found[name])
+            variable.assign(stored[name])
         for name, (layer, key) in starts.items():
-            changed = {**layer.initial_values, key: np.array(found[name])}
+            changed = {**layer.initial_values, key: np.array(stored[name])}
             layer.initial_values = changed
         for name, constraint in constraints.items():
-            constraint.component = np.array(found[name])
+            constraint.component = np.array(stored[name])
 
     def _starts(self) -> dict[str, tuple]:
         """Where trainable base weights keep their initial values."""
-        found = [
+        pairs = [
             (layer, key)
             for layer in layers_to_disable(self.model)
             for key in getattr(layer, "initial_values", {})
         ]
-        return {f"start_{i}": pair for i, pair in enumerate(found)}
+        return {f"start_{i}": pair for i, pair in enumerate(pairs)}
 
 
 def _total(loss, penalty):

@@ -44,7 +44,7 @@ def compare_checksums(parts: Callable[[], dict], store) -> None:
             continue
         said, found = np.asarray(store[name]), _digests(variables)
         sound = said.shape == found.shape and said.dtype == found.dtype
-        # The last one is of the other two: what is damaged is no other type.
+        # The last one is of the other two: damage must not look like a type.
         sound = sound and bytes(said[2 * _SIZE :]) == _hash(said[: 2 * _SIZE])
         if sound and not np.array_equal(said[:_SIZE], found[:_SIZE]):
             continue

@@ -60,7 +60,8 @@ class DebiasedModel(BackendDebiasedModel):
     Attributes:
         model: the network that is trained, as it was passed; save or serve
             it alone.
-        projections, regularizers: lists; see above.
+        projections: list; see `projection`.
+        regularizers: list; see above.
         objective: see above.
 
     Raises:

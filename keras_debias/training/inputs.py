@@ -346,5 +346,6 @@ def _check_labels(model, y):
         raise ValueError(
             f"Expected labels from 0 to {classes - 1}, the outputs of "
             f"the network. Received: labels from {low} to {high}, "
-            f"{wrong} of them out of range"
+            f"{wrong} of them out of range. Where they are names of classes, "
+            "pass them as strings, `y.astype(str)`."
         )

@@ -6,6 +6,7 @@ of `mark` after the last use of these weights. The inputs and outputs that
 for any weighting of the rows.
 """
 
+import abc
 import contextlib
 import functools
 import math
@@ -58,7 +59,7 @@ def replaced(layer, **functions):
         layer.__dict__.update(before)
 
 
-class LayerGradientRule:
+class LayerGradientRule(abc.ABC):
     """Base class: one layer.
 
     Attributes:
@@ -71,17 +72,18 @@ class LayerGradientRule:
         self.variables = own_trainable(layer)
 
     @classmethod
+    @abc.abstractmethod
     def fits(cls, layer) -> bool:
         """Whether the rule covers all weights that the layer trains."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def watch(self, mark):
         """A context in which the layer calls `mark(self, inputs, outputs)`.
 
         `mark` returns the outputs, or a tensor in place of them.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def gradients(self, inputs, gradient, weights, vjp) -> list:
         """The gradients of the own weights.
 
@@ -95,7 +97,6 @@ class LayerGradientRule:
         Returns:
             For each variable a list of one gradient for each objective.
         """
-        raise NotImplementedError
 
 
 class DenseContraction(LayerGradientRule):

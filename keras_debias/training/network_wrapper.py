@@ -163,7 +163,7 @@ class NetworkWrapper(keras.Model):
                 loss or the logits of a batch are not finite (the weights are
                 then those before the batch).
         """
-        self._assert_compile_called("fit")
+        _keras_internals.require_compiled(self, "fit")
         self._check_trainable()
         callbacks = list(callbacks or [])
         check_callback_order(callbacks)

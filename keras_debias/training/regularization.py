@@ -67,7 +67,7 @@ class Regularization:
         for regularizer in self.members:
             if (
                 regularizer.needs_teacher
-                and getattr(regularizer, "teacher", None) is None
+                and regularizer.teacher is None
                 and not disabled_values(adapted_layers(self.network).values())
             ):
                 raise ValueError(
@@ -107,7 +107,7 @@ class Regularization:
 
     def prepare_cache(self, batches) -> None:
         """Adds the teacher's features to the batches, if there is a cache."""
-        caches = [getattr(r, "cache", None) for r in self.members]
+        caches = [r.cache for r in self.members]
         caches = [c for c in caches if c is not None]
         if not caches:
             return
@@ -138,7 +138,7 @@ class Regularization:
                 `function(inputs, mapping)`, for instance compiled. Defaults
                 to `None`: a plain call.
         """
-        found = {}
+        by_teacher = {}
         features = None
         if network_inputs(inputs) is not inputs:
             features = inputs.get(FEATURES)
@@ -146,8 +146,8 @@ class Regularization:
         for regularizer in self.members:
             if not regularizer.needs_teacher:
                 continue
-            teacher = getattr(regularizer, "teacher", None)
-            if id(teacher) in found:
+            teacher = regularizer.teacher
+            if id(teacher) in by_teacher:
                 continue
             if teacher is None and features is not None:
                 with keras.StatelessScope(mapping):
@@ -160,10 +160,10 @@ class Regularization:
                     if run is None
                     else run(network, function, inputs)
                 )
-            found[id(teacher)] = keras.tree.map_structure(
+            by_teacher[id(teacher)] = keras.tree.map_structure(
                 ops.stop_gradient, outputs
             )
-        return found
+        return by_teacher
 
     def _as_teacher(self, network, inputs, mapping):
         own = network is self.network
@@ -186,13 +186,13 @@ class Regularization:
 
     def values(self, y, y_pred, mask, teachers) -> list:
         """The values of all regularizers, before their weights."""
-        found = []
+        values = []
         for regularizer in self.members:
             teacher = None
             if regularizer.needs_teacher:
-                teacher = teachers[id(getattr(regularizer, "teacher", None))]
-            found.append(regularizer.call(y, y_pred, teacher, mask))
-        return found
+                teacher = teachers[id(regularizer.teacher)]
+            values.append(regularizer.call(y, y_pred, teacher, mask))
+        return values
 
     def penalty(self, values, step):
         """The weighted sum of the values, or `None` if there are none."""
@@ -229,9 +229,9 @@ def row_mask(inputs, y_pred, sample_weight):
     padding = None
     if isinstance(inputs, dict):
         for name in _PADDING_MASKS:
-            found = inputs.get(name)
-            if found is not None and found.shape[1] == y_pred.shape[1]:
-                padding = ops.cast(found, "bool")
+            candidate = inputs.get(name)
+            if candidate is not None and candidate.shape[1] == y_pred.shape[1]:
+                padding = ops.cast(candidate, "bool")
     if padding is None:
         padding = _keras_internals.get_keras_mask(y_pred)
     if mask is None:

@@ -7,6 +7,7 @@ same row of the other. One backward pass to the layers is enough, and each
 trainable layer multiplies the result with its inputs once for each objective.
 """
 
+import abc
 import contextlib
 import dataclasses
 
@@ -135,23 +136,23 @@ class SharedBackward:
         Returns:
             For each objective a list of one gradient for each variable.
         """
-        found = {}
+        sums = {}
         for call, gradient in zip(calls, gradients):
             if gradient is None:
                 continue
             rule = call.rule
             new = rule.gradients(call.inputs, gradient, weights, vjp)
             for variable, each in zip(rule.variables, new):
-                before = found.get(id(variable))
+                before = sums.get(id(variable))
                 if before is not None:
                     each = [ops.add(a, b) for a, b in zip(before, each)]
-                found[id(variable)] = each
+                sums[id(variable)] = each
         result = []
         for number in range(weights.shape[0]):
             result.append(
                 [
-                    ops.cast(found[id(v)][number], v.dtype)
-                    if id(v) in found
+                    ops.cast(sums[id(v)][number], v.dtype)
+                    if id(v) in sums
                     else ops.zeros(v.shape, v.dtype)
                     for v in variables
                 ]
@@ -159,18 +160,20 @@ class SharedBackward:
         return result
 
 
-class GradientComputer:
+class GradientComputer(abc.ABC):
     """Computes the gradients of one step, each backend in its own way.
 
     Args:
         model: the `DebiasedModel`.
-        shared: a `SharedBackward` that fits the batch, or `None`.
+        shared: a `SharedBackward`, or `None`. Ignored if it does not fit the
+            batch.
         calls: the calls that it recorded.
     """
 
     def __init__(self, model, shared, calls):
+        fits = shared is not None and shared.fits(calls)
         self.model = model
-        self.shared = shared
+        self.shared = shared if fits else None
         self.calls = calls
 
     def per_objective(self) -> dict:
@@ -181,26 +184,30 @@ class GradientComputer:
             [one if i == j else None for j in range(len(objectives))]
             for i in range(len(objectives))
         ]
-        found = []
+        gradients = []
         if self.shared is not None:
             count = len(per_sample(objectives))
-            found = self.per_objective_gradients(count)
+            gradients = self.per_objective_gradients(count)
             rows = rows[count:]
         if rows:
-            found = [*found, *self.weighted_sums(rows)]
-        return dict(zip(objectives, found))
+            gradients = [*gradients, *self.weighted_sums(rows)]
+        return dict(zip(objectives, gradients))
 
+    @abc.abstractmethod
+    def choose(self, condition, first, second):
+        """The result of one of two functions without arguments."""
+
+    @abc.abstractmethod
     def per_objective_gradients(self, count) -> list:
         """The gradients of the first `count` objectives, in one pass."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def weighted_sums(self, rows) -> list:
         """The gradients of weighted sums of the objectives.
 
         Args:
             rows: for each sum a list of weights, `None` for zero.
         """
-        raise NotImplementedError
 
 
 def per_sample(objectives) -> list:

@@ -1,17 +1,20 @@
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
 class StepValues:
-    """What a step computes from the outputs of its forward pass.
+    """The scalars that a step computes from one forward pass.
 
     Attributes:
-        objectives: list of scalars, one for each objective, scaled as the
-            optimizer needs them.
-        terms: list of scalars, the regularizers before their weights.
-        is_finite: bool scalar. Whether the batch may reach the weights.
+        loss: the task's loss.
+        objectives: one value for each objective, scaled as the optimizer
+            needs them.
+        terms: the regularizers before their weights.
+        is_finite: bool. Whether the batch may reach the weights.
     """
 
-    objectives: list
+    loss: Any
+    objectives: Any
     terms: list
-    is_finite: object
+    is_finite: Any

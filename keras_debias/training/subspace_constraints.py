@@ -62,10 +62,10 @@ def unconstrained(network):
 
 def frozen_components(network) -> dict[str, OrthogonalUpdate]:
     """Constraints of whole kernels, which hold a frozen component."""
-    found = [
+    constraints = [
         v.constraint
         for v in network.variables
         if isinstance(v.constraint, OrthogonalUpdate)
         and v.constraint.component is not None
     ]
-    return {f"constraint_{i}": c for i, c in enumerate(found)}
+    return {f"constraint_{i}": c for i, c in enumerate(constraints)}

@@ -13,6 +13,7 @@ import torch._functorch.config as functorch_config
 from keras import ops
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from keras_debias import _keras_internals
 from keras_debias.training.torch_fused_matmuls import fuse_matmuls
 
 # Largest difference of graph and function, relative to the largest value.
@@ -24,7 +25,8 @@ class CompiledCall:
     """A function of tensors and of a network's weights, compiled.
 
     It is traced at the first call, for inputs of those shapes. Weights that
-    the function writes are written.
+    the function writes are written. Masks of dropout with a seed are drawn
+    before each call, as Keras draws them, and handed to the graph.
 
     Args:
         function: function of nested tensors to nested tensors. Its other
@@ -35,8 +37,8 @@ class CompiledCall:
         compiler: a backend of `torch.compile`. Defaults to `"inductor"`.
 
     Raises:
-        ValueError: At the first call, if the function cannot be traced, or
-            the graph does not give its outputs and gradients.
+        ValueError: At the first call, if the function cannot be traced or
+            compiled, or the graph does not give its outputs and gradients.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class CompiledCall:
         self.compiler = compiler
         self._graph = None
         self._structure = None
+        # Draw the masks of dropout with a seed, in their order.
+        self._draws = []
 
     def __call__(self, *arguments):
         values = [v.value for v in self.variables]
@@ -57,16 +61,21 @@ class CompiledCall:
         leaves = [ops.convert_to_tensor(leaf) for leaf in leaves]
         if self._graph is None:
             self._graph = self._compile(arguments, values, leaves)
-        outputs, written = self._graph(values, leaves)
+        masks = [draw() for draw in self._draws]
+        outputs, written = self._graph(values, leaves, masks)
         for index, value in written.items():
             self.variables[index].assign(value)
         return keras.tree.pack_sequence_as(self._structure, outputs)
 
     def _compile(self, arguments, values, leaves):
-        def flat(values, leaves):
+        def flat(values, leaves, masks):
             packed = keras.tree.pack_sequence_as(arguments, leaves)
             mapping = list(zip(self.variables, values))
-            with keras.StatelessScope(mapping, collect_losses=True) as scope:
+            remaining = iter(masks)
+            with (
+                keras.StatelessScope(mapping, collect_losses=True) as scope,
+                _keras_internals.seeded_dropout(lambda _: next(remaining)),
+            ):
                 before = [scope.get_current_value(v) for v in self.variables]
                 outputs = self.function(*packed)
                 after = [scope.get_current_value(v) for v in self.variables]
@@ -81,23 +90,56 @@ class CompiledCall:
             written = {i: new for i, (old, new) in pairs if new is not old}
             return keras.tree.flatten(outputs), written
 
+        masks = self._record_draws(arguments, leaves)
         try:
             with seeded(0):
-                graph = make_fx(flat, pre_dispatch=True)(values, leaves)
+                graph = make_fx(flat, pre_dispatch=True)(values, leaves, masks)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             raise ValueError(
                 "Expected a network that torch can trace, for "
                 "`jit_compile=True`. Received: one that asks for the value "
-                "of a tensor, as Python of its own or dropout with a seed "
-                f"does ({error}). Leave `jit_compile` out."
+                "of a tensor, as Python of its own or a seed of its own does "
+                f"({error}). Leave `jit_compile` out."
             ) from error
         graph.graph.eliminate_dead_code()
         fuse_matmuls(graph.graph, len(values))
         graph.recompile()
-        _check(flat, graph, values, leaves)
-        return torch.compile(graph, backend=self.compiler, dynamic=False)
+        _check(flat, graph, values, leaves, masks)
+        found = torch.compile(graph, backend=self.compiler, dynamic=False)
+        try:
+            # Machine code of both directions is written at the first call.
+            enabled = torch.is_grad_enabled()
+            _outputs_and_gradients(found, values, leaves, masks, enabled)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, OSError) as error:
+            raise ValueError(
+                "Expected a graph that torch can compile here, for "
+                f"`jit_compile=True`. Received: {_first_line(error)} Leave "
+                "`jit_compile` out."
+            ) from error
+        return found
+
+    def _record_draws(self, arguments, leaves):
+        """Finds where seeded dropout draws; returns masks to trace with."""
+        masks = []
+
+        def recorded(draw):
+            self._draws.append(draw)
+            masks.append(draw())
+            return masks[-1]
+
+        packed = keras.tree.pack_sequence_as(arguments, leaves)
+        with (
+            torch.no_grad(),
+            seeded(0),
+            keras.StatelessScope(),
+            _keras_internals.seeded_dropout(recorded),
+        ):
+            self.function(*packed)
+        return masks
 
 
 def several_backward_passes():
@@ -116,14 +158,19 @@ def seeded(seed):
         yield
 
 
-def _check(function, graph, values, leaves):
+def _first_line(error):
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".") + "."
+
+
+def _check(function, graph, values, leaves, masks):
     """Raises if a graph and the function that was traced differ.
 
     A graph loses custom gradients of a layer, and random numbers from a
     layer's own generator.
     """
-    expected = _outputs_and_gradients(function, values, leaves)
-    found = _outputs_and_gradients(graph, values, leaves)
+    expected = _outputs_and_gradients(function, values, leaves, masks)
+    found = _outputs_and_gradients(graph, values, leaves, masks)
     # Gradients of float32 weights are as rough as what they went through.
     dtypes = {tensor.dtype for tensor in (*values, *expected)}
     is_half = bool(dtypes & {torch.float16, torch.bfloat16})
@@ -143,9 +190,9 @@ def _check(function, graph, values, leaves):
             )
 
 
-def _outputs_and_gradients(function, values, leaves):
-    with seeded(0), torch.enable_grad():
-        outputs, _ = function(values, leaves)
+def _outputs_and_gradients(function, values, leaves, masks, enabled=True):
+    with seeded(0), torch.set_grad_enabled(enabled):
+        outputs, _ = function(values, leaves, masks)
         outputs = [o for o in outputs if _is_real(o)]
         asked = [x for x in (*values, *leaves) if x.requires_grad]
         reached = [o for o in outputs if o.requires_grad]

@@ -5,13 +5,24 @@ from keras import ops
 from keras_debias import _keras_internals
 from keras_debias.training.shared_backward import Call
 from keras_debias.training.torch_compiled_call import CompiledCall
+from keras_debias.training.torch_compiled_call import seeded
+
+# Batches of other lengths than the first are padded to one of these.
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+# Kept at most; batches of more lengths run uncompiled.
+MOST_GRAPHS = 8
+# Largest difference that padding may make, relative to the largest output.
+_TOLERANCE = 1e-4
+_HALF_TOLERANCE = 0.1
 
 
 class CompiledNetwork:
     """The forward passes of a `DebiasedModel`'s step, compiled.
 
-    Only batches of the shape of the first one are compiled. Compiling for
-    others, such as the last one of an epoch, takes a minute and does not pay.
+    Only batches with as many rows as the first one are compiled: compiling
+    for the last one of an epoch takes a minute and does not pay. Batches of
+    tokens may differ in length. They are padded to a few lengths, and the
+    outputs are cut, if that changes no output.
 
     Args:
         model: the `DebiasedModel`.
@@ -27,37 +38,130 @@ class CompiledNetwork:
         self.model = model
         self.shared = shared
         self.differentiated = differentiated
-        self._shapes = None
+        self._first = None
+        # By the shapes of a batch, and by those of what is compiled.
+        self._plans = {}
+        self._graphs = {}
+
+    def at(self, x) -> "CompiledBatch | None":
+        """The passes for batches shaped like this one, or `None`."""
+        shapes = _shapes(x)
+        if self._first is None:
+            self._first = x
+        if shapes not in self._plans:
+            self._plans[shapes] = self._plan(x)
+        return self._plans[shapes]
+
+    def _plan(self, x):
+        first = _shapes(self._first)
+        if _shapes(x) == first:
+            return self._batch(x, None)
+        length, known = _length(x), _length(self._first)
+        if length is None or known is None:
+            return None
+        if x["padding_mask"].shape[0] != self._first["padding_mask"].shape[0]:
+            return None
+        longer = [n for n in (*LENGTHS, known) if n >= length]
+        width = min(longer, default=length)
+        if length <= known and width > known:
+            width = known
+        if width == length or not self._may_pad(x, width):
+            width = None
+        return self._batch(x, width)
+
+    def _batch(self, x, width):
+        key = _shapes(x if width is None else _padded(x, width))
+        if key not in self._graphs:
+            if len(self._graphs) == MOST_GRAPHS:
+                return None
+            self._graphs[key] = _Graphs(self)
+        return CompiledBatch(self._graphs[key], width)
+
+    def _may_pad(self, x, width) -> bool:
+        """Whether the network gives the same outputs for a longer batch."""
+
+        def outputs(x):
+            return self.model.model(x, training=False)
+
+        with torch.no_grad(), seeded(0), keras.StatelessScope():
+            expected = outputs(x)
+            try:
+                found = _cut(outputs(_padded(x, width)), width, _length(x))
+            except (RuntimeError, ValueError, IndexError):
+                # Longer than its positions.
+                return False
+        if not torch.is_tensor(expected) or expected.shape != found.shape:
+            return False
+        if expected.ndim == 3:
+            # What padding says about itself counts nowhere.
+            rows = ops.cast(x["padding_mask"], "bool")
+            expected, found = expected[rows], found[rows]
+        half = expected.dtype in (torch.float16, torch.bfloat16)
+        limit = _HALF_TOLERANCE if half else _TOLERANCE
+        distance = float((expected - found).abs().max())
+        return distance <= limit * float(expected.abs().max())
+
+
+class CompiledBatch:
+    """The forward passes for batches of one shape.
+
+    Args:
+        graphs: a `_Graphs`.
+        width: int, the length that tokens are padded to, or `None`.
+    """
+
+    def __init__(self, graphs, width):
+        self.graphs = graphs
+        self.width = width
+
+    def forward(self, x) -> tuple:
+        """Outputs in training, and the calls of trainable layers."""
+        y_pred, mask, calls = self.graphs.forward(self._wide(x))
+        y_pred = self._narrow(y_pred, x)
+        if mask is not None:
+            _keras_internals.set_keras_mask(y_pred, self._narrow(mask, x))
+        return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
+
+    def teacher(self, network, function, x):
+        """The `run` of `Regularization.teacher_outputs`."""
+        found = self.graphs.teacher(network, function, self._wide(x))
+        return self._narrow(found, x)
+
+    def _wide(self, x):
+        return x if self.width is None else _padded(x, self.width)
+
+    def _narrow(self, outputs, x):
+        if self.width is None:
+            return outputs
+        return _cut(outputs, self.width, _length(x))
+
+
+class _Graphs:
+    """The compiled forward passes for one shape of inputs."""
+
+    def __init__(self, network):
+        self.network = network
         self._forward = None
         self._teachers = {}
         self._perturbations = []
         self._rules = []
 
-    def takes(self, x) -> bool:
-        """Whether a batch has the shapes of the first."""
-        shapes = [(tuple(t.shape), t.dtype) for t in keras.tree.flatten(x)]
-        if self._shapes is None:
-            self._shapes = shapes
-        return shapes == self._shapes
-
     def forward(self, x) -> tuple:
-        """Outputs in training, and the calls of trainable layers."""
+        network = self.network
         if self._forward is None:
             self._tap(x)
             self._forward = CompiledCall(
                 self._watched,
-                self.model.model.variables,
-                self.differentiated or not self._perturbations,
-                self.compiler,
+                network.model.model.variables,
+                network.differentiated or not self._perturbations,
+                network.compiler,
             )
         y_pred, mask, inputs = self._forward(x, self._perturbations)
-        if mask is not None:
-            _keras_internals.set_keras_mask(y_pred, mask)
         calls = [
             Call(*parts)
             for parts in zip(self._rules, inputs, self._perturbations)
         ]
-        return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
+        return y_pred, mask, calls
 
     def _watched(self, x, perturbations):
         """The forward pass, zeros added to the outputs of some layers.
@@ -68,23 +172,28 @@ class CompiledNetwork:
         if not perturbations:
             y_pred, inputs = self._plain(x), []
         else:
-            zeros = [*perturbations, ops.zeros((), self.model.compute_dtype)]
-            with self.shared.recording(zeros) as calls:
+            dtype = self.network.model.compute_dtype
+            zeros = [*perturbations, ops.zeros((), dtype)]
+            with self.network.shared.recording(zeros) as calls:
                 y_pred = self._plain(x)
             inputs = [call.inputs for call in calls[:-1]]
         return y_pred, _keras_internals.get_keras_mask(y_pred), inputs
 
     def _plain(self, x):
-        return self.model.model(x, training=True)
+        return self.network.model.model(x, training=True)
 
     def _tap(self, x):
         """Finds the shapes of the outputs of trainable layers."""
-        if self.shared is None:
+        shared = self.network.shared
+        if shared is None:
             return
-        with torch.no_grad(), keras.StatelessScope():
-            with self.shared.recording() as calls:
-                self._plain(x)
-        if not self.shared.fits(calls):
+        with (
+            torch.no_grad(),
+            keras.StatelessScope(),
+            shared.recording() as calls,
+        ):
+            self._plain(x)
+        if not shared.fits(calls):
             return
         for call in calls[:-1]:
             zero = torch.zeros_like(call.outputs[:1].flatten()[:1])
@@ -93,7 +202,6 @@ class CompiledNetwork:
             self._rules.append(call.rule)
 
     def teacher(self, network, function, x):
-        """The `run` of `Regularization.teacher_outputs`."""
         if id(network) not in self._teachers:
             variables = network.variables
 
@@ -101,6 +209,45 @@ class CompiledNetwork:
                 return function(x, [(v, v.value) for v in variables])
 
             self._teachers[id(network)] = CompiledCall(
-                outputs_of, variables, False, self.compiler
+                outputs_of, variables, False, self.network.compiler
             )
         return self._teachers[id(network)](x)
+
+
+def on_accelerator(network) -> bool:
+    """Whether a network's weights are where Python keeps a device waiting."""
+    devices = {v.value.device.type for v in network.variables}
+    return bool(devices) and devices <= {"cuda", "xpu"}
+
+
+def _shapes(x) -> tuple:
+    return tuple((tuple(t.shape), t.dtype) for t in keras.tree.flatten(x))
+
+
+def _length(x) -> int | None:
+    """The length of a batch of tokens with a padding mask, else `None`."""
+    if not isinstance(x, dict) or "padding_mask" not in x:
+        return None
+    shapes = {tuple(value.shape) for value in x.values()}
+    (shape, *others) = shapes
+    return None if others or len(shape) != 2 else shape[1]
+
+
+def _padded(x, width) -> dict:
+    values = {name: ops.convert_to_tensor(value) for name, value in x.items()}
+    return {
+        name: torch.nn.functional.pad(value, (0, width - value.shape[1]))
+        for name, value in values.items()
+    }
+
+
+def _cut(outputs, width, length):
+    """The outputs without those of padding."""
+
+    def cut(output):
+        if output.ndim > 1 and output.shape[1] == width:
+            # Of classes there are never as many as tokens, but for chance.
+            return output[:, :length]
+        return output
+
+    return keras.tree.map_structure(cut, outputs)

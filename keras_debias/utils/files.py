@@ -133,7 +133,7 @@ def read_regular(path: pathlib.Path, limit: int) -> bytes:
         limit: int. The most bytes it may have.
 
     Raises:
-        OSError: If it is no regular file or too long.
+        OSError: If it is not a regular file, or too long.
     """
     # Opening a pipe would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)

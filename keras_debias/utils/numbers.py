@@ -15,6 +15,20 @@ def is_number(value) -> bool:
         return False
 
 
+def require_count(value, name: str, least: int = 1) -> None:
+    """Raises unless a value is an integer of at least `least`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < least:
+        kind = (
+            "a positive integer"
+            if least == 1
+            else f"an integer of at least {least}"
+        )
+        raise ValueError(
+            f"Expected `{name}` to be {kind}. Received: {name}={value!r}"
+        )
+
+
 def require_seed(value) -> None:
     """Raises unless a seed is an integer that every generator takes."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)

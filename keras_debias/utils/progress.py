@@ -8,6 +8,12 @@ import keras
 PATIENCE = 5.0
 
 
+def say(text: str) -> None:
+    """Prints a line, unless Keras' logs do not go to the screen."""
+    if keras.config.is_interactive_logging_enabled():
+        print(text)
+
+
 class Progress:
     """Counts finished steps; draws a bar once `PATIENCE` seconds are over.
 
@@ -32,8 +38,7 @@ class Progress:
             waited = time.monotonic() - self._start
             if self._done >= self._total or waited < PATIENCE:
                 return
-            if keras.config.is_interactive_logging_enabled():
-                print(self._title)
+            say(self._title)
             self._bar = keras.utils.Progbar(
                 self._total, interval=1.0, unit_name=self._unit
             )

@@ -37,7 +37,7 @@ def adapted_paths(model):
 
 class TestSelection:
     @pytest.mark.parametrize(
-        "targets, count",
+        ("targets", "count"),
         [
             ("query", 2),
             (("query", "key", "value"), 6),
@@ -287,7 +287,7 @@ class TestRefusals:
 
 class TestProgress:
     @pytest.mark.parametrize(
-        "patience, verbose, shown",
+        ("patience", "verbose", "shown"),
         [(-1.0, 1, True), (-1.0, 0, False), (60.0, 1, False)],
     )
     def test_a_slow_start_shows_a_bar(

@@ -11,6 +11,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.selection import layer_paths
 from tests.architectures import ARCHITECTURES
+from tests.combinations import spread
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 RNG = np.random.default_rng(0)
@@ -236,8 +237,9 @@ def test_forms_follow_their_equations(name):
     np.testing.assert_allclose(delta(values), expected.ravel(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize(
+    ("name", "architecture"), spread(FORMS, ["bert", "llama"])
+)
 def test_forms_train_save_load_and_merge(name, architecture, tmp_path):
     architecture = TABLE[architecture]
     x, y = architecture.data()

@@ -53,7 +53,7 @@ def trained(model, adapter, also_train=()):
 
 
 @pytest.mark.parametrize(
-    "base, kind",
+    ("base", "kind"),
     [*(("bert", kind) for kind in KINDS), ("llama", "DoRA")],
     indirect=["base"],
 )

@@ -11,6 +11,7 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias.adapters.selection import variable_paths
+from tests.combinations import spread
 
 PACKAGE = str(pathlib.Path(kd.__file__).parent)
 GENERATOR = inspect.CO_GENERATOR
@@ -94,8 +95,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", list(CALLS))
-@pytest.mark.parametrize("kind", list(ADAPTERS))
+@pytest.mark.parametrize(("kind", "name"), spread(ADAPTERS, CALLS))
 def test_a_failure_at_any_step_changes_nothing(kind, name, tmp_path):
     make = ADAPTERS[kind]
     A.save(build(make()), tmp_path / "adapter")

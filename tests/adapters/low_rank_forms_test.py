@@ -166,7 +166,7 @@ class TestVeRA:
 
 
 @pytest.mark.parametrize(
-    "kind, side",
+    ("kind", "side"),
     [
         *(("LoRAFA", "read"), ("MiLoRA", "write"), ("OLoRA", "read")),
         *(("AdaLoRA", "read"), ("AdaLoRA", "write")),

@@ -9,6 +9,7 @@ import keras_debias as kd
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
+from tests.combinations import spread
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 ADAPTERS = {
@@ -22,8 +23,9 @@ ADAPTERS = {
 
 
 @pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["bert", "llama"])
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize(
+    ("adapter", "name"), spread(ADAPTERS, ["bert", "llama"])
+)
 def test_outputs_keep_the_dtype_of_the_model(adapter, name, policy):
     keras.config.set_dtype_policy(policy)
     model = TABLE[name].build()

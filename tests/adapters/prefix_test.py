@@ -120,9 +120,9 @@ def test_other_architectures_and_refusals(tmp_path):
                 also_train=architecture.also_train,
             )
     model = TABLE["bert"].build()
-    kd.adapters.apply(model, kd.adapters.PrefixTuning())
+    kd.adapters.apply(model, kd.adapters.PrefixTuning(2))
     with pytest.raises(ValueError, match="without adapters"):
-        kd.adapters.apply(model, kd.adapters.PrefixTuning())
+        kd.adapters.apply(model, kd.adapters.PrefixTuning(2))
     with pytest.raises(ValueError, match="Keep the adapter"):
         kd.adapters.merge(model)
     with pytest.raises(ValueError, match="fit the layer without adapters"):

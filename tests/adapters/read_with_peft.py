@@ -31,12 +31,14 @@ def main(folder, *decoders):
         def difference(network):
             with torch.no_grad():
                 logits = network(input_ids=tokens).logits.numpy()
+            # Those of a prompt come first.
+            logits = logits[:, -tokens.shape[1] :] if is_decoder else logits
             error = np.abs(logits - expected).max()
             return float(error / max(1.0, np.abs(expected).max()))
 
         loaded = difference(model)
         form = path.name.split("-")[1]
-        merges = form != "PrefixTuning"
+        merges = form not in ("PrefixTuning", "PromptTuning")
         merges = merges and not (is_decoder and form == "ValueBias")
         if merges:
             model.base_model.merge_adapter()

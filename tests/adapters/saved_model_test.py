@@ -1,4 +1,4 @@
-"""A merged model as a SavedModel."""
+"""A merged model as a SavedModel, on torch as an `ExportedProgram`."""
 
 import keras
 import numpy as np
@@ -8,15 +8,27 @@ from keras import ops
 import keras_debias as kd
 from tests.architectures import ARCHITECTURES
 
-tf = pytest.importorskip("tensorflow")
 pytestmark = [
-    pytest.mark.skipif(
-        keras.config.backend() == "torch",
-        reason="Keras writes no SavedModel on torch",
-    ),
     # Keras, of jax2tf.
     pytest.mark.filterwarnings("ignore:The .native_serial:DeprecationWarning"),
+    # torch, of its own pytrees and of the attributes of Keras' layers.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:torch"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
+
+
+def read(path, x):
+    if keras.config.backend() == "torch":
+        import torch
+
+        program = torch.export.load(path).module()
+        return program({k: torch.tensor(v) for k, v in x.items()}).numpy()
+    import tensorflow as tf
+
+    # What is not kept is deleted before it is called.
+    loaded = tf.saved_model.load(path)
+    return loaded.serve(x).numpy()
 
 
 def test_same_outputs(tmp_path):
@@ -30,19 +42,21 @@ def test_same_outputs(tmp_path):
     x, _ = architecture.data(seed=0)
     expected = ops.convert_to_numpy(model(x, training=False))
     kd.adapters.merge(model)
-    path = str(tmp_path / "saved")
+    on_torch = keras.config.backend() == "torch"
+    path = str(tmp_path / ("saved.pt2" if on_torch else "saved"))
     # Of fixed length: JAX cannot compare a free one with that of positions.
+    # torch fixes the batch as well.
     signature = {
-        name: keras.InputSpec(shape=(None, *value.shape[1:]), dtype="int32")
+        name: keras.InputSpec(
+            shape=(len(value) if on_torch else None, *value.shape[1:]),
+            dtype="int32",
+        )
         for name, value in x.items()
     }
     model.export(
         path,
-        format="tf_saved_model",
+        format="torch" if on_torch else "tf_saved_model",
         verbose=False,
         input_signature=[signature],
     )
-    # What is not kept is deleted before it is called.
-    loaded = tf.saved_model.load(path)
-    found = loaded.serve(x)
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(read(path, x), expected, atol=1e-5)

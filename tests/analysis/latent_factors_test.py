@@ -13,6 +13,7 @@ from keras_debias.analysis import latent_factors
 from tests import planted
 from tests.architectures import ARCHITECTURES
 from tests.architectures import HIDDEN_DIM
+from tests.combinations import spread
 
 BERT = next(a for a in ARCHITECTURES if a.name == "bert")
 TARGETS = ("query", "value", "attention_output", "feedforward_output_dense")
@@ -48,8 +49,10 @@ def written_out(model, start, side):
     return values[::-1] / count, vectors[:, ::-1]
 
 
-@pytest.mark.parametrize("side", ["read", "write", "both"])
-@pytest.mark.parametrize("adapter", ["LoRA", "PiSSA", "DoRA"])
+@pytest.mark.parametrize(
+    ("adapter", "side"),
+    spread(["LoRA", "PiSSA", "DoRA"], ["read", "write", "both"]),
+)
 def test_it_is_the_sum_written_out(adapter, side):
     create = getattr(kd.adapters, adapter)
     model = adapted(create(2, targets=TARGETS))

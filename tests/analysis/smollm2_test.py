@@ -97,6 +97,7 @@ def plant_neuron(model, layer, index, label):
     outer.kernel.assign(kernel)
 
 
+@pytest.mark.once
 def test_a_planted_bias_neuron_is_found(classifier):
     plant_neuron(classifier, layer=28, index=77, label=0)
     split = data().take([0, 2, 3, 5])
@@ -111,6 +112,7 @@ def test_a_planted_bias_neuron_is_found(classifier):
     assert np.all(margin[1] < margin[0])
 
 
+@pytest.mark.once
 def test_neurons_that_say_nothing_are_not_found(classifier):
     for block in blocks(classifier):
         (outer,) = block.modules["feedforward_output"]

@@ -1,7 +1,11 @@
+import sys
+import types
+
 import keras
 import numpy as np
 import pytest
 
+from keras_debias import DebiasedModel
 from keras_debias.callbacks.ood_evaluation import OODEvaluation
 from keras_debias.callbacks.ood_evaluation import check_callback_order
 from keras_debias.data import Groups
@@ -146,3 +150,68 @@ def test_order():
     ):
         with pytest.raises(ValueError, match="put `OODEvaluation` before"):
             check_callback_order(callbacks)
+
+
+def test_tensorboard_gets_the_groups(model, tmp_path, monkeypatch):
+    """What Keras' own callback would draw; files need `tensorboard`."""
+    written = {}
+
+    def scalar(name, data, step, description=None):
+        written.setdefault(name, []).append((int(step), float(data)))
+
+    for name in ("tensorboard", "tensorboard.summary"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    writers = types.SimpleNamespace(scalar=scalar)
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.v2", writers)
+    debiased = DebiasedModel(model, seed=0)
+    debiased.compile()
+    history = debiased.fit(
+        make_split(0),
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            OODEvaluation({"hans": make_split(1)}, metrics=["auroc"]),
+            keras.callbacks.TensorBoard(tmp_path),
+        ],
+    ).history
+    for name in ("hans_worst_group_accuracy", "hans_worst_group_auroc"):
+        (first, second) = written[f"epoch_{name}"]
+        assert (first[0], second[0]) == (0, 1)
+        values = [first[1], second[1]]
+        assert values == pytest.approx(history[name])
+
+
+WRONG = {
+    "labels": ({"y": np.where(np.arange(60) % 2, 3, 8)}, "label_names"),
+    "names": ({"label_names": ("no", "yes", "who")}, "which output is which"),
+    "inputs": ({"x": np.zeros((60, 5))}, r"\(None, 4\)"),
+    "numbers": ({"y": np.linspace(0, 1, 60)}, "cross entropy"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_splits_fail_before_the_first_step(model, kind):
+    changes, message = WRONG[kind]
+    right = make_split(1)
+    wrong = {"x": right.x, "y": right.y, **changes}
+    debiased = DebiasedModel(model, seed=0)
+    debiased.compile()
+    before = keras.ops.convert_to_numpy(model.weights[0])
+    train = Split(right.x, right.y)
+    with pytest.raises(ValueError, match=message):
+        debiased.fit(
+            train,
+            verbose=0,
+            callbacks=[OODEvaluation({"hans": Split(**wrong)})],
+        )
+    after = keras.ops.convert_to_numpy(model.weights[0])
+    np.testing.assert_array_equal(before, after)
+
+
+def test_metrics_of_another_task_fail_before_the_first_step(model):
+    watch = OODEvaluation({"hans": make_split(1)}, metrics=["rmse"])
+    debiased = DebiasedModel(model, seed=0)
+    debiased.compile()
+    with pytest.raises(ValueError, match="'rmse'"):
+        debiased.fit(make_split(0), verbose=0, callbacks=[watch])
+    assert int(debiased.optimizer.iterations) == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -354,3 +355,43 @@ def _process(arguments, environment):
         text=True,
         timeout=300,
     )
+
+
+def documented():
+    """The commands of the page on the command line, as lists of words."""
+    page = ROOT / "docs" / "command_line.md"
+    blocks = page.read_text(encoding="utf-8").split("```shell\n")[1:]
+    lines = "\n".join(block.partition("```")[0] for block in blocks)
+    found = [
+        shlex.split(line) for line in lines.replace("\\\n", "").split("\n")
+    ]
+    return [words[1:] for words in found if words[:1] == ["keras-debias"]]
+
+
+def test_documented_commands_can_be_read():
+    commands = [c for c in documented() if "--help" not in c]
+    assert {c[0] for c in commands} == {
+        *("audit", "compare", "evaluate", "export-peft", "train")
+    }
+    for command in commands:
+        parse(command)
+
+
+def test_documented_commands_run_on_the_file_of_the_package(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.read_csv(kd.data.example_csv())
+    frame.to_csv("texts.csv", index=False)
+    answers = frame["label"].where(frame["source"] == "tweet", "negative")
+    group = "label=" + frame["label"] + ", source=" + frame["source"]
+    (tmp_path / "served").mkdir()
+    frame.assign(prediction=answers, group=group).to_csv(
+        "served/predictions.csv", index=False
+    )
+    commands = [c for c in documented() if c[0] in ("audit", "evaluate")]
+    assert len(commands) == 4
+    # The last of each has a condition that holds.
+    assert [main(c) for c in commands] == [0, 0, 1, 1]
+    for name in ("audit.html", "evaluation.html", "findings.csv"):
+        assert (tmp_path / name).stat().st_size > 300

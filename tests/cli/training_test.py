@@ -1,6 +1,7 @@
 """Commands that train, on a tiny preset: from a file to a served model."""
 
 import json
+import pathlib
 
 import keras
 import keras_hub
@@ -17,11 +18,18 @@ from tests.cli.tiny import inputs  # noqa: F401
 from tests.cli.tiny import training
 from tests.training.pictures_test import vit
 
+ROOT = pathlib.Path(__file__).parents[2]
+
 # The groups of the test rows are small.
 pytestmark = pytest.mark.filterwarnings("ignore:No group of the split")
 
 
-def test_a_file_becomes_a_served_model(inputs, tmp_path, capsys):  # noqa: F811
+def test_a_file_becomes_a_served_model(
+    inputs,  # noqa: F811
+    tmp_path,
+    capsys,
+    monkeypatch,
+):
     output = tmp_path / "served"
     arguments = training(inputs, "--output", str(output))
     arguments += ["--adapter", "value-bias", "--method", "balanced"]
@@ -49,6 +57,13 @@ def test_a_file_becomes_a_served_model(inputs, tmp_path, capsys):  # noqa: F811
     assert len(written) == 12 and "label=no, place==here" in set(
         written["group"]
     )
+
+    # So says the page on the command line.
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    code = page.partition("<!-- serve -->")[2].partition("```python\n")[2]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.partition("```")[0], "command_line.md", "exec"), {})
+    assert capsys.readouterr().out.count("'") == 4
 
     # What exists is not replaced unasked.
     assert main(["train", *arguments]) == 2

@@ -94,6 +94,7 @@ def test_runs_are_kept_and_not_repeated(tmp_path, capsys):
     assert run.accelerator_memory is None
 
 
+@pytest.mark.once
 def test_same_table_after_an_interruption(tmp_path):
     whole = kd.compare(**arguments())
     folder = tmp_path / "runs"
@@ -103,6 +104,7 @@ def test_same_table_after_an_interruption(tmp_path):
     assert_same(kd.compare(**arguments(folder=folder)), whole)
 
 
+@pytest.mark.once
 def test_same_table_after_a_kill(tmp_path):
     """SIGKILL in a step of the second run, in a process of its own."""
     folder = tmp_path / "runs"
@@ -147,6 +149,7 @@ def test_same_table_after_a_kill(tmp_path):
         assert run.seconds > 0 and run.seconds_per_update > 0
 
 
+@pytest.mark.once
 def test_a_broken_run_does_not_stop_the_rest(tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     methods = {"plain": toy.Instant(), "broken": toy.Instant(1.0, 1)}
@@ -173,6 +176,7 @@ def test_a_broken_run_does_not_stop_the_rest(tmp_path, monkeypatch):
     assert not kd.comparison.Comparison.load(folder).errors
 
 
+@pytest.mark.once
 def test_training_data_may_depend_on_the_seed(tmp_path):
     seen = []
 
@@ -224,10 +228,11 @@ def test_all_methods_start_alike():
     assert abs(summary["difference"]).max() < 1e-6
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": [0, 1, 0]}, "must be different"),
+        ({"seeds": [0, 1, 0]}, "to be different"),
         ({"seeds": []}, "at least one integer"),
         ({"seeds": [0.5]}, "at least one integer"),
         (
@@ -263,13 +268,49 @@ def test_refused_before_anything_is_trained(changes, message, tmp_path):
     assert not calls and not folder.exists()
 
 
+def outside(split):
+    """The same rows with labels that the network has no output for."""
+    return kd.data.Split(split.x, np.where(split.y, 8, 3))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": outside(toy.numbers(40))}, "'train'.*label_names"),
+        ({"splits": outside(toy.numbers(40))}, "'test'.*from 3 to 8"),
+        (
+            {"splits": {"wide": kd.data.Split(np.zeros((9, 5)), [0] * 9)}},
+            r"\(None, 2\).*'wide'",
+        ),
+        ({"metrics": ["rmse"]}, "'rmse'"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_any_run(
+    changes, message, tmp_path
+):
+    calls = []
+    folder = tmp_path / "runs"
+    methods = {"plain": R.FineTuning()}
+    with pytest.raises(ValueError, match=message):
+        kd.compare(
+            **{
+                **arguments(model_fn=counting(calls), folder=folder),
+                "methods": methods,
+                **changes,
+            }
+        )
+    assert len(calls) == 1 and not folder.exists()
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"methods": {}}, "non-empty dict"),
         ({"methods": {"plain": "ERM"}}, "kd.recipes.Recipe"),
         ({"budget": 3}, "kd.recipes.Budget"),
-        ({"selection": "worst"}, "must be criteria"),
+        ({"selection": "worst"}, "to be criteria"),
         ({"train": np.zeros(3)}, "kd.data.Split"),
         ({"model_fn": lambda updates: 3}, "compiled"),
     ],
@@ -279,6 +320,7 @@ def test_wrong_types(changes, message):
         kd.compare(**arguments(**changes))
 
 
+@pytest.mark.once
 def test_a_folder_of_another_configuration(tmp_path):
     folder = tmp_path / "runs"
     kd.compare(**arguments(folder=folder, seeds=[0]))
@@ -336,6 +378,7 @@ def test_the_criterion_picks_the_weights(number):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.once
 def test_criteria_are_part_of_the_result():
     validation = toy.numbers(80, seed=3)
     # A biased model that follows the cue alone.
@@ -364,6 +407,7 @@ def test_criteria_are_part_of_the_result():
         found.choose("Luck")
 
 
+@pytest.mark.once
 def test_criteria_against_hand_counts():
     predictions = pd.DataFrame(
         {
@@ -386,6 +430,7 @@ def test_criteria_against_hand_counts():
         kd.comparison.BiasedDisagreement(["a"]).score(predictions, None)
 
 
+@pytest.mark.once
 def test_an_altered_run_is_named_and_made_again(tmp_path):
     """By its checksum, by its predictions, and if it cannot be read."""
     folder = tmp_path / "runs"
@@ -448,6 +493,7 @@ def test_an_altered_run_is_named_and_made_again(tmp_path):
             path.write_bytes(content)
 
 
+@pytest.mark.once
 def test_a_configuration_that_cannot_be_read(tmp_path):
     folder = tmp_path / "runs"
     kd.compare(**arguments(folder=folder, seeds=[0]))
@@ -459,6 +505,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path):
             kd.comparison.Comparison.load(folder)
 
 
+@pytest.mark.once
 def test_names_that_differ_in_signs_only(tmp_path):
     methods = {
         name: toy.Instant(noise)
@@ -491,6 +538,7 @@ class Says(toy.Instant):
         return Constant()
 
 
+@pytest.mark.once
 def test_choose_refuses_a_constant_model():
     found = kd.compare(
         **arguments(

@@ -13,7 +13,7 @@ def pairs():
     return generated_nli(6000, seed=1)
 
 
-@pytest.mark.parametrize("prevalence, strength", [(0.25, 0.9), (0.66, 0.5)])
+@pytest.mark.parametrize(("prevalence", "strength"), [(0.25, 0.9), (0.66, 0.5)])
 def test_rates_follow_the_protocol(pairs, prevalence, strength):
     biased = inject_token(pairs, "entailment", prevalence, strength, seed=2)
     present = np.array([h.endswith(" !!") for h in biased.x[1]])

@@ -30,7 +30,7 @@ class TestColoredDigits:
         }
 
     def test_the_groups_say_what_the_pictures_show(self):
-        """The colour is read off the pixels, by its nearest hue of ten."""
+        """The color is read off the pixels, by its nearest hue of ten."""
         split = colored_digits(0.6, "test", by_color=True)
         own = colored_digits(0.6, "test")
         np.testing.assert_array_equal(split.x, own.x)
@@ -67,7 +67,7 @@ class TestColoredDigits:
         assert not np.array_equal(one.x, other.x)
 
         def digits(split):
-            """The shapes, whatever their colour and order."""
+            """The shapes, whatever their color and order."""
             shapes = (split.x.max(axis=-1) > 0).reshape(len(split), -1)
             return {shape.tobytes() for shape in shapes}
 
@@ -94,7 +94,7 @@ class TestColoredDigits:
 
 
 def published(folder, rows=12):
-    """A folder in the published layout; bird and place are its colours."""
+    """A folder in the published layout; bird and place are its colors."""
     metadata = []
     for row in range(rows):
         bird, place = row % 2, (row // 2) % 2

@@ -305,3 +305,23 @@ def test_ragged_files(text, message, tmp_path):
     path = write(tmp_path / "a.csv", text)
     with pytest.raises(ValueError, match=message):
         Split.from_csv(path, x="text", y="label")
+
+
+def test_integers_of_a_table_may_be_names(tmp_path):
+    """3 and 8 cannot index two names, so they are the names."""
+    path = tmp_path / "digits.csv"
+    path.write_text("text,digit\na,8\nb,3\nc,8\n")
+    split = Split.from_csv(path, "text", "digit", label_names=("3", "8"))
+    assert split.y.tolist() == [1, 0, 1]
+    crossed = Split.from_csv(
+        path, "text", "digit", "text", label_names=("3", "8"), by_label=True
+    )
+    assert crossed.groups.names[0].startswith("label=3")
+    # These could be either.
+    path.write_text("text,digit\na,1\nb,0\n")
+    with pytest.raises(ValueError, match="indices or names"):
+        Split.from_csv(path, "text", "digit", label_names=("1", "0"))
+    # And these are neither.
+    path.write_text("text,digit\na,9\nb,3\n")
+    with pytest.raises(ValueError, match="label_names"):
+        Split.from_csv(path, "text", "digit", label_names=("3", "8"))

@@ -30,7 +30,7 @@ def test_weighted_draws_in_proportion():
     order = WeightedSampler([0, 1, 3] * 1000)(rng())
     counts = np.bincount(order % 3, minlength=3) / 3000
     np.testing.assert_allclose(counts, [0, 0.25, 0.75], atol=0.03)
-    with pytest.raises(ValueError, match="not all be zero"):
+    with pytest.raises(ValueError, match="to be above zero"):
         WeightedSampler([0.0, 0.0])
     with pytest.raises(ValueError, match="not negative"):
         WeightedSampler([1.0, -1.0])

@@ -65,7 +65,7 @@ def test_labels_are_copied():
 
 
 @pytest.mark.parametrize(
-    "arguments, error, match",
+    ("arguments", "error", "match"),
     [
         (dict(x=[]), ValueError, "at least one row"),
         (dict(x=None), TypeError, "x=None"),

@@ -25,7 +25,7 @@ def test_masked_labels_are_missing():
 def test_masked_numbers_are_refused(part):
     parts = {"x": np.ones(4), "y": [0, 1, 0, 1], "sample_weight": np.ones(4)}
     parts[part] = np.ma.array(parts[part], mask=[0, 1, 0, 0])
-    with pytest.raises(ValueError, match=f"`{part}` must have no masked"):
+    with pytest.raises(ValueError, match=f"`{part}` to have no masked"):
         kd.data.Split(**parts)
 
 

@@ -160,7 +160,7 @@ def test_names_that_do_not_fit():
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 @pytest.mark.parametrize(
-    "values, expected",
+    ("values", "expected"),
     [([0.4, 0.6, 0.9, 0.1], [0, 1, 1, 0]), ([-1, 0.2, 3, -2], [0, 1, 1, 0])],
 )
 def test_single_output(shape, values, expected):

@@ -4,9 +4,12 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import sacrebleu
+from rouge_score import rouge_scorer
 
 import keras_debias as kd
 from keras_debias.metrics.answers import token_f1
+from keras_debias.metrics.metric_data import MetricData
 from tests import toy_language
 from tests.architectures import randomize
 
@@ -94,6 +97,10 @@ def nll(model, split, row):
     return -z[np.arange(len(z)), y[row]][chosen]
 
 
+def _texts(values):
+    return np.array(values, object)
+
+
 @pytest.mark.parametrize("create", [toy_language.gpt2, bart])
 def test_answers_are_generated_and_references_scored(create):
     model = create()
@@ -103,7 +110,12 @@ def test_answers_are_generated_and_references_scored(create):
     split = split_of(model, references)
     wrapped = kd.DebiasedModel(model)
     scores = kd.evaluate(
-        wrapped, {"test": split}, batch_size=3, bootstrap=20, min_group_size=1
+        wrapped,
+        {"test": split},
+        batch_size=3,
+        bootstrap=20,
+        min_group_size=1,
+        metrics=["exact_match", "reference_nll", "rouge_l", "bleu"],
     )
     score = scores["test"]
     assert score.kind == "generation" and score.accuracy is None
@@ -114,13 +126,19 @@ def test_answers_are_generated_and_references_scored(create):
         0.0,
     )
     assert exact.interval[0] <= 0.5 <= exact.interval[1]
+    said = scores.predictions["prediction"].tolist()
+    data = MetricData("generation", _texts(references), _texts(said))
+    for name in ("rouge_l", "bleu"):
+        metric = kd.metrics.get(name)
+        assert score.metrics[name].value == metric.value(data)
+        of_new = metric.value(data.take(np.array([1, 3])))
+        assert score.metrics[name].groups["kind=new"] == of_new
     losses = [nll(model, split, row) for row in range(4)]
     expected = np.concatenate(losses).mean()
     found = score.metrics["reference_nll"]
     assert found.value == pytest.approx(expected, rel=1e-4)
     of_new = np.concatenate(losses[1::2]).mean()
     assert found.groups["kind=new"] == pytest.approx(of_new, rel=1e-4)
-    said = scores.predictions["prediction"].tolist()
     assert said[::2] == references[::2] and any(said[::2])
     assert "exact_match" in str(scores)
 
@@ -150,11 +168,52 @@ def test_f1_of_words_is_that_of_squad():
     assert token_f1("day day", "day") == pytest.approx(2 / 3)
 
 
+def test_texts_are_compared_as_their_packages_do():
+    """ROUGE-L and BLEU of all rows, of groups and of resamples."""
+    rng = np.random.default_rng(0)
+    words = "The cat, dog and 3 birds sat on a mat .".split()
+    lines = [
+        [" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(2)]
+        for _ in range(30)
+    ]
+    lines += [["the cat sat on a mat"] * 2, ["cat", ""], ["dog", "bird"]]
+    references, answers = np.array(lines, object).T
+    data = MetricData("generation", references, answers)
+    rouge, bleu = kd.metrics.get("rouge_l"), kd.metrics.get("bleu")
+    scorer = rouge_scorer.RougeScorer(["rougeL"])
+
+    def expected_rouge(rows):
+        return np.mean(
+            [
+                scorer.score(references[i], answers[i])["rougeL"].fmeasure
+                for i in rows
+            ]
+        )
+
+    def expected_bleu(rows):
+        return sacrebleu.corpus_bleu(
+            answers[rows].tolist(), [references[rows].tolist()]
+        ).score
+
+    for rows in (np.arange(33), np.arange(0, 33, 2), [31], [30], [32]):
+        part = data.take(np.asarray(rows))
+        assert rouge.value(part) == pytest.approx(expected_rouge(rows))
+        assert bleu.value(part) == pytest.approx(expected_bleu(rows))
+    counts = rng.multinomial(33, np.full(33, 1 / 33), size=3)
+    drawn = [np.repeat(np.arange(33), count) for count in counts]
+    np.testing.assert_allclose(
+        rouge.resampled(data, counts), [expected_rouge(d) for d in drawn]
+    )
+    np.testing.assert_allclose(
+        bleu.resampled(data, counts), [expected_bleu(d) for d in drawn]
+    )
+
+
 def equal_score(references, answers):
     return float((references == answers).mean())
 
 
-def test_a_model_learns_to_answer():
+def test_a_model_learns_to_answer(tmp_path):
     """From `fit` with `OODEvaluation` to the scores."""
     model = toy_language.gpt2(width=16)
     split = split_of(model, ["sad", "joy", "sad", "joy"])
@@ -164,13 +223,17 @@ def test_a_model_learns_to_answer():
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     watch = kd.callbacks.OODEvaluation(
-        {"dev": split}, every=20, min_group_size=1
+        {"dev": split},
+        every=20,
+        min_group_size=1,
+        metrics=["exact_match", "token_f1", "reference_nll", "rouge_l"],
     )
     history = wrapped.fit(
         split, epochs=41, batch_size=4, verbose=0, callbacks=[watch]
     ).history
     assert history["dev_exact_match"][-1] == 1.0
     assert history["dev_worst_group_token_f1"][-1] == 1.0
+    assert history["dev_worst_group_rouge_l"][-1] == 1.0
     assert history["dev_reference_nll"][-1] < history["dev_reference_nll"][0]
     found = kd.evaluate(
         wrapped,
@@ -181,6 +244,34 @@ def test_a_model_learns_to_answer():
     )
     (score,) = found
     assert score.metrics["equal_score"].value == 1.0
+    found.to_html(tmp_path / "page.html")
+    assert "equal_score" in (tmp_path / "page.html").read_text()
+
+
+def test_questions_from_fit_to_report(tmp_path):
+    """A sequence-to-sequence model; each reference is one word."""
+    model = bart()
+    split = split_of(model, ["sad", "joy", "sad", "joy"])
+    wrapped = kd.DebiasedModel(model, seed=0)
+    wrapped.compile(
+        keras.optimizers.Adam(0.03),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    watch = kd.callbacks.OODEvaluation(
+        {"dev": split}, every=30, min_group_size=1
+    )
+    history = wrapped.fit(
+        split, epochs=31, batch_size=4, verbose=0, callbacks=[watch]
+    ).history
+    losses = history["dev_reference_nll"]
+    assert losses[-1] < losses[0] - 0.5
+    scores = kd.evaluate(wrapped, split, bootstrap=20, min_group_size=1)
+    (score,) = scores
+    nll = score.metrics["reference_nll"]
+    assert nll.value == pytest.approx(losses[-1], rel=1e-3)
+    assert set(nll.groups) == {"kind=known", "kind=new"}
+    scores.to_html(tmp_path / "page.html")
+    assert "reference_nll" in (tmp_path / "page.html").read_text()
 
 
 def test_wrong_splits_fail_before_the_first_step():
@@ -230,6 +321,8 @@ def test_compare_keeps_answers(tmp_path):
             budget=kd.recipes.Budget(epochs=1, batch_size=4),
             **{
                 "splits": {"test": split},
+                "metrics": ["bleu"],
+                "selection": kd.comparison.MetricCriterion("rouge_l"),
                 "validation": split,
                 "folder": tmp_path / "runs",
                 "min_group_size": 1,
@@ -241,7 +334,8 @@ def test_compare_keeps_answers(tmp_path):
 
     first = compared()
     assert not first.errors and "token_f1" in str(first)
-    assert set(first.runs[0].validation) >= {"exact_match", "token_f1"}
+    assert "test bleu worst group" in str(first)
+    assert set(first.runs[0].validation) >= {"exact_match", "rouge_l"}
     assert compared().runs[0].seconds == first.runs[0].seconds
     first.report(tmp_path / "report.html")
     texts = kd.data.Split({"encoder_text": PROMPTS, "decoder_text": PROMPTS})

@@ -9,8 +9,8 @@ from keras_debias.evaluation import representation
 def features(n=60):
     generator = np.random.default_rng(0)
     labels = np.arange(n) % 3
-    centres = np.array([[3, 0, 0], [0, 3, 0], [0, 2, 1]])
-    return centres[labels] + generator.standard_normal((n, 3)), labels
+    centers = np.array([[3, 0, 0], [0, 3, 0], [0, 2, 1]])
+    return centers[labels] + generator.standard_normal((n, 3)), labels
 
 
 def test_silhouettes_and_recall():

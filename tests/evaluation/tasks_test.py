@@ -25,7 +25,7 @@ def build(updates=0):
     return network
 
 
-def test_regression_from_fit_to_report():
+def test_regression_from_fit_to_report(tmp_path):
     train, dev, test = numbers(), numbers(60, 1), numbers(60, 2)
     model = kd.DebiasedModel(build(), seed=0)
     model.compile()
@@ -61,6 +61,8 @@ def test_regression_from_fit_to_report():
     scores = kd.evaluate(model, {"test": test}, bootstrap=30)
     assert scores["test"].metrics["spearman"].value > 0.5
     assert str(scores).count("rmse") > 1
+    scores.to_html(tmp_path / "page.html")
+    assert "spearman" in (tmp_path / "page.html").read_text()
 
 
 def test_values_every_so_many_steps_and_their_picture(tmp_path):

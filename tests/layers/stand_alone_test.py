@@ -471,6 +471,8 @@ def test_vectors_share_a_backward_pass():
 @pytest.mark.skipif(
     keras.config.backend() != "torch", reason="the tests above run everywhere"
 )
+# KerasHub's own layers of T5 warn of lost masks.
+@pytest.mark.filterwarnings("ignore:Layer .*mask:UserWarning")
 def test_the_page_runs(tmp_path, monkeypatch):
     page = pathlib.Path(__file__).parents[2] / "docs" / "own_models.md"
     monkeypatch.chdir(tmp_path)
@@ -483,3 +485,8 @@ def test_the_page_runs(tmp_path, monkeypatch):
     # one of them without a bias, the head, and two vectors with their gates.
     expected = 1_600 + 7 * 256 + 6 * 16 + 34 + 2 * 17
     assert scope["plain"].count_params() == expected
+    # T5: the encoder alone, factors on two projections of each block.
+    assert scope["scores"]["train"].n == 32
+    paths = [v.path for v in scope["classifier"].variables]
+    assert not any("decoder" in path for path in paths)
+    assert sum("lora_a" in path for path in paths) == 4

@@ -63,7 +63,7 @@ def trained(alpha, q, weight):
 
 
 @pytest.mark.parametrize("scope", ["variable", "global"])
-@pytest.mark.parametrize("alpha, q", [(1.0, 0.7), (32.0, 0.3), (8.0, 1.0)])
+@pytest.mark.parametrize(("alpha", "q"), [(1.0, 0.7), (32.0, 0.3), (8.0, 1.0)])
 def test_edge_with_a_bias_only_model(alpha, q, scope):
     """Batches, and sample weights: each row must meet its own `b`."""
     weight = np.linspace(0.5, 2, ROWS).astype("float32")

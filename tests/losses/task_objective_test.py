@@ -84,7 +84,7 @@ def group_dro(losses, groups, q, step_size):
     return q, weights
 
 
-def test_group_dro_minimises_the_losses_of_groups_by_its_weights():
+def test_group_dro_minimizes_the_losses_of_groups_by_its_weights():
     _, _, losses = probabilities()
     _, weights = group_dro(losses, GROUPS, np.ones(3) / 3, 0.5)
     found = update(kd.losses.GroupDRO(3, step_size=0.5))

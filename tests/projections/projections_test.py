@@ -25,7 +25,7 @@ PROJECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("projection, idempotent", PROJECTIONS, ids=str)
+@pytest.mark.parametrize(("projection", "idempotent"), PROJECTIONS, ids=str)
 def test_contract(projection, idempotent):
     TestCase().run_projection_test(projection, idempotent)
 

@@ -90,7 +90,7 @@ def random_step(optimizer, variables, generator):
 
 
 @pytest.mark.parametrize(
-    "adapter, scope, side",
+    ("adapter", "scope", "side"),
     [
         *((a, s, "both") for a in ADAPTERS for s in ("shared", "layer")),
         ("LoRA", "shared", "read"),
@@ -144,7 +144,7 @@ if keras.config.backend() != "torch":
     COMPILED = COMPILED[:2]
 
 
-@pytest.mark.parametrize("adapter, optimizer, scope", COMPILED)
+@pytest.mark.parametrize(("adapter", "optimizer", "scope"), COMPILED)
 def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
     """Compiled steps, then a file, then more steps of what it held."""
     x, y = BERT.data()
@@ -187,7 +187,7 @@ def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
 
 @pytest.mark.parametrize("adapter", ["PiSSA", "DoRA"])
 def test_a_constrained_adapter_is_saved_disabled_and_merged(adapter, tmp_path):
-    """What it has learnt under the constraint needs no `Subspace` later."""
+    """What it has learned under the constraint needs no `Subspace` later."""
     x, y = BERT.data()
     model = BERT.build()
     start = kernels(model)
@@ -317,7 +317,7 @@ def test_another_model_around_the_network_is_free_again():
 
 
 @pytest.mark.parametrize(
-    "create, message",
+    ("create", "message"),
     [
         (lambda m: np.eye(5)[:, :1], "width 8.*width 5"),
         (
@@ -361,7 +361,7 @@ def test_what_was_learnt_already_is_not_taken_away(adapter):
             noise = generator.standard_normal(variable.shape)
             variable.assign_add(noise.astype("float32"))
     chosen = directions("shared", "both", model)
-    with pytest.raises(ValueError, match="learnt nothing along"):
+    with pytest.raises(ValueError, match="learned nothing along"):
         kd.DebiasedModel(model, kd.projections.Subspace(chosen))
 
 

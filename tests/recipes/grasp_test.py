@@ -45,7 +45,7 @@ def reliance(model, x, direction):
 
 
 def test_both_stages(tmp_path):
-    """The planted factor: found, and then not learnt again."""
+    """The planted factor: found, and then not learned again."""
     x, y, direction = planted.table(1024, 0.9)
     model = planted.network()
     start = kernels(model)

@@ -85,8 +85,9 @@ def test_jtt_takes_a_row_with_a_wrong_label_for_a_mistake():
         budget = R.Budget(updates=1)
         notes = {}
 
-        def fit(self, train, **kwargs):
-            self.sampler = kwargs.get("sampler")
+        def fit(self, train, share=None, is_final=True, sampler=None):
+            assert is_final == (share is None)
+            self.sampler = sampler
             return Known()
 
     stages = Stages()

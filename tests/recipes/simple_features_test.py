@@ -18,7 +18,7 @@ def shuffled(split):
 
 def test_colors_of_digits():
     split = kd.data.colored_digits(0.95, "test")
-    # As many as have the colour of their class, and no more than that.
+    # As many as have the color of their class, and no more than that.
     assert 0.88 < accuracy(split) < 0.98
     assert accuracy(shuffled(split)) < 0.15
 

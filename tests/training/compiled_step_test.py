@@ -19,9 +19,13 @@ from tests.training.step_test import rows
 TABLE = {a.name: a for a in ARCHITECTURES}
 BACKEND = keras.config.backend()
 # `torch.compile` imports what torch itself has deprecated.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script_method`:DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:`torch.jit.script_method`:DeprecationWarning"
+    ),
+    # What Keras says of every stream whose end it could not foresee.
+    pytest.mark.filterwarnings("ignore:Your input ran out of data"),
+]
 # On tensorflow and jax it is XLA that compiles, and Keras that asks it to.
 of_torch = pytest.mark.skipif(BACKEND != "torch", reason="No graph of ours.")
 
@@ -259,7 +263,7 @@ def with_layer(layer):
         (Decides, "asks for the value of a tensor"),
         (OwnGradient, "defines a gradient of its own"),
         (
-            lambda: keras.layers.Dropout(0.5, seed=1),
+            lambda: keras.layers.GaussianNoise(0.5, seed=1),
             "asks for the value of a tensor",
         ),
         (
@@ -267,7 +271,7 @@ def with_layer(layer):
             "without losses of activations",
         ),
     ],
-    ids=["python", "gradient", "seeded dropout", "activity loss"],
+    ids=["python", "gradient", "seeded noise", "activity loss"],
 )
 def test_what_a_graph_cannot_hold_is_refused(layer, message):
     x, y = rows()
@@ -283,6 +287,191 @@ def test_what_a_graph_cannot_hold_is_refused(layer, message):
         model.fit(x, y, verbose=0)
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def accelerator(monkeypatch, graphs):
+    """Weights that seem to be on an accelerator; returns the graphs."""
+    from keras_debias.training import torch_debiased_model
+
+    monkeypatch.setattr(torch_debiased_model, "on_accelerator", lambda _: True)
+    return graphs
+
+
+@of_torch
+def test_on_an_accelerator_compiling_is_the_default(accelerator, capsys):
+    x, y = rows()
+    parts = PARTS["EDGE"]
+    expected, _ = trained(network, lambda: parts(None), x, y, False)
+    assert not accelerator
+    found, model = trained(network, lambda: parts(None), x, y, "auto")
+    assert len(accelerator) == 2 * 3
+    assert capsys.readouterr().out.count("The forward pass is compiled") == 1
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    # A file of it leaves the choice to where it is loaded.
+    assert model.get_compile_config()["jit_compile"] == "auto"
+
+
+@of_torch
+def test_on_a_processor_it_is_not(graphs, capsys):
+    x, y = rows()
+    _, model = trained(network, lambda: {}, x, y, "auto")
+    assert not graphs and not model.jit_compile
+    assert "forward pass" not in capsys.readouterr().out
+    assert model.get_compile_config()["jit_compile"] == "auto"
+
+
+@of_torch
+@pytest.mark.parametrize("layer", [Decides, OwnGradient])
+def test_what_a_graph_cannot_hold_runs_as_it_is(layer, accelerator, capsys):
+    x, y = rows()
+    build = with_layer(layer)
+    expected, _ = trained(build, lambda: {}, x, y, False)
+    found, _ = trained(build, lambda: {}, x, y, "auto")
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert capsys.readouterr().out.count("is not compiled. Received") == 1
+    # Tried once.
+    assert len(accelerator) == 1
+
+
+@of_torch
+def test_a_compiler_that_is_missing_is_no_error(
+    accelerator, monkeypatch, capsys
+):
+    from keras_debias.training.torch_compiled_network import CompiledNetwork
+
+    def missing(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(CompiledNetwork, "compiler", staticmethod(missing))
+    x, y = rows()
+    build = with_layer(lambda: keras.layers.Dropout(0.5, seed=1))
+    expected, _ = trained(build, lambda: {}, x, y, False)
+    found, _ = trained(build, lambda: {}, x, y, "auto")
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "not compiled" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="can compile here"):
+        trained(build, lambda: {}, x, y, True)
+
+
+class DropsTwice(keras.layers.Layer):
+    """Two draws from one generator."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        x = keras.random.dropout(x, 0.3, seed=self.seeds)
+        return keras.random.dropout(x, 0.3, seed=self.seeds)
+
+
+@of_torch
+@pytest.mark.parametrize("noise_shape", [None, (None, 1)])
+def test_dropout_with_a_seed_is_that_of_eager_steps(noise_shape, graphs):
+    """The same masks, and the same states of the seeds afterwards."""
+    x, y = rows()
+
+    def build():
+        inputs = keras.Input((WIDTH,))
+        hidden = keras.layers.Dense(7)(inputs)
+        hidden = keras.layers.Dropout(0.5, noise_shape, seed=1)(hidden)
+        hidden = DropsTwice(seed=2)(hidden)
+        model = keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+        draws = np.random.default_rng(0)
+        for variable in model.trainable_variables:
+            variable.assign(0.5 * draws.standard_normal(variable.shape))
+        return model
+
+    parts = PARTS["EDGE"]
+    check(build, lambda: parts(None), x, y, 1e-6)
+    assert graphs
+    states = []
+    for jit_compile in (False, True):
+        _, model = trained(build, lambda: {}, x, y, jit_compile)
+        seeds = [v for v in model.model.variables if "seed" in v.path]
+        states.append([ops.convert_to_numpy(v) for v in seeds])
+        assert all(state[1] > 0 for state in states[-1]) and seeds
+    np.testing.assert_array_equal(*states)
+
+
+@of_torch
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2"])
+def test_batches_of_other_lengths_are_padded(name, graphs, monkeypatch):
+    """To few lengths, where padding changes nothing."""
+    from keras_debias.training import torch_compiled_network
+
+    monkeypatch.setattr(torch_compiled_network, "LENGTHS", (4, 12))
+    x, y = TABLE[name].data(seed=0)
+
+    def batches():
+        for length in (6, 5, 3, 4, 5, 3):
+            inputs = {k: v[:4, :length] for k, v in x.items()}
+            labels = y[:4] if y.ndim == 1 else y[:4, :length]
+            yield inputs, labels
+
+    def run(jit_compile):
+        parts = PARTS["EDGE"](None)
+        model = kd.DebiasedModel(adapted(name), seed=0, **parts)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            loss=logits_loss(),
+            jit_compile=jit_compile,
+        )
+        model.fit(batches(), verbose=0)
+        return [np.array(w) for w in model.model.get_weights()]
+
+    for a, b in zip(run(True), run(False), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    # Of lengths 6 and 4.
+    assert len(graphs) == 6
+    assert len({id(graph) for graph in graphs}) == 2
+
+
+@of_torch
+def test_lengths_are_kept_where_padding_would_show(graphs, monkeypatch):
+    from keras_debias.training import torch_compiled_network
+
+    monkeypatch.setattr(torch_compiled_network, "MOST_GRAPHS", 2)
+
+    def build():
+        keras.utils.set_random_seed(0)
+        inputs = {
+            name: keras.Input((None,), dtype="int32", name=name)
+            for name in ("token_ids", "padding_mask")
+        }
+        hidden = keras.layers.Embedding(9, 4)(inputs["token_ids"])
+        mask = ops.expand_dims(ops.cast(inputs["padding_mask"], "float32"), -1)
+        hidden = hidden * mask
+        # Of padding too.
+        hidden = keras.layers.GlobalAveragePooling1D()(hidden)
+        return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+
+    def batches():
+        generator = np.random.default_rng(0)
+        for length in (6, 5, 3, 5):
+            tokens = generator.integers(1, 9, (4, length)).astype("int32")
+            labels = generator.integers(0, CLASSES, 4).astype("int32")
+            mask = np.ones_like(tokens)
+            yield {"token_ids": tokens, "padding_mask": mask}, labels
+
+    found = []
+    for jit_compile in (False, True):
+        model = kd.DebiasedModel(build(), seed=0)
+        model.compile(
+            keras.optimizers.SGD(0.1), logits_loss(), jit_compile=jit_compile
+        )
+        model.fit(batches(), verbose=0)
+        found.append([np.array(w) for w in model.model.get_weights()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    # Of 6 and 5; the one of 3 runs as it is.
+    assert len(graphs) == 3
 
 
 @of_torch

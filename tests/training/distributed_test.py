@@ -125,13 +125,15 @@ def test_rematerialized_activations():
     update = LowRankUpdate._update
     for mode in (None, recomputed):
         count = []
-        with mock.patch.object(
-            LowRankUpdate,
-            "_update",
-            lambda *args: count.append(1) or update(*args),
+        with (
+            mock.patch.object(
+                LowRankUpdate,
+                "_update",
+                lambda *args: count.append(1) or update(*args),
+            ),
+            keras.RematScope(mode=mode),
         ):
-            with keras.RematScope(mode=mode):
-                debiased, logs = replicas.train("classifier")
+            debiased, logs = replicas.train("classifier")
         calls.append(len(count))
         found.append(
             [ops.convert_to_numpy(v) for v in debiased.trainable_variables]

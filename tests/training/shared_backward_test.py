@@ -349,7 +349,7 @@ class TestRefresh:
             np.testing.assert_allclose(a, b, atol=1e-6)
 
     @pytest.mark.parametrize(
-        "kwargs, text",
+        ("kwargs", "text"),
         [
             ({"refresh": 4}, 'scope="global"'),
             ({"refresh": 4, "scope": "global", "common": False}, "common"),

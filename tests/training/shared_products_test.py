@@ -45,7 +45,7 @@ def counts(monkeypatch, graphs):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "adapter, dropout",
+    ("adapter", "dropout"),
     [("LoRA", 0.0), ("LoRA", 0.5), ("PiSSA", 0.0), ("PiSSA", 0.5), ("DoRA", 0)],
 )
 @pytest.mark.parametrize("name", ["bert", "llama"])

@@ -2,10 +2,11 @@ import abc
 
 import numpy as np
 
+from keras_debias.utils.configurable import Configurable
 from keras_debias.utils.numbers import require_seed
 
 
-class BiasForm(abc.ABC):
+class BiasForm(Configurable, abc.ABC):
     """Base class of the forms in which a bias trains.
 
     A value without weights. The bias in training is `b + delta`, where `b`
@@ -15,7 +16,7 @@ class BiasForm(abc.ABC):
     # Whether there is nothing to train without a pretrained bias.
     needs_bias = False
 
-    def check(self, path: str, size: int) -> None:  # noqa: B027
+    def check(self, path: str, size: int) -> None:
         """Raises if a bias of so many entries cannot have this form."""
 
     @abc.abstractmethod
@@ -28,17 +29,6 @@ class BiasForm(abc.ABC):
     @abc.abstractmethod
     def delta(self, variables: dict, base):
         """What is added to the bias: a float32 vector."""
-
-    def get_config(self) -> dict:
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({settings})"
 
 
 class MatrixForm(BiasForm):

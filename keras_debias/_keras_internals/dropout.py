@@ -1,0 +1,95 @@
+"""Dropout on torch: faster masks, and masks from elsewhere."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+
+import keras
+
+
+def _is_seeded(seed) -> bool:
+    """Whether the `seed` of a dropout was given.
+
+    `_initial_seed`: every generator has a state, given or not.
+    """
+    return seed is not None and not (
+        isinstance(seed, keras.random.SeedGenerator)
+        and seed._initial_seed is None
+    )
+
+
+@contextlib.contextmanager
+def fast_dropout():
+    """A context in which dropout without a seed is fast on a CPU, on torch.
+
+    `dropout`: torch draws a random number for each entry, the costliest part
+    of dropout. Here 64 random bits serve four. The rate is rounded to a
+    multiple of 2^-16, and the scale is that of the rounded one, so that
+    means are kept.
+    """
+    import torch
+    from keras.src.backend.torch import random
+
+    plain = random.dropout
+
+    def dropout(inputs, rate, noise_shape=None, seed=None):
+        drawn = _is_seeded(seed) or noise_shape is not None
+        kept = round((1.0 - rate) * 65_536)
+        if drawn or inputs.device.type != "cpu" or kept in (0, 65_536):
+            return plain(inputs, rate, noise_shape, seed)
+        count = inputs.numel()
+        bits = torch.empty(-(-count // 4), dtype=torch.int64)
+        bits.random_(-(2**63), None)
+        mask = bits.view(torch.int16)[:count] < kept - 32_768
+        # The same product, forward and back.
+        return torch.ops.aten.native_dropout_backward(
+            inputs, mask.view(inputs.shape), 65_536 / kept
+        )
+
+    random.dropout = dropout
+    try:
+        yield
+    finally:
+        random.dropout = plain
+
+
+@contextlib.contextmanager
+def seeded_dropout(mask_of: Callable):
+    """A context in which seeded dropout of torch takes its masks elsewhere.
+
+    `dropout`, `torch_seed_generator`: Keras reads the seed in Python, which no
+    graph can hold.
+
+    Args:
+        mask_of: function that returns a mask, bool. It gets a function
+            without arguments that draws the mask as Keras does.
+    """
+    import torch
+    from keras.src.backend.torch import random
+
+    plain = random.dropout
+
+    def draw(shape, keep, device, seed):
+        kept = torch.full(shape, keep, device=device)
+        generator = random.torch_seed_generator(seed)
+        return torch.bernoulli(kept, generator=generator).bool()
+
+    def dropout(inputs, rate, noise_shape=None, seed=None):
+        drawn = _is_seeded(seed) or noise_shape is not None
+        if rate in (0.0, 1.0) or not drawn:
+            return plain(inputs, rate, noise_shape, seed)
+        shape = inputs.shape
+        if noise_shape is not None:
+            sizes = zip(noise_shape, inputs.shape)
+            shape = [size if n is None else n for n, size in sizes]
+        keep = 1.0 - rate
+        where = tuple(shape), keep, inputs.device, seed
+        mask = mask_of(functools.partial(draw, *where))
+        zeros = torch.zeros_like(inputs)
+        return torch.where(mask.expand(inputs.shape), inputs / keep, zeros)
+
+    random.dropout = dropout
+    try:
+        yield
+    finally:
+        random.dropout = plain

@@ -1,0 +1,32 @@
+from keras_debias.projections.projection import Projection
+from keras_debias.testing.test_case import TestCase
+
+
+def check_projection(projection, idempotent: bool = False) -> None:
+    """Checks what every projection must keep.
+
+    Its config makes an equal projection; updates have the shapes and dtypes
+    of the variables; they are finite for gradients of zero, and for very
+    small and very large ones.
+
+    Args:
+        projection: a `Projection`.
+        idempotent: bool. Whether projecting twice must equal projecting
+            once. Defaults to `False`.
+
+    Raises:
+        TypeError: If `projection` is not a `Projection`.
+        AssertionError: If something does not hold.
+
+    Example:
+
+    ```python
+    kd.testing.check_projection(MyProjection())
+    ```
+    """
+    if not isinstance(projection, Projection):
+        raise TypeError(
+            "Expected `projection` to be a `kd.projections.Projection`. "
+            f"Received: projection={projection!r}"
+        )
+    TestCase().run_projection_test(projection, idempotent)
