@@ -1,7 +1,8 @@
 """The figures of all benchmarks beside their goals, from the kept results.
 
 Before is what the same benchmark gave before the work that it led to; a dash
-is where there was nothing to measure.
+is where there was nothing to measure. The first rows are of two versions that
+took turns in one run (`side_by_side.py`).
 
     python benchmarks/table.py
 """
@@ -15,6 +16,16 @@ FOLDER = pathlib.Path(__file__).parent
 
 def load(name):
     return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def side_by_side():
+    for label, row in load("side_by_side")["ratios"].items():
+        yield f"side by side: {label}", row["after"], row["goal"], row["before"]
+
+
+def edge_tokens():
+    ratio = load("edge_tokens")["ratios"]["together/apart"]
+    yield "EDGE of tokens: one pass of twice the batch / two", ratio, 0.75, None
 
 
 def steps():
@@ -109,7 +120,8 @@ def main():
     print("| figure | measured | goal | before |")
     print("| --- | --- | --- | --- |")
     for benchmark in (
-        *(steps, ba_lora, edge_refresh, pissa_start),
+        *(side_by_side, steps, ba_lora, edge_refresh, edge_tokens),
+        pissa_start,
         *(logits_memory, merged_inference, language_model),
     ):
         for label, *numbers in benchmark():
