@@ -266,7 +266,7 @@ assert distance(debiased) < distance(plain)
 """
 ## A base of integers
 
-Any adapter will do in place of PiSSA, and the base may be quantised. Here
+Any adapter will do in place of PiSSA, and the base may be quantized. Here
 Keras keeps the encoder's kernels as integers, and `DoRA` trains the lengths of
 their columns apart from their directions. The updates stay in floats beside the
 integers; `adapters.merge()` refuses to round the two into one.

@@ -192,7 +192,7 @@ def remove_seed_generator(
 def base_variables(layer: keras.Layer) -> dict[str, keras.Variable]:
     """Kernel and bias of a `Dense` or `EinsumDense`, as Keras' files go.
 
-    For a quantised layer also the scales and what else makes a kernel of the
+    For a quantized layer also the scales and what else makes a kernel of the
     integers. `_kernel`: of packed integers, `kernel` gives an unpacked copy.
     """
     found = {}
@@ -237,7 +237,7 @@ def dequantized_kernel(layer: keras.Layer):
     """The kernel, as a tensor of floats where it is kept as integers.
 
     `_adjust_scale_for_dequant`, `_int4_rows`, `_int4_unpacked_column_size`,
-    `_int4_block_size`: Keras dequantises inside private functions only.
+    `_int4_block_size`: Keras dequantizes inside private functions only.
     """
     if layer.quantization_mode is None:
         return ops.convert_to_tensor(layer.kernel)
@@ -266,7 +266,7 @@ def dequantized_kernel(layer: keras.Layer):
 
 
 def quantized_product(layer: keras.Layer, inputs):
-    """The inputs times the quantised kernel, by Keras' own path.
+    """The inputs times the quantized kernel, by Keras' own path.
 
     That path adds the bias and applies the activation as well: it runs on a
     stand-in of the plain class which has the layer's weights and neither.

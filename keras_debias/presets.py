@@ -202,7 +202,7 @@ def save(task: keras_hub.models.Task, folder: str | os.PathLike) -> None:
     Raises:
         TypeError: If `task` is no task of KerasHub.
         ValueError: If it has adapters or no tokenizer comes back as it was,
-            if quantised kernels would have to be written for Transformers,
+            if quantized kernels would have to be written for Transformers,
             or if `folder` exists. Nothing is written then.
 
     Example:
@@ -289,8 +289,8 @@ def _check_exportable(task) -> None:
     ]
     if quantized:
         raise ValueError(
-            "Expected kernels that are not quantised: Transformers has "
-            f"others. Received: {len(quantized)} quantised layers, such as "
+            "Expected kernels that are not quantized: Transformers has "
+            f"others. Received: {len(quantized)} quantized layers, such as "
             f"{quantized[0]!r}. Save the task before `quantize`."
         )
 

@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(items):
 def imports_stay():
     """Takes all that is imported out of what garbage collection looks at.
 
-    It is half a second a time, and Keras collects at each layer it quantises.
+    It is half a second a time, and Keras collects at each layer it quantizes.
     """
     gc.collect()
     gc.freeze()

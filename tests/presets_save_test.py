@@ -50,14 +50,14 @@ def check(source, folder, text):
 def test_a_small_one(shipped, tmp_path):  # noqa: F811
     source = kd.presets.smollm2(tmp_path / "cache")
     causal_lm = check(source, tmp_path / "tuned", "ab a")
-    # What is there stays; what has adapters or is quantised is refused.
+    # What is there stays; what has adapters or is quantized is refused.
     with pytest.raises(ValueError, match="nothing yet"):
         kd.presets.save(causal_lm, tmp_path / "tuned")
     kd.adapters.apply(causal_lm, kd.adapters.LoRA(rank=2))
     with pytest.raises(ValueError, match="without adapters"):
         kd.presets.save(causal_lm, tmp_path / "other")
     kd.adapters.merge(causal_lm).quantize("int8")
-    with pytest.raises(ValueError, match="not quantised"):
+    with pytest.raises(ValueError, match="not quantized"):
         kd.presets.save(causal_lm, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -240,7 +240,7 @@ def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
 
 
 # Names of the weights of a layer that train or have trained as a whole. A
-# frozen or quantised one keeps its name here: it is not the base's any more.
+# frozen or quantized one keeps its name here: it is not the base's any more.
 
 
 def mark_moved(layer: keras.Layer, names) -> None:
@@ -256,7 +256,7 @@ def is_moved(layer: keras.Layer, variable: keras.Variable) -> bool:
 def moving_state(layer: keras.Layer) -> list[keras.Variable]:
     """The state of a layer that training moves, such as moving means.
 
-    Not that of an adapted or a quantised layer, which is frozen for good.
+    Not that of an adapted or a quantized layer, which is frozen for good.
     """
     quantized = getattr(layer, "quantization_mode", None) is not None
     if quantized or isinstance(layer, AdaptedLayer):
@@ -265,7 +265,7 @@ def moving_state(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def frozen_kernel(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """The kernel by name, with the scales of a quantised one."""
+    """The kernel by name, with the scales of a quantized one."""
     return {
         name: initial_value(layer, variable)
         for name, variable in _keras_internals.base_variables(layer).items()

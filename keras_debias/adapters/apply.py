@@ -153,7 +153,7 @@ def apply(
             `0` is silent. Defaults to `1`.
         data: what the adapter starts from, where it says so: a `Split`,
             inputs, or a tuple of inputs and labels, raw text included, for
-            `CorDA` and `LoRAGA`; the model before it was quantised for
+            `CorDA` and `LoRAGA`; the model before it was quantized for
             `LoftQ`. Defaults to `None`.
 
     Returns:
@@ -292,7 +292,7 @@ def _trainable_rest(model, also_train, needed):
     if frozen:
         raise ValueError(
             "Expected the head, and what `also_train` names, in floats: "
-            f"integers do not train. Received: {frozen}, quantised. Quantise "
+            f"integers do not train. Received: {frozen}, quantized. Quantize "
             'the rest only: `model.backbone.quantize("int8")`, or '
             "`model.quantize(..., filters=...)`."
         )

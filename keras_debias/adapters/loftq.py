@@ -15,12 +15,12 @@ from keras_debias.linalg import truncated_svd
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LoftQ(LoRA):
-    """LoRA over a quantised base that starts from what rounding lost.
+    """LoRA over a quantized base that starts from what rounding lost.
 
     `A` and `B` start as the leading part of the singular value decomposition
-    of `W - Q`, with `W` the kernel before it was quantised and `Q` after. So
+    of `W - Q`, with `W` the kernel before it was quantized and `Q` after. So
     applying it changes the outputs: they come closer to those before. Off,
-    the model is the quantised one.
+    the model is the quantized one.
 
     `adapters.apply(..., data=original)` takes the model with the kernels
     before, which is not changed.
@@ -41,17 +41,17 @@ class LoftQ(LoRA):
     Example:
 
     ```python
-    quantised = keras.models.clone_model(original)
-    quantised.set_weights(original.get_weights())
-    quantised.quantize("int4")
+    quantized = keras.models.clone_model(original)
+    quantized.set_weights(original.get_weights())
+    quantized.quantize("int4")
     kd.adapters.apply(
-        quantised, kd.adapters.LoftQ(rank=16), also_train=(), data=original
+        quantized, kd.adapters.LoftQ(rank=16), also_train=(), data=original
     )
     ```
 
     Reference:
         [Li et al., 2023](https://arxiv.org/abs/2310.08659) with one step, as
-        PEFT's `replace_lora_weights_loftq`: the paper quantises `W - A B`
+        PEFT's `replace_lora_weights_loftq`: the paper quantizes `W - A B`
         anew and repeats, which changes the base.
     """
 
@@ -67,7 +67,7 @@ class LoftQ(LoRA):
     def prepare_all(self, model, layers, data):
         if not isinstance(data, keras.Model):
             raise TypeError(
-                "Expected `data` to be the model before it was quantised. "
+                "Expected `data` to be the model before it was quantized. "
                 f"Received: data={data!r}"
             )
         originals, found = layer_paths(unwrap(data)), []
@@ -75,7 +75,7 @@ class LoftQ(LoRA):
             self.check(path, layer)
             if layer.quantization_mode is None:
                 raise ValueError(
-                    "Expected a quantised kernel, of which something is lost. "
+                    "Expected a quantized kernel, of which something is lost. "
                     f"Received: '{path}' in floats. Call `model.quantize` "
                     "first, or use `LoRA`."
                 )
@@ -91,7 +91,7 @@ class LoftQ(LoRA):
                 raise ValueError(
                     "Expected the original model, in floats, with a layer "
                     f"'{path}' of the same shape. Received: `data` without "
-                    "one. Build it as the model that was quantised."
+                    "one. Build it as the model that was quantized."
                 )
             found.append((view, other))
         return [

@@ -26,7 +26,7 @@ class LoRA(LowRankAdapter):
             keeps the size of gradients at high ranks. Defaults to `False`.
         targets: name, glob, several of them, or a function of a layer that
             returns a bool. `Dense` and `EinsumDense` layers to adapt, in
-            floats or quantised by `model.quantize("int8")` or `"int4"`
+            floats or quantized by `model.quantize("int8")` or `"int4"`
             (QLoRA): the update stays in floats, and is not merged.
             Defaults to `("query", "value")`.
         train_bias: bool. Whether the biases of the adapted layers train.

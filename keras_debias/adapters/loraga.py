@@ -39,7 +39,7 @@ class LoRAGA(MeasuredLoRA):
 
     Raises:
         ValueError: If an argument is out of range; when applied, without
-            `data`, on a model that is not compiled, for a quantised kernel,
+            `data`, on a model that is not compiled, for a quantized kernel,
             or if a gradient is zero or not finite.
 
     Example:
@@ -94,7 +94,7 @@ class LoRAGA(MeasuredLoRA):
         if layer.quantization_mode is not None:
             raise ValueError(
                 "Expected kernels of floats, which have gradients. Received: "
-                f"'{path}', quantised to {layer.quantization_mode}. Apply the "
+                f"'{path}', quantized to {layer.quantization_mode}. Apply the "
                 "adapter before `quantize`, or use `PiSSA`."
             )
 

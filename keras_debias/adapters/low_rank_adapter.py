@@ -88,7 +88,7 @@ class LowRankAdapter(KernelAdapter):
         if layer.lora_enabled or layer.quantization_mode not in QUANTIZATIONS:
             state = layer.quantization_mode or "enable_lora"
             raise ValueError(
-                "Expected a layer in its original form, or quantised to int8 "
+                "Expected a layer in its original form, or quantized to int8 "
                 f"or int4. Received: '{path}', changed by Keras ({state}). "
                 "Apply the adapter to a fresh model."
             )

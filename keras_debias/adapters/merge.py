@@ -50,7 +50,7 @@ def merge(model: keras.Model) -> keras.Model:
         ValueError: If the model has no adapters (it may have been merged
             already), if they are disabled, if an update is not finite, if
             merging would change the architecture (a bias that was injected
-            and has nowhere to go), or if a kernel is quantised (its sum with
+            and has nowhere to go), or if a kernel is quantized (its sum with
             the update would be rounded anew). The model is unchanged then.
 
     Example:

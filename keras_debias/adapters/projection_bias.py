@@ -158,7 +158,7 @@ class ProjectionBias(Adapter):
             missing = "its output projection has none either"
             if has_bias:
                 # Keras rounds what goes into it: no bias behind is equal.
-                missing = "its output projection is quantised"
+                missing = "its output projection is quantized"
         else:
             missing = f"a {self.role} bias has no equal elsewhere"
         raise ValueError(

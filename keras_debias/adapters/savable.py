@@ -23,9 +23,9 @@ def require_savable(model: keras.Model) -> None:
             if names - in_floats:
                 raise ValueError(
                     "Expected weights in floats where they have trained. "
-                    f"Received: '{path}', quantised to "
+                    f"Received: '{path}', quantized to "
                     f"{layer.quantization_mode} after it trained. Save the "
-                    "adapter before `quantize`, or quantise the rest only: "
+                    "adapter before `quantize`, or quantize the rest only: "
                     "`model.quantize(..., filters=...)`."
                 )
         if not adapters_of(layer):

@@ -50,7 +50,7 @@ class AdaptedLayer:
         if self.quantization_mode is not None:
             raise ValueError(
                 "Expected a kernel of floats to merge into. Received: "
-                f"'{self.path}', quantised to {self.quantization_mode}: "
+                f"'{self.path}', quantized to {self.quantization_mode}: "
                 "rounding the sum again would change the outputs. Keep the "
                 "adapter beside its base: `adapters.save` the adapter, or "
                 "save the `DebiasedModel` around the network."

@@ -87,7 +87,7 @@ class StandAlone:
 
         Raises:
             ValueError: If the layer is of another class, not built,
-                quantised or adapted, or the rank does not fit.
+                quantized or adapted, or the rank does not fit.
         """
         plain = next(
             c
@@ -107,7 +107,7 @@ class StandAlone:
             raise ValueError(
                 "Expected a layer in its original form. Received: "
                 f"'{layer.name}', changed by Keras ({state}). Use "
-                "`kd.adapters.apply` on a model of quantised layers."
+                "`kd.adapters.apply` on a model of quantized layers."
             )
         # Raises where a kernel has no form as a matrix.
         kernel_view(layer)

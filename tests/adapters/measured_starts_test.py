@@ -12,7 +12,7 @@ import keras_debias as kd
 from keras_debias import _keras_internals
 from tests.architectures import ARCHITECTURES
 
-# Keras says so of every layer that has nothing to quantise.
+# Keras says so of every layer that has nothing to quantize.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `quantize` method:UserWarning"
 )
@@ -207,7 +207,7 @@ class TestLoftQ:
         )
         return model
 
-    def quantised(self, mode):
+    def quantized(self, mode):
         model = self.build()
         model.quantize(mode, filters=lambda layer: layer.name == "one")
         return model
@@ -215,7 +215,7 @@ class TestLoftQ:
     @pytest.mark.parametrize("mode", ["int8", "int4"])
     def test_it_starts_from_what_rounding_lost(self, mode, tmp_path):
         x, _ = rows()
-        original, model = self.build(), self.quantised(mode)
+        original, model = self.build(), self.quantized(mode)
         layer = model.get_layer("one")
         before = array(model(x))
         lost = array(original.get_layer("one").kernel) - array(
@@ -233,19 +233,19 @@ class TestLoftQ:
             np.testing.assert_allclose(array(model(x)), before, atol=1e-6)
         now = array(model(x))
         adapters.save(model, tmp_path / "adapter")
-        again = adapters.load(self.quantised(mode), tmp_path / "adapter")
+        again = adapters.load(self.quantized(mode), tmp_path / "adapter")
         np.testing.assert_allclose(array(again(x)), now, atol=1e-6)
 
     def test_what_it_refuses(self):
         adapter = adapters.LoftQ(2, targets="one")
-        model = self.quantised("int8")
-        with pytest.raises(TypeError, match="before it was quantised"):
+        model = self.quantized("int8")
+        with pytest.raises(TypeError, match="before it was quantized"):
             adapters.apply(model, adapter, also_train=(), data=rows()[0])
         with pytest.raises(ValueError, match="'one' in floats"):
             adapters.apply(
                 self.build(), adapter, also_train=(), data=self.build()
             )
-        for other in (network(), self.quantised("int8"))[1:]:
+        for other in (network(), self.quantized("int8"))[1:]:
             with pytest.raises(ValueError, match="original model, in floats"):
                 adapters.apply(model, adapter, also_train=(), data=other)
         assert not hasattr(model.get_layer("one"), "adapters")

@@ -1,4 +1,4 @@
-"""Adapters over a base that Keras quantised: QLoRA, QPiSSA, QDoRA."""
+"""Adapters over a base that Keras quantized: QLoRA, QPiSSA, QDoRA."""
 
 import keras
 import keras_hub
@@ -12,7 +12,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
 
-# Keras says so of every layer that has nothing to quantise.
+# Keras says so of every layer that has nothing to quantize.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `quantize` method:UserWarning"
 )
@@ -167,7 +167,7 @@ def test_trains_saves_and_comes_back(case, tmp_path):
     kd.adapters.apply(model, adapter)
     np.testing.assert_allclose(predict(model, x), start, atol=1e-5)
 
-    # QBA-LoRA: the teacher is the quantised model with adapters off.
+    # QBA-LoRA: the teacher is the quantized model with adapters off.
     debiased = kd.DebiasedModel(
         model,
         regularizers=[kd.regularizers.Consistency(weight=0.1)],

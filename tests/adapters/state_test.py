@@ -159,7 +159,7 @@ def test_a_checkpoint_beside_another_base_is_the_sum_and_not_saved(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.weights.h5"]
 
 
-# Quantised, frozen and unfrozen since.
+# Quantized, frozen and unfrozen since.
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
@@ -167,7 +167,7 @@ def test_what_was_quantized_after_training_is_not_saved(tmp_path):
     model = adapted()
     train(model)
     model.quantize("int8")
-    with pytest.raises(ValueError, match="'head', quantised to int8 after"):
+    with pytest.raises(ValueError, match="'head', quantized to int8 after"):
         kd.adapters.save(model, tmp_path / "a")
     assert not list(tmp_path.iterdir())
 

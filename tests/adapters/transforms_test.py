@@ -15,7 +15,7 @@ ADAPTERS = {
     "Houlsby": lambda: kd.adapters.Houlsby(3),
     "Pfeiffer": lambda: kd.adapters.Pfeiffer(3),
 }
-# Keras says so of every layer that has nothing to quantise.
+# Keras says so of every layer that has nothing to quantize.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have a `quantize` method:UserWarning"
 )
