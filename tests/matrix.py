@@ -118,7 +118,7 @@ def main(architectures):
         f"Adapters x architectures; in each cell {', '.join(BACKENDS)}.\n"
         f"{INVARIANTS}: all invariants hold. r: refused, as nothing there "
         "takes it. -: no run yet.\n"
-        "LoftQ, over quantised kernels: tests/adapters/quantized_test.py."
+        "LoftQ, over quantized kernels: tests/adapters/quantized_test.py."
     )
     for letter, text in REASONS.items():
         print(f"{letter}: not run: {text}.")

@@ -35,39 +35,36 @@ class TorchStep(Step):
         self.before = [v.value.clone() for v in self.state]
 
     def teacher_outputs(self):
-        """The outputs of the teachers; the network runs here as well.
+        return self._or_uncompiled(self._run_teachers)
 
-        If compiling was the model's own choice and fails in one of the two,
-        both run uncompiled.
-        """
-        try:
-            return self._run_teachers_and_network()
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if self.compiled is None or not self.model.decides_compiling:
-                raise
-            self.model.give_up_compiling(error)
-        self.compiled = None
-        self._restore()
-        return self._run_teachers_and_network()
-
-    def _run_teachers_and_network(self) -> dict:
+    def _run_teachers(self) -> dict:
         run = None if self.compiled is None else self.compiled.teacher
         with torch.no_grad():
-            teachers = self.model.regularization.teacher_outputs(
-                self.x, run=run
-            )
-        self._run_network()
-        return teachers
+            return self.model.regularization.teacher_outputs(self.x, run=run)
+
+    def _or_uncompiled(self, run):
+        """Runs a pass once more, uncompiled, if it cannot be compiled."""
+        if self.compiled is None or not self.model.decides_compiling:
+            return run()
+        try:
+            return run()
+        except torch.OutOfMemoryError:
+            raise
+        # Of tracing, of the compiler and of its tools: many kinds.
+        except Exception as error:  # noqa: BLE001
+            self.model.give_up_compiling(error)
+            self.compiled = None
+            self._restore()
+            return run()
 
     def _restore(self) -> None:
-        """Puts back what the forward pass has written."""
+        """Puts back what the forward pass changes."""
         with torch.no_grad():
             for variable, value in zip(self.state, self.before):
                 variable.assign(value)
 
     def forward(self, teachers):
+        self._or_uncompiled(self._run_network)
         mask = self.model.regularization.mask(
             self.x, self.y_pred, self.sample_weight
         )
@@ -149,12 +146,12 @@ class TorchStep(Step):
         return _GradientComputer(self, values.objectives)
 
     def update(self, values):
-        with torch.no_grad():
-            if bool(values.is_finite):
+        if bool(values.is_finite):
+            with torch.no_grad():
                 update = self.compute_update(values)
                 self.model.optimizer.apply(update, self.variables)
-            else:
-                self._restore()
+        else:
+            self._restore()
 
     def logs(self):
         if self.parts is None:
