@@ -84,6 +84,8 @@ def _followed(labels, predictions, names, members) -> list[str]:
     attribute = np.array(attributes, dtype=object)[members.argmax(axis=1)]
     if len(set(attribute)) < 2:
         return []
+    if pd.crosstab(attribute, labels).astype(bool).sum(axis=1).max() == 1:
+        return []  # the attribute holds the label, so it must go along
     with_attribute, p_value = _association(predictions, attribute)
     with_label, _ = _association(predictions, labels)
     if (

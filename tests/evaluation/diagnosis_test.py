@@ -92,3 +92,21 @@ def test_texts_of_the_training_data_are_counted():
     test = Split(["a  DOG.", "A bird."], ["no", "yes"])
     found = evaluate(Answers([0, 1]), test, train=train)["test"].notes
     assert any("1 of 2 rows have inputs" in note for note in found)
+
+
+def test_groups_that_hold_the_label_are_not_followed():
+    """A column "label=no, place=here" says nothing against a good model."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    place = rng.choice(["here", "there"], 400)
+    # Wrong at one of the places, so that groups say more than the label.
+    said = np.where((place == "there") & (rng.random(400) < 0.4), 1, y)
+    names = np.array([f"{a}/{b}" for a, b in zip(y, place)], object)
+    split = Split(np.arange(400.0)[:, None], y, {"group": names})
+
+    class Known:
+        def predict(self, x, batch_size=None, verbose=0):
+            return np.eye(2)[said]
+
+    score = evaluate(Known(), {"t": split}, from_logits=False)["t"]
+    assert not any("follows" in note for note in score.notes)
