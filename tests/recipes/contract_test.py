@@ -52,15 +52,6 @@ OF_TEXTS = {
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 
 
-# These choose rows, or weigh them beforehand, and train as the others do.
-SAMPLED = {
-    *("EDGE, recipe", "balanced, XRM", "GroupDRO, XRM", "balanced, clusters"),
-    *("balanced, probe hint", "balanced, classes", "inverse propensity"),
-    *("Recommended", "balanced, EDGE", "EDGE, bag of words"),
-    *("balanced, shallow hint", "balanced, audit"),
-}
-
-
 class Counted(R.Trainer):
     """Keeps every model, to count its optimizer's updates."""
 
@@ -84,13 +75,7 @@ def run(name, train=None, seed=0):
     return counted, np.asarray(model.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.once if name in SAMPLED else ())
-        for name in ALL
-    ],
-)
+@pytest.mark.parametrize("name", ALL)
 def test_recipe(name):
     """One fit: the whole budget, no more; outputs; the way there and back."""
     counted, outputs = run(name)
