@@ -44,7 +44,6 @@ MORE_LIBRARIES = {
     "adapters/store.py": {"keras_hub"},
     "adapters/adapter_folder.py": {"safetensors"},
     "adapters/summary.py": {"rich"},
-    "metrics/text_overlap.py": {"rouge_score", "sacrebleu"},
 }
 
 # Rooms that measure, and what they must not know.
