@@ -475,16 +475,76 @@ def _rows(found, is_wanted):
     return lines
 
 
+def combined(known, new):
+    """Figures of known draws and of new ones of the same set.
+
+    Intervals are those of a mean of independent estimates. Where a draw is in
+    both, or one is missing, the new figures stand alone.
+    """
+    if known is None or new is None:
+        return new or known
+    if set(known["draws"]) & set(new["draws"]) or "methods" not in new:
+        return new
+    result = {**new, "draws": [*known["draws"], *new["draws"]]}
+    result["reason"] = {**known["reason"], **new["reason"]}
+    methods = dict.fromkeys([*known["methods"], *new["methods"]])
+    empty = {"worst_group": [], "mean_of_groups": [], "in_distribution": []}
+    result["methods"] = {
+        method: {
+            key: known["methods"].get(method, empty)[key]
+            + new["methods"].get(method, empty)[key]
+            for key in empty
+        }
+        for method in methods
+    }
+    for key in ("recommended - plain", "recommended - true groups"):
+        parts = [
+            (entry[key], len(entry["draws"]) / len(result["draws"]))
+            for entry in (known, new)
+        ]
+        points = sum(share * part["points"] for part, share in parts)
+        half = {
+            side: sum(
+                (share * (part[side] - part["points"])) ** 2
+                for part, share in parts
+            )
+            ** 0.5
+            for side in ("low", "high")
+        }
+        result[key] = {
+            "points": round(points, 1),
+            "low": round(points - half["low"], 1),
+            "high": round(points + half["high"], 1),
+        }
+    worst = {
+        method: np.mean(result["methods"][method]["worst_group"])
+        for method in FIRST
+    }
+    shares = [len(entry["draws"]) for entry in (known, new)]
+    beats = np.average(
+        [entry["gate"]["plain_beats_majority_by"] for entry in (known, new)],
+        weights=shares,
+    )
+    gain = worst["true groups"] - worst["plain"]
+    result["gate"] = {
+        "plain_beats_majority_by": round(float(beats), 1),
+        "true_groups_gain": round(float(gain), 1),
+        "passed": bool(gain >= 5 and beats >= 10),
+    }
+    return result
+
+
 def write(script, found, order, title, content):
     """Writes the summary next to a script, as JSON and as tables.
 
-    Sets without runs in the folder keep their figures.
+    Sets without runs in the folder keep their figures, and known draws of
+    other sets are added to the new ones.
     """
     path = script.with_suffix(".json")
     if path.exists():
         known = json.loads(path.read_text())["sets"]
         found = {
-            name: found.get(name, known.get(name))
+            name: combined(known.get(name), found.get(name))
             for name in order
             if name in found or name in known
         }
