@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 
-class AttendsToMore(abc.ABC):
+# With `abc.ABC` as its base, no layer could change its class to this one.
+class AttendsToMore(metaclass=abc.ABCMeta):
     """Mixed into an attention class: more keys and values than its own.
 
     `_compute_attention` and `_mask_sliding_window` (Keras 3.15, KerasHub
