@@ -667,7 +667,11 @@ ROWS = [
         lambda tmp: R.GroupDRO(groups=R.GroupInference),
         TypeError,
     ),
-    ("recipes.GroupRecipe", lambda tmp: R.GroupRecipe(groups=3), TypeError),
+    (
+        "recipes.GroupRecipe",
+        lambda tmp: R.BalancedSampling(groups=R.GroupRecipe),
+        TypeError,
+    ),
     ("recipes.JTT", lambda tmp: R.JTT(upweight="6"), ValueError),
     (
         "recipes.LearnedMixin",
@@ -679,7 +683,18 @@ ROWS = [
         lambda tmp: R.LearningFromFailure(q="1"),
         ValueError,
     ),
-    ("recipes.Recipe", lambda tmp: R.Recipe().fit(trainer(), X), TypeError),
+    (
+        "recipes.Recipe",
+        lambda tmp: kd.compare(
+            {"a": R.Recipe},
+            kd.data.Split(X, Y),
+            kd.data.Split(X, Y),
+            [0],
+            network,
+            R.Budget(epochs=1),
+        ),
+        TypeError,
+    ),
     (
         "recipes.Reweighting",
         lambda tmp: R.Reweighting(bias_only=3),

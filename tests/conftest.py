@@ -60,8 +60,6 @@ if keras.config.backend() != "torch":
         "recipes/group_inference_test.py",
         # An example on torch, the default; the guides run on all backends.
         "quickstart_test.py",
-        # Of torch alone.
-        "training/fast_dropout_test.py",
     ]
 
 

@@ -247,11 +247,15 @@ def run(architecture, adapter, reference):
         architecture.also_train,
         reference,
         merges=can_merge(architecture, expected),
-        # What reaches every layer, or divides by lengths, grows rounding
-        # errors as well.
         # A prefix or prompt takes its share of attention from the start.
         changes_nothing=adapter not in ("PrefixTuning", "PromptTuning"),
-        learning_rate=0.02 if adapter in ("AllBiases", "DoRA") else 0.1,
+        # What reaches every layer, or divides by lengths, grows rounding
+        # errors as well, and so processors differ.
+        learning_rate=0.02
+        if adapter in ("AllBiases", "DoRA") or architecture.name == "gemma2"
+        else 0.1,
+        # It starts from singular vectors of a gradient, some of them close.
+        tolerance=5e-4 if adapter == "LoRAGA" else 1e-5,
     )
 
 

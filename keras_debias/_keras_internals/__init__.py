@@ -10,7 +10,6 @@ from keras_debias._keras_internals.attention import attention_arguments
 from keras_debias._keras_internals.attention import rotary_embedding
 from keras_debias._keras_internals.backends import map_chunks
 from keras_debias._keras_internals.backends import with_gradient
-from keras_debias._keras_internals.dropout import fast_dropout
 from keras_debias._keras_internals.dropout import seeded_dropout
 from keras_debias._keras_internals.hub_importers import hub_import_map
 from keras_debias._keras_internals.layers import child_layers
@@ -65,7 +64,6 @@ __all__ = [
     "compiled_metrics",
     "dequantized_kernel",
     "drop_compiled_functions",
-    "fast_dropout",
     "flatten_layers",
     "forget",
     "get_keras_mask",

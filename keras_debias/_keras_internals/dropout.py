@@ -19,41 +19,6 @@ def _is_seeded(seed) -> bool:
 
 
 @contextlib.contextmanager
-def fast_dropout():
-    """A context in which dropout without a seed is fast on a CPU, on torch.
-
-    `dropout`: torch draws a random number for each entry, the costliest part
-    of dropout. Here 64 random bits serve four. The rate is rounded to a
-    multiple of 2^-16, and the scale is that of the rounded one, so that
-    means are kept.
-    """
-    import torch
-    from keras.src.backend.torch import random
-
-    plain = random.dropout
-
-    def dropout(inputs, rate, noise_shape=None, seed=None):
-        drawn = _is_seeded(seed) or noise_shape is not None
-        kept = round((1.0 - rate) * 65_536)
-        if drawn or inputs.device.type != "cpu" or kept in (0, 65_536):
-            return plain(inputs, rate, noise_shape, seed)
-        count = inputs.numel()
-        bits = torch.empty(-(-count // 4), dtype=torch.int64)
-        bits.random_(-(2**63), None)
-        mask = bits.view(torch.int16)[:count] < kept - 32_768
-        # The same product, forward and back.
-        return torch.ops.aten.native_dropout_backward(
-            inputs, mask.view(inputs.shape), 65_536 / kept
-        )
-
-    random.dropout = dropout
-    try:
-        yield
-    finally:
-        random.dropout = plain
-
-
-@contextlib.contextmanager
 def seeded_dropout(mask_of: Callable):
     """A context in which seeded dropout of torch takes its masks elsewhere.
 

@@ -79,6 +79,7 @@ class TestCase(unittest.TestCase):
         merges=True,
         learning_rate=0.1,
         changes_nothing=True,
+        tolerance=1e-5,
     ) -> dict:
         """The nine invariants of an adapter on one architecture.
 
@@ -99,6 +100,8 @@ class TestCase(unittest.TestCase):
             changes_nothing: bool. Whether outputs are as before when it is
                 applied. Else they are where it is disabled. Defaults to
                 `True`.
+            tolerance: float. How far outputs after ten steps may lie from
+                `reference`, see `assert_close`. Defaults to `1e-5`.
 
         Returns:
             A dict: `"invariants"`, the numbers of those that held, and
@@ -210,7 +213,7 @@ class TestCase(unittest.TestCase):
         trained = predict(model, x)
         self.assertGreater(np.abs(trained - start).max(), 1e-3)
         if reference is not None:
-            self.assert_close(trained, reference, message="trajectory")
+            self.assert_close(trained, reference, tolerance, "trajectory")
             held.append(5)
 
         # 6. Save, load, disable and merge are exact.

@@ -101,10 +101,7 @@ class TorchStep(Step):
                 outputs = self.compiled.forward(network_inputs(self.x))
                 self.y_pred, self.calls = outputs
             else:
-                with (
-                    _keras_internals.fast_dropout(),
-                    self.recording() as self.calls,
-                ):
+                with self.recording() as self.calls:
                     self.y_pred = self.model(self.x, training=True)
         self.model.step_count.assign(count + 1)
 

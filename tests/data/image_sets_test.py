@@ -89,7 +89,7 @@ class TestColoredDigits:
 
         MODULE._digits.cache_clear()
         monkeypatch.setattr(MODULE.importlib.resources, "files", missing)
-        with pytest.raises(ImportError, match=r"keras_debias\[digits\]"):
+        with pytest.raises(ImportError, match=r"keras-debias\[digits\]"):
             colored_digits(0.9)
 
 
