@@ -15,6 +15,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.layers.prefixed_attention import PrefixedAttention
+from keras_debias.layers.prompted_block import PromptedBlock
 from keras_debias.layers.transformed_layer import TransformedLayer
 from keras_debias.linalg import kernel_view
 from keras_debias.projections import EDGE
@@ -153,7 +154,9 @@ class TestCase(unittest.TestCase):
                         continue
                     noise = generator.standard_normal(factor.shape)
                     factor.assign((0.3 * noise).astype("float32"))
-            if isinstance(layer, (TransformedLayer, PrefixedAttention)):
+            if isinstance(
+                layer, (TransformedLayer, PrefixedAttention, PromptedBlock)
+            ):
                 for variable in layer.adapter_state().values():
                     if np.ptp(ops.convert_to_numpy(variable)) > 0:
                         noise = generator.standard_normal(variable.shape)
