@@ -35,6 +35,7 @@ import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
 import keras_hub  # isort: skip
+import common  # isort: skip
 
 BATCH_SIZE = 32
 LENGTH = 40
@@ -260,9 +261,7 @@ def run_apart(name, seed, options):
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    common.replace(path, f"{text}\n".encode())
 
 
 def spread(values, digits):

@@ -195,7 +195,6 @@ def keys(x):
 
 def builder(encoded, train):
     """A last layer on the features, with the features as preprocessor."""
-    width = encoded.of(train.take(np.arange(1))).shape[1]
     features = encoded.of(train)
     mean, scale = features.mean(0), features.std(0).mean()
 
@@ -208,7 +207,7 @@ def builder(encoded, train):
     def build(updates):
         network = keras.Sequential(
             [
-                keras.Input((width,)),
+                keras.Input((features.shape[1],)),
                 keras.layers.Dense(
                     len(train.label_names),
                     kernel_regularizer=keras.regularizers.L2(PENALTY),

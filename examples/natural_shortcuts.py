@@ -35,6 +35,7 @@ import keras_debias as kd  # before Keras: it chooses the backend
 
 import keras  # isort: skip
 import keras_hub  # isort: skip
+import common  # isort: skip
 import numpy as np  # isort: skip
 import pandas as pd  # isort: skip
 
@@ -565,9 +566,7 @@ def write(script, found, order, title, content):
         (script.with_suffix(".json"), json.dumps(content, indent=1)),
         (script.with_suffix(".md"), text),
     ):
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(value + "\n")
-        os.replace(temporary, path)
+        common.replace(path, f"{value}\n".encode())
 
 
 def options(description, sets, methods, draws, folder):

@@ -1,4 +1,4 @@
-"""Dropout on torch: faster masks, and masks from elsewhere."""
+"""Dropout on torch with masks that are drawn elsewhere."""
 
 import contextlib
 import functools

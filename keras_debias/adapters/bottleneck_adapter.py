@@ -1,6 +1,7 @@
 import keras
 
 from keras_debias.adapters.blocks import blocks
+from keras_debias.adapters.checks import refuse_merge
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.transform_adapter import TransformAdapter
 from keras_debias.layers.transforms import Bottleneck
@@ -47,12 +48,7 @@ class BottleneckAdapter(TransformAdapter):
         return Bottleneck(self.width, self.activation)
 
     def check_merge(self, path, layer, layers):
-        raise ValueError(
-            "Expected adapters that a kernel can take over. Received: "
-            f"'{path}' with {self!r}, which is a layer more. Keep the "
-            "adapter: `adapters.save` it, or save the `DebiasedModel` around "
-            "the network. `IA3` and low-rank adapters merge."
-        )
+        refuse_merge(f"'{path}' with {self!r}, which is a layer more")
 
     def merge(self, path, layer, layers):
         self.check_merge(path, layer, layers)

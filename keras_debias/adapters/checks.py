@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import typing
 
 import keras
 
@@ -21,6 +22,15 @@ def require_bool(name: str, value) -> None:
         raise TypeError(
             f"Expected `{name}` to be True or False. Received: {name}={value!r}"
         )
+
+
+def refuse_merge(what: str) -> typing.NoReturn:
+    """Raises for an adapter that is no change of a kernel."""
+    raise ValueError(
+        f"Expected adapters that a kernel can take over. Received: {what}. "
+        "Keep the adapter: `adapters.save` it, or save the `DebiasedModel` "
+        "around the network. `IA3` and low-rank adapters merge."
+    )
 
 
 def check_context(model, length: int) -> None:

@@ -64,6 +64,43 @@ def prefix_parts(
     }
 
 
+def read_virtual_tokens(
+    model: keras.Model, folder: pathlib.Path, kind: str, columns: str
+) -> np.ndarray:
+    """The one tensor of a prefix or prompt folder of a decoder.
+
+    Args:
+        model: the model that it is for.
+        folder: path. The folder to read.
+        kind: string, `"prefix"` or `"prompt"`, for errors.
+        columns: string, what the second axis holds, for errors.
+
+    Returns:
+        An array of shape `(length, columns)`.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    tensors = read_tensors(folder, model)
+    if set(tensors) != {TENSOR} or tensors[TENSOR].ndim != 2:
+        raise ValueError(
+            f"Expected one tensor '{TENSOR}' of shape (length, {columns}). "
+            f"Received: {str(folder)!r} with "
+            f"{ {k: v.shape for k, v in tensors.items()} }. Save the adapter "
+            "again, without `modules_to_save`."
+        )
+    submodules = read_json(folder / CONFIG_NAME).get(
+        "num_transformer_submodules"
+    )
+    if submodules not in (None, 1):
+        raise ValueError(
+            f"Expected a {kind} of a decoder. Received: "
+            f"{str(folder)!r} with num_transformer_submodules={submodules}. "
+            "Of encoder-decoders, LoRA is read."
+        )
+    return tensors[TENSOR]
+
+
 def load_prefix(
     model: keras.Model, folder: pathlib.Path, trainable: bool
 ) -> None:
@@ -84,27 +121,8 @@ def load_prefix(
             model has positions that are not rotations. The model is
             unchanged then.
     """
-    tensors = read_tensors(folder, model)
-    if set(tensors) != {TENSOR} or tensors[TENSOR].ndim != 2:
-        raise ValueError(
-            f"Expected one tensor '{TENSOR}' of shape (length, values). "
-            f"Received: {str(folder)!r} with "
-            f"{ {k: v.shape for k, v in tensors.items()} }. Save the adapter "
-            "again, without `modules_to_save`."
-        )
-    submodules = read_json(folder / CONFIG_NAME).get(
-        "num_transformer_submodules"
-    )
-    if submodules not in (None, 1):
-        raise ValueError(
-            "Expected a prefix of a decoder. Received: "
-            f"{str(folder)!r} with num_transformer_submodules={submodules}. "
-            "Of encoder-decoders, LoRA is read."
-        )
-    ordered, tensor = (
-        rotary_attention_layers(model, str(folder)),
-        tensors[TENSOR],
-    )
+    tensor = read_virtual_tokens(model, folder, "prefix", "values")
+    ordered = rotary_attention_layers(model, str(folder))
     paths = tuple(path for path, _ in ordered)
     adapter = PrefixTuning(length=len(tensor), targets=paths)
     for path, layer in ordered:

@@ -6,11 +6,9 @@ import keras
 import numpy as np
 
 from keras_debias.adapters.adapter import as_array
-from keras_debias.adapters.adapter_folder import read_json
-from keras_debias.adapters.peft_names import CONFIG_NAME
 from keras_debias.adapters.peft_names import finish_load
-from keras_debias.adapters.peft_names import read_tensors
 from keras_debias.adapters.peft_prefix import TENSOR
+from keras_debias.adapters.peft_prefix import read_virtual_tokens
 from keras_debias.adapters.peft_prefix import rotary_attention_layers
 from keras_debias.adapters.prompt_tuning import PromptTuning
 from keras_debias.adapters.selection import layer_paths
@@ -62,25 +60,9 @@ def load_prompt(
             model has positions that are not rotations. The model is
             unchanged then.
     """
-    tensors = read_tensors(folder, model)
-    if set(tensors) != {TENSOR} or tensors[TENSOR].ndim != 2:
-        raise ValueError(
-            f"Expected one tensor '{TENSOR}' of shape (length, width). "
-            f"Received: {str(folder)!r} with "
-            f"{ {k: v.shape for k, v in tensors.items()} }. Save the adapter "
-            "again, without `modules_to_save`."
-        )
-    submodules = read_json(folder / CONFIG_NAME).get(
-        "num_transformer_submodules"
-    )
-    if submodules not in (None, 1):
-        raise ValueError(
-            "Expected a prompt of a decoder. Received: "
-            f"{str(folder)!r} with num_transformer_submodules={submodules}. "
-            "Of encoder-decoders, LoRA is read."
-        )
+    tensor = read_virtual_tokens(model, folder, "prompt", "width")
     rotary_attention_layers(model, str(folder))
-    tensor, paths = tensors[TENSOR], layer_paths(model)
+    paths = layer_paths(model)
     adapter = PromptTuning(length=len(tensor))
     plan = [
         (part, path)

@@ -7,6 +7,7 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.checks import check_context
+from keras_debias.adapters.checks import refuse_merge
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.layers.prefixed_attention import can_take_prefix
 from keras_debias.layers.prefixed_attention import prefixed_class
@@ -156,12 +157,7 @@ class PrefixTuning(Adapter):
         return {}
 
     def check_merge(self, path, layer, layers):
-        raise ValueError(
-            "Expected adapters that a kernel can take over. Received: "
-            f"'{path}' with {self!r}. Keep the adapter: `adapters.save` it, "
-            "or save the `DebiasedModel` around the network. `IA3` and "
-            "low-rank adapters merge."
-        )
+        refuse_merge(f"'{path}' with {self!r}")
 
     def merge(self, path, layer, layers):
         self.check_merge(path, layer, layers)

@@ -7,6 +7,7 @@ from keras_debias.adapters.adapter import add_adapter
 from keras_debias.adapters.blocks import block_of
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.checks import check_context
+from keras_debias.adapters.checks import refuse_merge
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.layers.prompted_block import can_take_prompt
 from keras_debias.layers.prompted_block import prompted_class
@@ -176,12 +177,7 @@ class PromptTuning(Adapter):
         return {}
 
     def check_merge(self, path, layer, layers):
-        raise ValueError(
-            "Expected adapters that a kernel can take over. Received: "
-            f"'{path}' with {self!r}. Keep the adapter: `adapters.save` it, "
-            "or save the `DebiasedModel` around the network. `IA3` and "
-            "low-rank adapters merge."
-        )
+        refuse_merge(f"'{path}' with {self!r}")
 
     def merge(self, path, layer, layers):
         self.check_merge(path, layer, layers)

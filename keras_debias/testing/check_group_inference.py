@@ -3,6 +3,7 @@ import numpy as np
 
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.trainer import Trainer
+from keras_debias.testing.check_recipe import check_has_groups
 from keras_debias.testing.check_recipe import shuffled
 
 
@@ -42,11 +43,7 @@ def check_group_inference(inference, train, model_fn, budget, seed: int = 0):
             "Expected `inference` to be a `kd.recipes.GroupInference`. "
             f"Received: inference={inference!r}"
         )
-    if train.groups is None:
-        raise ValueError(
-            f"Expected `train` with groups. Received: {train!r}. Add some "
-            "with `train.with_groups(...)`: the check shuffles them."
-        )
+    check_has_groups(train)
     config = keras.saving.serialize_keras_object(inference)
     again = keras.saving.deserialize_keras_object(config)
     np.testing.assert_equal(again.get_config(), inference.get_config())

@@ -42,11 +42,7 @@ def check_recipe(recipe, train, model_fn, budget, seed: int = 0) -> np.ndarray:
             "Expected `recipe` to be a `kd.recipes.Recipe`. "
             f"Received: recipe={recipe!r}"
         )
-    if train.groups is None:
-        raise ValueError(
-            f"Expected `train` with groups. Received: {train!r}. Add some "
-            "with `train.with_groups(...)`: the check shuffles them."
-        )
+    check_has_groups(train)
     config = keras.saving.serialize_keras_object(recipe)
     again = keras.saving.deserialize_keras_object(config)
     np.testing.assert_equal(str(again.get_config()), str(recipe.get_config()))
@@ -71,6 +67,15 @@ def check_recipe(recipe, train, model_fn, budget, seed: int = 0) -> np.ndarray:
             "outputs with other groups",
         )
     return outputs
+
+
+def check_has_groups(train) -> None:
+    """Raises unless there are groups to shuffle."""
+    if train.groups is None:
+        raise ValueError(
+            f"Expected `train` with groups. Received: {train!r}. Add some "
+            "with `train.with_groups(...)`: the check shuffles them."
+        )
 
 
 def shuffled(groups) -> Groups:

@@ -246,7 +246,8 @@ def _cut(outputs, width, length):
 
     def cut(output):
         if output.ndim > 1 and output.shape[1] == width:
-            # Of classes there are never as many as tokens, but for chance.
+            # As many classes as tokens would be cut as well; `_may_pad`
+            # compares shapes and refuses that.
             return output[:, :length]
         return output
 

@@ -8,6 +8,7 @@ from keras import ops
 import keras_debias as kd
 from tests.adapters.prefix_test import DECODERS
 from tests.adapters.prefix_test import TABLE
+from tests.adapters.prefix_test import check_cached_generation
 from tests.adapters.prefix_test import outputs
 from tests.combinations import spread
 
@@ -81,37 +82,8 @@ def test_an_encoder_reads_it_as_a_part_of_the_sequence():
 
 @pytest.mark.parametrize("name", [name for name, _ in spread(DECODERS, (0,))])
 def test_cached_generation_is_that_without_a_cache(name, tmp_path):
-    model = TABLE[name].build()
-    model.compile(sampler="greedy")
-    prompt = {
-        "token_ids": np.array([[5, 9, 3, 0, 0, 0]], "int32"),
-        "padding_mask": np.array([[1, 1, 1, 0, 0, 0]], "int32"),
-    }
-
-    def generate():
-        found = model.generate(prompt, stop_token_ids=None)
-        return np.array(found["token_ids"]).tolist()
-
-    base = generate()
-    kd.adapters.apply(model, kd.adapters.PromptTuning(2, stddev=2.0))
-    adapted = generate()
-    ids = np.array(prompt["token_ids"])
-    for place in range(3, 6):
-        mask = (np.arange(6) < place)[None].astype("int32")
-        given = {"token_ids": ids, "padding_mask": mask}
-        ids[0, place] = outputs(model, given)[0, place - 1].argmax()
-    assert ids.tolist() == adapted
-    x, _ = TABLE[name].data(seed=0)
-    plain = outputs(TABLE[name].build(), x)
-    expected = outputs(model, x)
-    assert expected.shape == plain.shape
-    assert np.abs(expected - plain).max() > 0.05
-    with kd.adapters.disabled(model):
-        assert generate() == base
-        np.testing.assert_allclose(outputs(model, x), plain, atol=1e-5)
-    kd.adapters.save(model, tmp_path / "adapter")
-    again = kd.adapters.load(TABLE[name].build(), tmp_path / "adapter")
-    np.testing.assert_allclose(outputs(again, x), expected, atol=1e-6)
+    adapter = kd.adapters.PromptTuning(2, stddev=2.0)
+    check_cached_generation(name, adapter, tmp_path)
 
 
 def test_trains_and_is_saved_beside_lora(tmp_path):
