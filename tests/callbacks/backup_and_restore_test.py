@@ -131,10 +131,19 @@ def test_a_killed_run_goes_on_to_the_bit(kill, tmp_path):
     time.sleep(random.Random(kill).uniform(0.05, 0.03 * 6 * EPOCHS))
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    # It may have come to its end before.
+    assert process.returncode in (-signal.SIGKILL, 0)
     model, _ = trained(tmp_path / "b")
     same(model, expected)
 
 
 if __name__ == "__main__":
+    # As in tests/conftest.py: an optimized graph differs in its last bits.
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
     print("ready", flush=True)
     trained(sys.argv[1], delay=0.03)
