@@ -38,7 +38,9 @@ import keras_hub  # isort: skip
 import common  # isort: skip
 
 BATCH_SIZE = 32
-LENGTH = 40
+# Nine in ten rows are shorter; every row of the test set is.
+LENGTH = 24
+TEST_LENGTH = 56
 RANK = 8
 # Rows whose tokens or gradients decide where an adapter starts.
 START_ROWS = 64
@@ -216,7 +218,9 @@ def run(name, seed, options):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Kilobytes on Linux, bytes on macOS.
     peak *= 1 if sys.platform == "darwin" else 1024
+    model.model.preprocessor.sequence_length = TEST_LENGTH
     scores = kd.evaluate(model, {"sst2": test}, batch_size=64, bootstrap=0)
+    ratio = None if options.no_timing else step_ratio(name, train, seed)
     return {
         "adapter": name,
         "seed": seed,
@@ -228,7 +232,7 @@ def run(name, seed, options):
         "step_seconds": statistics.median(
             step_time.seconds[2:] or step_time.seconds
         ),
-        "step_ratio": step_ratio(name, train, seed),
+        "step_ratio": ratio,
         "peak_bytes": peak,
         "accuracy": float(scores["sst2"].accuracy),
         "train_accuracy": float(history.history["accuracy"][-1]),
@@ -254,6 +258,7 @@ def run_apart(name, seed, options):
             *("--rows", str(options.rows), "--epochs", str(options.epochs)),
             *("--test-rows", str(options.test_rows)),
             *("--folder", str(options.folder)),
+            *(["--no-timing"] if options.no_timing else []),
         ]
     )
     return done.returncode == 0
@@ -284,12 +289,13 @@ def table(runs):
     ]
     for name in filter(every.get, ADAPTERS):
         found = every[name]
-        ratio = statistics.median(run["step_ratio"] for run in found)
+        ratios = [run["step_ratio"] for run in found if run["step_ratio"]]
+        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
         peak = statistics.mean(run["peak_bytes"] for run in found)
         accuracy = spread([100 * run["accuracy"] for run in found], 1)
         lines.append(
             f"| {name} | {len(found)} | {found[0]['trainable']:,} | "
-            f"{found[0]['learning_rate']:g} | {ratio:.2f} | "
+            f"{found[0]['learning_rate']:g} | {ratio} | "
             f"{peak / 1e9:.2f} | {accuracy} |"
         )
     means = {
@@ -317,6 +323,7 @@ def write_tables(runs, options):
         "epochs": options.epochs,
         "batch_size": BATCH_SIZE,
         "sequence_length": LENGTH,
+        "test_sequence_length": TEST_LENGTH,
         "rank": RANK,
         "runs": runs,
     }
@@ -343,10 +350,11 @@ def main():
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--adapters", nargs="+", choices=ADAPTERS, default=list(ADAPTERS))
     add("--rows", type=int, default=2000)
-    add("--epochs", type=int, default=3)
+    add("--epochs", type=int, default=2)
     add("--test-rows", type=int, default=872)
     folder = pathlib.Path("results") / HERE.stem
     add("--folder", type=pathlib.Path, default=folder)
+    add("--no-timing", action="store_true", help="do not time steps")
     add("--table", action="store_true")
     add("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -11,6 +11,7 @@ import keras_debias as kd  # before Keras: it chooses the backend
 import keras  # isort: skip
 import keras_hub  # isort: skip
 import numpy as np  # isort: skip
+import torch  # isort: skip
 
 from keras_debias.comparison.accelerator import Accelerator
 
@@ -34,6 +35,18 @@ def machine() -> dict:
         "device": Accelerator().name or "cpu",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def fast_policy() -> str:
+    """Mixed precision where the hardware computes in bfloat16, else float32.
+
+    A processor without such units takes 2.5 times as long in bfloat16.
+    """
+    units = torch.cpu.get_capabilities()
+    has_units = units.get("amx_bf16") or units.get("avx512_bf16")
+    if has_units or Accelerator().name:
+        return "mixed_bfloat16"
+    return "float32"
 
 
 def run_path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:

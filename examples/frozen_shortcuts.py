@@ -22,7 +22,8 @@ import pathlib
 import re
 import sys
 
-import compare_colored_digits  # chooses the backend
+import common  # chooses the backend
+import compare_colored_digits
 import natural_shortcuts as natural
 
 import keras_debias as kd
@@ -145,7 +146,7 @@ class Encoded:
         self.known = {}
         if kind == "text":
             task = keras_hub.models.TextClassifier.from_preset(
-                kd.presets.minilm(), num_classes=2, dtype=natural.POLICY
+                kd.presets.minilm(), num_classes=2, dtype=common.fast_policy()
             )
             task.preprocessor.sequence_length = 64
         else:

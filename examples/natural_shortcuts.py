@@ -43,7 +43,7 @@ DRAWS = (2, 3, 4)
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
 RANK = 8
-POLICY = "mixed_bfloat16"
+POLICIES = ("mixed_bfloat16", "float32")
 TEST_ROWS = 600
 BOOTSTRAP = 2000
 HERE = pathlib.Path(__file__)
@@ -186,10 +186,10 @@ SETS = {
 }
 
 
-def builder(classes, length):
+def builder(classes, length, policy):
     def build(updates):
         classifier = keras_hub.models.TextClassifier.from_preset(
-            kd.presets.minilm(), num_classes=classes, dtype=POLICY
+            kd.presets.minilm(), num_classes=classes, dtype=policy
         )
         classifier.preprocessor.sequence_length = length
         kd.adapters.apply(classifier, kd.adapters.LoRA(rank=RANK))
@@ -205,7 +205,7 @@ def builder(classes, length):
     return build
 
 
-def run(name, draw, methods, folder):
+def run(name, draw, methods, folder, policy):
     load, length, updates = SETS[name]
     train, tests = load(draw)
     every = METHODS | SWEEP
@@ -214,7 +214,7 @@ def run(name, draw, methods, folder):
         train,
         tests,
         seeds=[draw],
-        model_fn=builder(len(train.label_names), length),
+        model_fn=builder(len(train.label_names), length, policy),
         budget=kd.recipes.Budget(updates=updates, batch_size=BATCH_SIZE),
         batch_size=64,
         bootstrap=0,
@@ -584,6 +584,7 @@ def options(description, sets, methods, draws, folder):
         default=list(methods),
         choices=list(methods | SWEEP),
     )
+    add("--dtype", choices=POLICIES, default=common.fast_policy())
     add("--folder", type=pathlib.Path, default=pathlib.Path(folder))
     add("--table", action="store_true")
     return parser.parse_args()
@@ -595,7 +596,13 @@ def main():
         for draw in chosen.draws:
             for name in chosen.sets:
                 print(f"== {name}, draw {draw}", flush=True)
-                run(name, draw, chosen.methods, chosen.folder)
+                run(
+                    name,
+                    draw,
+                    chosen.methods,
+                    chosen.folder,
+                    chosen.dtype,
+                )
         return 0
     loaders = {name: load for name, (load, _, _) in SETS.items()}
     write(
@@ -609,7 +616,10 @@ def main():
             "adapter": f"LoRA, rank {RANK}",
             "learning_rate": LEARNING_RATE,
             "batch_size": BATCH_SIZE,
-            "dtype_policy": POLICY,
+            "dtype_policy": {
+                "draws 9 and later": "float32",
+                "others": "mixed_bfloat16",
+            },
             "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features "
             "of draws 0 to 3; weights: draws 0 and 1",
         },

@@ -43,6 +43,7 @@ with quiet():
 
     import keras  # isort: skip
     import keras_hub  # isort: skip
+    import common  # isort: skip
     import tensorflow as tf  # isort: skip
 
     # KerasHub tokenizes with TensorFlow, which looks for devices once.
@@ -56,7 +57,6 @@ EPOCHS = 2
 LEARNING_RATE = 1e-3
 RANK = 8
 SEQUENCE_LENGTH = 48  # tokens; 95 % of the sentences are shorter
-POLICY = "mixed_bfloat16"
 
 
 def load_data(rows, test_rows, seed):
@@ -79,7 +79,7 @@ def load_data(rows, test_rows, seed):
 def build(updates):
     """A new network; every method starts from the same one."""
     classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=2, dtype=POLICY
+        kd.presets.minilm(), num_classes=2, dtype=common.fast_policy()
     )
     classifier.preprocessor.sequence_length = SEQUENCE_LENGTH
     kd.adapters.apply(classifier, kd.adapters.LoRA(rank=RANK))

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*min_group_size:UserWarning")
 def quickstart():
     spec = importlib.util.spec_from_file_location("quickstart", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # What the examples share lies beside them.
+        patch.syspath_prepend(SCRIPT.parent)
+        spec.loader.exec_module(module)
     return module
 
 
