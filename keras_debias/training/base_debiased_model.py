@@ -209,17 +209,19 @@ class BaseDebiasedModel(NetworkWrapper):
                 given either, else none.
             weighted_metrics: like `metrics`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
-                `jit_compile=True` compiles the forward passes of training,
-                for batches with as many rows as the first. `"auto"`, the
-                default, does so where the weights are on an accelerator;
+                `jit_compile=True` compiles the forward passes: of training
+                for batches with as many rows as the first, of `evaluate` and
+                `predict` from the second batch of as many rows on. `"auto"`,
+                the default, does so where the weights are on an accelerator;
                 where a graph cannot hold the network, it says why and goes
                 on uncompiled.
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not
                 compiled, or the projection needs a cross entropy and the
-                loss is another. At the first batch, if `jit_compile=True` on
-                torch meets a layer that a graph cannot hold.
+                loss is another. At the first batch of `fit`, if
+                `jit_compile=True` on torch meets a layer that a graph cannot
+                hold.
         """
         own = self.model.get_compile_config() if self.model.compiled else None
         automatic = loss == "auto"

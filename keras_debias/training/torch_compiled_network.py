@@ -17,7 +17,7 @@ _HALF_TOLERANCE = 0.1
 
 
 class CompiledNetwork:
-    """The forward passes of a `DebiasedModel`'s step, compiled.
+    """The forward passes of a `DebiasedModel`, compiled.
 
     Only batches with as many rows as the first one are compiled: compiling
     for the last one of an epoch takes a minute and does not pay. Batches of
@@ -26,15 +26,15 @@ class CompiledNetwork:
 
     Args:
         model: the `DebiasedModel`.
-        shared: its `SharedBackward`, or `None`.
+        shared: its `SharedBackward`, or `None`, the default.
         differentiated: whether gradients of weights are needed, or only
-            those at the outputs of layers.
+            those at the outputs of layers. Defaults to `False`.
     """
 
     # The `backend` of `torch.compile`.
     compiler = "inductor"
 
-    def __init__(self, model, shared, differentiated):
+    def __init__(self, model, shared=None, differentiated=False):
         self.model = model
         self.shared = shared
         self.differentiated = differentiated
@@ -117,10 +117,19 @@ class CompiledBatch:
     def forward(self, x) -> tuple:
         """Outputs in training, and the calls of trainable layers."""
         y_pred, mask, calls = self.graphs.forward(self._wide(x))
+        y_pred = self._with_mask(y_pred, mask, x)
+        return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
+
+    def inference(self, x):
+        """Outputs outside of training."""
+        y_pred, mask = self.graphs.inference(self._wide(x))
+        return self._with_mask(y_pred, mask, x)
+
+    def _with_mask(self, y_pred, mask, x):
         y_pred = self._narrow(y_pred, x)
         if mask is not None:
             _keras_internals.set_keras_mask(y_pred, self._narrow(mask, x))
-        return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
+        return y_pred
 
     def teacher(self, network, function, x):
         """The `run` of `Regularization.teacher_outputs`."""
@@ -142,6 +151,7 @@ class _Graphs:
     def __init__(self, network):
         self.network = network
         self._forward = None
+        self._inference = None
         self._teachers = {}
         self._perturbations = []
         self._rules = []
@@ -200,6 +210,22 @@ class _Graphs:
             tap = zero.expand(call.outputs.shape).detach()
             self._perturbations.append(tap.requires_grad_())
             self._rules.append(call.rule)
+
+    def inference(self, x) -> tuple:
+        network = self.network
+
+        def outputs_of(x):
+            y_pred = network.model.model(x, training=False)
+            return y_pred, _keras_internals.get_keras_mask(y_pred)
+
+        if self._inference is None:
+            self._inference = CompiledCall(
+                outputs_of,
+                network.model.model.variables,
+                False,
+                network.compiler,
+            )
+        return self._inference(x)
 
     def teacher(self, network, function, x):
         if id(network) not in self._teachers:

@@ -2,14 +2,17 @@ from contextlib import contextmanager
 from contextlib import nullcontext
 
 import keras
+import torch
 
 from keras_debias import _keras_internals
 from keras_debias.losses.sample_losses import scores_tokens
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
+from keras_debias.training.inputs import network_inputs
 from keras_debias.training.run_callbacks import SyncReplicas
 from keras_debias.training.run_callbacks import WaitForFiles
 from keras_debias.training.shared_backward import per_sample
 from keras_debias.training.torch_compiled_call import several_backward_passes
+from keras_debias.training.torch_compiled_network import MOST_GRAPHS
 from keras_debias.training.torch_compiled_network import CompiledNetwork
 from keras_debias.training.torch_compiled_network import on_accelerator
 from keras_debias.training.torch_replicas import Replicas
@@ -20,10 +23,13 @@ from keras_debias.utils.progress import say
 class TorchDebiasedModel(BaseDebiasedModel):
     """On torch: several processes, compiled forward passes."""
 
+    # Whether `evaluate` or `predict` runs a step.
+    _infers = False
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.replicas = Replicas()
-        self._compiled = None, None
+        self._forget_graphs()
         self.step_count = self.add_weight(
             name="step_count",
             shape=(),
@@ -33,7 +39,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         )
 
     # Keras would pass whole steps to `torch.compile`, which cannot trace their
-    # Python. Here only the forward pass of training is compiled.
+    # Python. Here only the forward passes are compiled.
 
     def make_train_function(self, force=False):
         with self._uncompiled():
@@ -60,7 +66,13 @@ class TorchDebiasedModel(BaseDebiasedModel):
         if self.decides_compiling:
             # Keras' own answer for torch is never.
             self.jit_compile = on_accelerator(self.model)
+        self._forget_graphs()
+
+    def _forget_graphs(self):
         self._compiled = None, None
+        # By the number of rows, for one set of weights; `None` is given up.
+        self._inference = None, {}
+        self._latest_rows = None
 
     def compiled_batch(self, x, variables, shared):
         """The compiled forward passes for a batch, or `None`."""
@@ -95,18 +107,80 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def give_up_compiling(self, error) -> None:
         """Continues uncompiled, where compiling was the model's own choice."""
         self._compiled = self._compiled[0], None
+        self._say_uncompiled(error)
+
+    def _say_uncompiled(self, error):
         reason = str(error).split("Received: ")[-1].split(" Leave ")[0]
         say(f"The forward pass is not compiled. Received: {reason}")
 
-    def _check_compilable(self):
+    def call(self, inputs, training=None):
+        if self._infers and self.jit_compile:
+            x = network_inputs(inputs)
+            batch = self._inference_batch(x)
+            if batch is not None:
+                try:
+                    return batch.inference(x)
+                except torch.OutOfMemoryError:
+                    raise
+                # Of tracing, of the compiler and of its tools: many kinds.
+                except Exception as error:  # noqa: BLE001
+                    self._inference = self._inference[0], None
+                    self._say_uncompiled(error)
+        return super().call(inputs, training)
+
+    def _inference_batch(self, x):
+        """The compiled forward pass for a batch, or `None`.
+
+        Compiling pays for what comes again: two batches of as many rows, one
+        after the other. The last one of a pass differs.
+        """
+        rows = keras.tree.flatten(x)[0].shape[0]
+        again, self._latest_rows = rows == self._latest_rows, rows
+        # A number: Keras would keep track of each item of a list.
+        key = hash(tuple(id(v) for v in self.model.variables))
+        if self._inference[0] != key:
+            self._inference = key, {}
+        networks = self._inference[1]
+        if networks is None or not (again or rows in networks):
+            return None
+        if rows not in networks:
+            if len(networks) == MOST_GRAPHS or self._rematerialized():
+                return None
+            networks[rows] = CompiledNetwork(self)
+        return networks[rows].at(x)
+
+    @contextmanager
+    def _inferring(self):
+        self._infers = True
+        try:
+            yield
+        finally:
+            self._infers = False
+
+    def test_step(self, data):
+        with self._inferring():
+            return super().test_step(data)
+
+    def predict_step(self, data):
+        with self._inferring():
+            return super().predict_step(data)
+
+    def _rematerialized(self):
+        """The first layer that is computed twice, or `None`."""
         for layer in _keras_internals.flatten_layers(self.model):
             if _keras_internals.is_rematerialized(layer):
-                raise ValueError(
-                    "Expected no `RematScope` with `jit_compile=True` on "
-                    f"torch. Received: '{layer.name}', which is computed "
-                    "twice: a compiled graph decides by itself what to keep. "
-                    "Leave one of them out."
-                )
+                return layer
+        return None
+
+    def _check_compilable(self):
+        layer = self._rematerialized()
+        if layer is not None:
+            raise ValueError(
+                "Expected no `RematScope` with `jit_compile=True` on torch. "
+                f"Received: '{layer.name}', which is computed twice: a "
+                "compiled graph decides by itself what to keep. Leave one of "
+                "them out."
+            )
 
     @property
     def shard(self):

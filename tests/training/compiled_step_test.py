@@ -474,6 +474,108 @@ def test_lengths_are_kept_where_padding_would_show(graphs, monkeypatch):
     assert len(graphs) == 3
 
 
+def ready(network, jit_compile=True, **kwargs):
+    model = kd.DebiasedModel(network, seed=0, **kwargs)
+    model.compile(
+        keras.optimizers.SGD(0.1), loss=logits_loss(), jit_compile=jit_compile
+    )
+    return model
+
+
+def logits(model, x, y, **kwargs):
+    """Outputs of `predict` and the loss of `evaluate`."""
+    found = model.predict(x, verbose=0, **kwargs)
+    loss = model.evaluate(x, y, verbose=0, return_dict=True, **kwargs)["loss"]
+    return found, loss
+
+
+@of_torch
+@pytest.mark.parametrize("name", ["bert", "gpt2", "resnet"])
+def test_evaluate_and_predict_are_compiled(name, graphs):
+    x, y = TABLE[name].data(seed=0)
+    keras.utils.set_random_seed(0)
+    network = TABLE[name].build()
+    expected = logits(ready(network, False), x, y, batch_size=3)
+    assert not graphs
+    found = logits(ready(network), x, y, batch_size=3)
+    # Eight rows: the second of three batches, then the last again.
+    assert len(graphs) >= 2
+    assert len({id(graph) for graph in graphs}) == 1
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@of_torch
+def test_a_single_batch_is_not_compiled(graphs):
+    x, _ = TABLE["bert"].data(seed=0)
+    model = ready(adapted("bert"))
+    model.predict(x, batch_size=len(x["token_ids"]), verbose=0)
+    assert not graphs
+
+
+@of_torch
+def test_predictions_follow_the_weights(graphs):
+    """Of training, of adapters that are off, merged, or others."""
+    x, y = TABLE["bert"].data(seed=0)
+    model = ready(adapted("bert"))
+
+    def same():
+        eager = ops.convert_to_numpy(model.model(x, training=False))
+        count = len(graphs)
+        found = model.predict(x, batch_size=2, verbose=0)
+        assert len(graphs) > count
+        np.testing.assert_allclose(found, eager, atol=1e-5)
+        return found
+
+    first = same()
+    model.fit(x, y, batch_size=4, verbose=0)
+    trained = same()
+    assert np.abs(trained - first).max() > 1e-4
+    with kd.adapters.disabled(model.model):
+        assert np.abs(same() - trained).max() > 1e-4
+    np.testing.assert_allclose(same(), trained, atol=1e-6)
+    kd.adapters.merge(model.model)
+    np.testing.assert_allclose(same(), trained, atol=1e-5)
+    kd.adapters.apply(model.model, kd.adapters.ValueBias())
+    bias = next(
+        v for v in model.model.trainable_variables if "head" not in v.path
+    )
+    bias.assign(ops.ones_like(bias))
+    assert np.abs(same() - trained).max() > 1e-4
+
+
+@of_torch
+@pytest.mark.parametrize("jit_compile", [True, "auto"])
+@pytest.mark.usefixtures("accelerator")
+def test_predictions_that_cannot_be_compiled(jit_compile, capsys):
+    """They are made as they would be without a compiler."""
+
+    x, y = rows()
+    network = with_layer(Decides)()
+    expected = logits(ready(network, False), x, y, batch_size=2)
+    found = logits(ready(network, jit_compile), x, y, batch_size=2)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert capsys.readouterr().out.count("not compiled") == 1
+
+
+@of_torch
+def test_predictions_keep_the_mask(graphs):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,), dtype="int32")
+    hidden = keras.layers.Embedding(9, 4, mask_zero=True)(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    generator = np.random.default_rng(0)
+    x = generator.integers(1, 9, (8, 6)).astype("int32")
+    x[:, 4:] = 0
+    y = generator.integers(0, 3, (8, 6)).astype("int32")
+    found = logits(ready(network), x, y, batch_size=2)
+    assert graphs
+    expected = logits(ready(network, False), x, y, batch_size=2)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 @of_torch
 def test_rematerialized_layers_are_refused():
     x, y = rows()
