@@ -110,6 +110,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self.evaluating = False
         self._objective_losses = {}
         self._built_for = None
+        self._noted_for = None
         self._seen_variables = None
         self._constrained_for = constrained_for
         # Not tracked: the network has the variables.
@@ -256,6 +257,8 @@ class BaseDebiasedModel(NetworkWrapper):
         self.decide_compiling(kwargs.get("jit_compile", "auto"))
         self._objective_losses = {}
         self._built_for = None
+        # Compiled with another loss, the regularizers' logits may not do.
+        self._noted_for = None
 
     def decide_compiling(self, jit_compile) -> None:
         """What `jit_compile="auto"` means, where Keras does not know."""

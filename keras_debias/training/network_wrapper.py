@@ -281,7 +281,7 @@ class NetworkWrapper(keras.Model):
         )
 
     def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        self._check_trainable()
+        self._check_trainable(every_layer=False)
         x, y, sample_weight = Inputs.one_batch(self, x, y, sample_weight)
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
@@ -296,7 +296,13 @@ class NetworkWrapper(keras.Model):
     def _trainable_ids(self):
         return [id(v) for v in self.trainable_variables]
 
-    def _check_trainable(self):
+    def _check_trainable(self, every_layer=True):
+        """Checks and notes what trains.
+
+        Args:
+            every_layer: bool. Whether layers are looked at although the same
+                weights train as before: it takes longer than a small step.
+        """
         ids = self._trainable_ids()
         if not ids:
             raise ValueError(
@@ -311,7 +317,6 @@ class NetworkWrapper(keras.Model):
                 "than before. Call `compile` again after changing what "
                 "trains."
             )
-        self._warn_of_changes()
         if any(v.constraint is not c for v, c in self._constraints):
             raise ValueError(
                 "Expected the constraints that `Subspace` has put on the "
@@ -326,12 +331,16 @@ class NetworkWrapper(keras.Model):
                 f"{len(ids)}, others than before. Make a new "
                 "`DebiasedModel` after changing what trains."
             )
+        if ids == self._noted_for and not every_layer:
+            return
+        self._warn_of_changes()
         self.regularization.check_teachers()
         self.regularization.check_logits(
             _keras_internals.compiled_loss_arguments(self)[0]
         )
         if adapted_layers(self.model):
             note_training(self.model)
+        self._noted_for = ids
 
     def _warn_of_changes(self):
         changed = changed_trainable(self.model)

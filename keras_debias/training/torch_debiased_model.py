@@ -30,6 +30,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         super().__init__(*args, **kwargs)
         self.replicas = Replicas()
         self._forget_graphs()
+        self.__dict__["_step_state"] = None, []
         self.step_count = self.add_weight(
             name="step_count",
             shape=(),
@@ -74,12 +75,28 @@ class TorchDebiasedModel(BaseDebiasedModel):
         self._inference = None, {}
         self._latest_rows = None
 
+    def _step_key(self, variables):
+        """Differs when adapters, objectives or trainable weights have."""
+        return self.train_function, [id(v) for v in variables]
+
+    def step_state(self, variables) -> list:
+        """What the forward pass of a step changes."""
+        key = self._step_key(variables)
+        # Past Keras' tracking, which would look at each of the layers.
+        if self.__dict__["_step_state"][0] != key:
+            state = [
+                *self.forward_state(),
+                *self.random_state(),
+                self.step_count,
+            ]
+            self.__dict__["_step_state"] = key, state
+        return self.__dict__["_step_state"][1]
+
     def compiled_batch(self, x, variables, shared):
         """The compiled forward passes for a batch, or `None`."""
         if not self.jit_compile:
             return None
-        # Rebuilt when adapters, objectives or trainable weights change.
-        key = self.train_function, [id(v) for v in variables]
+        key = self._step_key(variables)
         if self._compiled[0] != key:
             self._compiled = key, self._new_compiled_network(shared)
         network = self._compiled[1]

@@ -27,11 +27,7 @@ class TorchStep(Step):
         self.compiled = model.compiled_batch(
             network_inputs(self.x), self.variables, self.shared
         )
-        self.state = [
-            *model.forward_state(),
-            *model.random_state(),
-            model.step_count,
-        ]
+        self.state = model.step_state(self.variables)
         self.before = [v.value.clone() for v in self.state]
 
     def teacher_outputs(self):
