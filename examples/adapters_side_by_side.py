@@ -13,7 +13,8 @@ their ratio does not depend on what else the machine does.
     python examples/adapters_side_by_side.py --rows 64 --epochs 1 --test-rows 64
 
 Needs the set `sst2`: a folder named by KERAS_DEBIAS_DATA, or the hub. Runs are
-kept in `--folder` and not repeated. `--table` writes
+kept in `--folder` and not repeated. `--table` adds them to those of the JSON
+file and writes
 `examples/adapters_side_by_side.json` and `.md`, and the table in
 `docs/results/adapters_side_by_side.md`.
 """
@@ -313,6 +314,22 @@ def table(runs):
     return "\n".join(lines).rstrip()
 
 
+def with_known(runs, options):
+    """The runs and, for the same settings, those that the JSON has beside."""
+    path = HERE.with_suffix(".json")
+    known = json.loads(path.read_text())["runs"] if path.exists() else []
+    every = {
+        (run["adapter"], run["seed"]): run
+        for run in (*known, *runs)
+        if (run["rows"], run["epochs"]) == (options.rows, options.epochs)
+    }
+    names = list(ADAPTERS)
+    return sorted(
+        every.values(),
+        key=lambda run: (names.index(run["adapter"]), run["seed"]),
+    )
+
+
 def write_tables(runs, options):
     """Writes the JSON, the table, and the table of the results page."""
     content = {
@@ -372,10 +389,11 @@ def main():
                 failed.append(f"{name}, seed {seed}")
     paths = [path_of(name, seed, options) for name, seed in wanted]
     runs = [json.loads(path.read_text()) for path in paths if path.exists()]
-    if not runs:
+    if not runs and not options.table:
         print("There are no kept runs yet.")
         return 1
     if options.table:
+        runs = with_known(runs, options)
         write_tables(runs, options)
     print(table(runs))
     if failed:

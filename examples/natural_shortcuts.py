@@ -416,26 +416,13 @@ def table(found, title):
     """The summary as Markdown."""
     with_groups = {k: v for k, v in found.items() if "methods" in v}
     without = {k: v for k, v in found.items() if "methods" not in v}
-    lines = [title, "", *_rows(with_groups, lambda method: method in METHODS)]
-    lines += [
+    lines = [
+        title,
         "",
-        "| set | draws | recommended - plain | recommended - true groups | "
-        "counts |",
-        "| --- | --- | --- | --- | --- |",
+        *_main_rows(with_groups),
+        "",
+        *_differences(with_groups),
     ]
-    for name, entry in with_groups.items():
-        cells = []
-        for other in ("plain", "true groups"):
-            value = entry[f"recommended - {other}"]
-            cells.append(
-                f"{value['points']:+.1f} [{value['low']:+.1f}, "
-                f"{value['high']:+.1f}]"
-            )
-        counts = "yes" if entry["gate"]["passed"] else "nothing to gain here"
-        lines.append(
-            f"| {name} | {len(entry['draws'])} | {cells[0]} | {cells[1]} | "
-            f"{counts} |"
-        )
     if without:
         lines += [
             "",
@@ -450,30 +437,101 @@ def table(found, title):
                 for method in ("plain", "recommended")
             )
             lines.append(f"| {name} | {len(entry['draws'])} | {cells} |")
-    swept = _rows(with_groups, lambda method: method not in METHODS)
-    if len(swept) > 2:
-        lines += ["", "The papers' methods at other settings.", "", *swept]
+    others = [method for method in METHODS if method not in FIRST]
+    for methods, what in (
+        (others, "Other methods"),
+        (list(SWEEP), "The papers' methods at other settings"),
+    ):
+        lines += _matrices(with_groups, methods, what)
     return "\n".join(lines)
 
 
-def _rows(found, is_wanted):
+def _main_rows(found):
     lines = [
-        "| set | method | draws | worst group | mean of groups | in "
-        "distribution |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| set | draws | worst group: "
+        + " | ".join(FIRST)
+        + " | in distribution: "
+        + " | ".join(FIRST)
+        + " |",
+        "| --- | --- |" + " --- |" * 2 * len(FIRST),
     ]
     for name, entry in found.items():
-        for method, values in entry["methods"].items():
-            if not is_wanted(method):
-                continue
-            worst = values["worst_group"]
-            lines.append(
-                f"| {name} | {method} | {len(worst)} | {np.mean(worst):.1f} "
-                f"({min(worst)} to {max(worst)}) | "
-                f"{np.mean(values['mean_of_groups']):.1f} | "
-                f"{np.mean(values['in_distribution']):.1f} |"
-            )
+        cells = []
+        for key in ("worst_group", "in_distribution"):
+            for method in FIRST:
+                values = entry["methods"][method][key]
+                cell = f"{np.mean(values):.1f}"
+                if key == "worst_group" and len(values) > 1:
+                    cell += f" ({min(values)} to {max(values)})"
+                cells.append(cell)
+        lines.append(
+            f"| {name} | {len(entry['draws'])} | {' | '.join(cells)} |"
+        )
     return lines
+
+
+def _differences(found):
+    lines = [
+        "| set | draws | recommended - plain | recommended - true groups | "
+        "counts |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, entry in found.items():
+        cells = []
+        for other in ("plain", "true groups"):
+            value = entry[f"recommended - {other}"]
+            cells.append(
+                f"{value['points']:+.1f} [{value['low']:+.1f}, "
+                f"{value['high']:+.1f}]"
+            )
+        counts = "yes" if entry["gate"]["passed"] else "nothing to gain here"
+        lines.append(
+            f"| {name} | {len(entry['draws'])} | {cells[0]} | {cells[1]} | "
+            f"{counts} |"
+        )
+    return lines
+
+
+def _matrices(found, methods, what):
+    """Methods x sets: the worst group, then accuracy in distribution."""
+    methods = [
+        method
+        for method in methods
+        if any(method in entry["methods"] for entry in found.values())
+    ]
+    sets = [
+        name
+        for name, entry in found.items()
+        if any(method in entry["methods"] for method in methods)
+    ]
+    lines = []
+    for key, title in (
+        ("worst_group", "worst group"),
+        ("in_distribution", "in distribution"),
+    ):
+        if not methods:
+            break
+        lines += [
+            "",
+            f"{what}, {title}; the number of draws in parentheses where it is "
+            "not that of the set.",
+            "",
+            f"| method | {' | '.join(sets)} |",
+            "| --- |" + " --- |" * len(sets),
+        ]
+        for method in (*FIRST, *methods):
+            cells = [_cell(found[name], method, key) for name in sets]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(entry, method, key):
+    values = entry["methods"].get(method, {}).get(key)
+    if not values:
+        return ""
+    draws = len(values)
+    known = "" if draws == len(entry["draws"]) else f" ({draws})"
+    return f"{np.mean(values):.1f}{known}"
 
 
 def combined(known, new):

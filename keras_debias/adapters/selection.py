@@ -33,25 +33,21 @@ def unwrap(model: keras.Model) -> keras.Model:
     return inner if isinstance(inner, keras.Model) else model
 
 
+@functools.cache
 def _snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-@functools.cache
-def _stems(layer_class: type) -> frozenset[str]:
-    """What Keras names layers of a class, or of one that it came from."""
-    return frozenset(_snake_case(c.__name__) for c in layer_class.__mro__)
-
-
 def _automatic_name(layer: keras.Layer) -> tuple[str, int] | None:
     """`(stem, number)` of a name that Keras counted up, else `None`."""
+    stems = {_snake_case(c.__name__) for c in type(layer).__mro__}
     match = re.fullmatch(r"(.+?)(?:_(\d+))?", layer.name)
     if match is None:
         return None
     stem, number = match.group(1), match.group(2)
-    return (stem, int(number or 0)) if stem in _stems(type(layer)) else None
+    return (stem, int(number or 0)) if stem in stems else None
 
 
 def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:

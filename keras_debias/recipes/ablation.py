@@ -4,11 +4,11 @@ from typing import Any
 import keras
 
 from keras_debias.analysis.ablation import ablate
-from keras_debias.analysis.latent_factors import latent_factors
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.direction_stages import check_choice
 from keras_debias.recipes.direction_stages import check_direction_settings
 from keras_debias.recipes.direction_stages import fine_tune
+from keras_debias.recipes.direction_stages import read_directions
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
@@ -99,15 +99,7 @@ class Ablation(Recipe):
             self.share if again else None,
             adapters=self.adapters,
         )
-        spectrum = latent_factors(
-            model,
-            self.k,
-            base=base,
-            side=self.side,
-            scope=self.scope,
-            readers=self.readers,
-            writers=self.writers,
-        )
+        spectrum = read_directions(self, model, base)
         directions = spectrum.directions
         if self.random:
             directions = directions.random(trainer.seed)

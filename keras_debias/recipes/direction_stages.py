@@ -5,6 +5,8 @@ from typing import Any
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.analysis.ablation import ablate
 from keras_debias.analysis.kernel_updates import kernels
+from keras_debias.analysis.latent_factors import latent_factors
+from keras_debias.analysis.update_spectrum import UpdateSpectrum
 from keras_debias.directions import SIDES
 from keras_debias.projections import Subspace
 from keras_debias.utils.numbers import require_count
@@ -28,6 +30,25 @@ def check_direction_settings(recipe) -> None:
         value = getattr(recipe, name)
         value = (value,) if isinstance(value, str) else tuple(value)
         object.__setattr__(recipe, name, value)
+
+
+def read_directions(recipe, model, base: dict | None) -> UpdateSpectrum:
+    """The directions of a fine-tuned model, by the recipe's settings.
+
+    Args:
+        recipe: has `k`, `side`, `scope`, `readers` and `writers`.
+        model: the fine-tuned model.
+        base: the kernels it started from; see `fine_tune`.
+    """
+    return latent_factors(
+        model,
+        recipe.k,
+        base=base,
+        side=recipe.side,
+        scope=recipe.scope,
+        readers=recipe.readers,
+        writers=recipe.writers,
+    )
 
 
 def fine_tune(

@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_debias.analysis.latent_factors import latent_factors
 from keras_debias.data.groups import Groups
 from keras_debias.directions import Directions
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.direction_stages import check_direction_settings
 from keras_debias.recipes.direction_stages import fine_tune
+from keras_debias.recipes.direction_stages import read_directions
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.utils.layer_roles import READERS
@@ -157,15 +157,7 @@ class GRASP(Recipe):
                 distances.append(self._distance(trainer, model, train, factor))
                 if distances[-1] <= self.tolerance:
                     break
-            spectrum = latent_factors(
-                model,
-                self.k,
-                base=base,
-                side=self.side,
-                scope=self.scope,
-                readers=self.readers,
-                writers=self.writers,
-            )
+            spectrum = read_directions(self, model, base)
             if factor is None and not spectrum.detected:
                 if directions is not None:
                     break
