@@ -25,6 +25,7 @@ import sys
 import common  # chooses the backend
 import compare_colored_digits
 import natural_shortcuts as natural
+import shortcut_tables
 
 import keras_debias as kd
 
@@ -269,14 +270,14 @@ def main():
                 run(name, draw, chosen.methods, chosen.folder, encoders)
         return 0
     loaders = {name: load for name, (load, _) in SETS.items()}
-    natural.write(
+    shortcut_tables.write(
         HERE,
-        natural.summary(
+        shortcut_tables.summary(
             chosen.folder / "runs", loaders, METHODS | natural.SWEEP
         ),
         SETS,
-        "Worst group in percent, mean over draws (lowest to highest), and the "
-        "mean over groups. The last layer on frozen features.",
+        "Percent, means over draws (lowest to highest). "
+        "The last layer on frozen features.",
         {
             "model": "all-MiniLM-L6-v2; EfficientNet-Lite0 for photos",
             "trained": f"the last layer, L2 {PENALTY}; on digits a small "
@@ -285,6 +286,8 @@ def main():
             "batch_size": BATCH_SIZE,
             "updates": UPDATES,
         },
+        METHODS,
+        natural.SWEEP,
     )
     return 0
 
