@@ -5,16 +5,16 @@ from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LoRADense(StandAloneDense):
-    """A `Dense` layer with a low-rank update, for models of one's own.
+    """A `Dense` layer with a low-rank update, for your own models.
 
     Computes `activation(x (W + s A B) + bias)` as `x W + s (x A) B`, with
-    `s = alpha / rank`. `LoRADense.from_layer(dense, rank=8)` takes over a
-    pretrained layer: same outputs, its kernel frozen. A new layer has
-    nothing pretrained to keep, and trains its kernel and bias as well.
+    `s = alpha / rank`. `LoRADense.from_layer(dense, rank=8)` converts a
+    pretrained layer: the outputs are the same, and its kernel is frozen. A new
+    layer has no pretrained weights, so its kernel and bias train as well.
 
-    `kd.adapters.summary`, `disabled`, `merge`, `save` and `load`, the
-    teacher of BA-LoRA and `.keras` files work on models of such layers as on
-    models with applied adapters. Merged, it is a `Dense` layer.
+    `kd.adapters.summary`, `disabled`, `merge`, `save` and `load`, the teacher
+    of BA-LoRA and `.keras` files work on models of such layers as on models
+    with applied adapters. After a merge, it is a `Dense` layer.
 
     Args:
         units: int. Size of the output.
