@@ -193,7 +193,7 @@ def _moved_ids(model) -> set[int]:
 def save(
     model: keras.Model, folder: str | os.PathLike, overwrite: bool = False
 ) -> None:
-    """Saves the adapters of a model, and whatever else trains, to a folder.
+    """Saves the adapters of a model, and all else that trains, to a folder.
 
     The folder holds `adapter.safetensors` (the factors, for PiSSA with the
     starting ones, and the head) and `adapter.json` (settings, paths, shapes
@@ -262,7 +262,7 @@ def _plain(variable):
 
 
 def _rest(model) -> dict[str, keras.Variable]:
-    """What training has moved beside the factors.
+    """What training has changed besides the factors.
 
     Weights that train or have trained, the state of their layers, and the
     moving statistics of others.
@@ -378,7 +378,7 @@ def load(
             variable.assign(array)
         for path, variable in variable_paths(model).items():
             variable.trainable = path in chosen
-        # What has trained is noted, whether it goes on or not.
+        # Note what has trained, whether or not it trains again.
         mark_trained(model)
         if not trainable:
             set_trainable(model, [])
@@ -404,7 +404,7 @@ def _read(folder: pathlib.Path, model) -> tuple[dict, dict]:
             arrays = read_arrays(folder / WEIGHTS_NAME, model)
             config = {**config, "format": FORMAT}
             config["checksum"] = checksum(config, arrays)
-        # A version of its own may have other parts.
+        # Other versions of the format may have other parts.
         known = not isinstance(config, dict) or config.get("format") == FORMAT
         if known:
             check_description(config)
