@@ -48,7 +48,7 @@ class BottleneckAdapter(TransformAdapter):
         return Bottleneck(self.width, self.activation)
 
     def check_merge(self, path, layer, layers):
-        refuse_merge(f"'{path}' with {self!r}, which is a layer more")
+        refuse_merge(f"'{path}' with {self!r}, which is an extra layer")
 
     def merge(self, path, layer, layers):
         self.check_merge(path, layer, layers)

@@ -27,7 +27,7 @@ def require_bool(name: str, value) -> None:
 def refuse_merge(what: str) -> typing.NoReturn:
     """Raises for an adapter that does not change a kernel."""
     raise ValueError(
-        f"Expected adapters that a kernel can take over. Received: {what}. "
+        f"Expected adapters that merge into a kernel. Received: {what}. "
         "Keep the adapter: `adapters.save` it, or save the `DebiasedModel` "
         "around the network. `IA3` and low-rank adapters merge."
     )

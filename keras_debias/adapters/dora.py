@@ -88,8 +88,8 @@ class DoRA(LoRA):
         if not same and learned > 1e-6 * scale:
             raise ValueError(
                 "Expected a `DoRA` that has learned nothing, or was kept from "
-                f"the same directions. Received: '{path}', which has. Apply "
-                "the adapter to a fresh model."
+                f"the same directions. Received: '{path}', which has "
+                "learned. Apply the adapter to a fresh model."
             )
 
         def change():

@@ -141,7 +141,7 @@ def export_transformers(
     if name is None:
         raise ValueError(
             f"Expected one of {sorted(_CLASSES)}. Received: "
-            f"model={model.name!r}, a `{type(model).__name__}`. Of causal "
+            f"model={model.name!r}, a `{type(model).__name__}`. For causal "
             "language models, use KerasHub's "
             "`model.export_to_transformers(folder)`."
         )

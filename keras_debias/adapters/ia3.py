@@ -90,8 +90,8 @@ class IA3(TransformAdapter):
         if fused:
             raise ValueError(
                 "Expected keys and values in projections of their own. "
-                f"Received: {fused[:3]}, which make queries as well. Name "
-                "layers in `targets`; of such a one all outputs are scaled."
+                f"Received: {fused[:3]}, which also compute queries. Name "
+                "layers in `targets`; then all their outputs are scaled."
             )
         return {each.path: each.layer for each in found}
 

@@ -26,7 +26,7 @@ class OwnVector(Adapter):
         raise ValueError(
             "Expected a layer that was made with its vector. Received: "
             f"'{path}', in which it is an ordinary weight. Build the model "
-            "anew."
+            "again."
         )
 
     def attach(self, layer, prepared):

@@ -349,8 +349,8 @@ def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
         return _checked(list(whole.values()), rest)
     if unknown:
         raise ValueError(
-            "Expected no tensors beside those of the adapter but those of the "
-            f"head of this model. Received: {str(folder)!r} with "
+            "Expected only tensors of the adapter and of the head of this "
+            f"model. Received: {str(folder)!r} with "
             f"{sorted(unknown)}, which `{type(model).__name__}` has no "
             "place for. Load onto the task with the same head, or save in "
             "PEFT without `modules_to_save`."

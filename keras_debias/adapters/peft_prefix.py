@@ -96,7 +96,7 @@ def read_virtual_tokens(
         raise ValueError(
             f"Expected a {kind} of a decoder. Received: "
             f"{str(folder)!r} with num_transformer_submodules={submodules}. "
-            "Of encoder-decoders, LoRA is read."
+            "For encoder-decoders, use LoRA."
         )
     return tensors[TENSOR]
 

@@ -548,7 +548,7 @@ def _check_tensors(model, config, arrays, paths, groups, folder) -> list:
             )
         if path not in arrays or path in shapes:
             raise ValueError(
-                "Expected a tensor for each weight beside the adapters. "
+                "Expected a tensor for each weight besides the adapters. "
                 f"Received: {str(folder)!r} without one for '{path}' alone. "
                 "Save the adapter again."
             )

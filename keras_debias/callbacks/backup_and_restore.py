@@ -93,7 +93,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"variables. Received: backup_dir={str(self.backup_dir)!r} "
                 f"with {len(record['variables'])}, or others. Build and "
                 "compile the model as in the run that was ended, or remove "
-                "the folder to start afresh."
+                "the folder to start over."
             )
         self.model.load_weights(self._weights(name))
         _keras_internals.start_at_epoch(self.model, record["epoch"])
@@ -165,7 +165,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             raise ValueError(
                 "Expected a whole backup. Received: "
                 f"backup_dir={str(self.backup_dir)!r}, whose files are "
-                f"damaged: {damaged}. Remove the folder to start afresh."
+                f"damaged: {damaged}. Remove the folder to start over."
             )
         return None
 

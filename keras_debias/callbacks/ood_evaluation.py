@@ -133,7 +133,7 @@ class OODEvaluation(keras.callbacks.Callback):
         taken = {"accuracy", "weighted_f1"} & set(self.metrics)
         if taken:
             raise ValueError(
-                "Expected metrics beside those that are logged anyway. "
+                "Expected metrics besides those that are always logged. "
                 f"Received: {sorted(taken)}. Leave them out, or name them "
                 "otherwise with a dict."
             )

@@ -240,10 +240,10 @@ def sigmoids(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
 def _check_known(from_logits: bool | None) -> None:
     if from_logits is None:
         raise ValueError(
-            "Are the model's outputs logits or probabilities? The model has "
-            "no compiled loss and no last activation that says so, and it "
-            "decides the threshold. Pass `from_logits=True` or "
-            "`from_logits=False`."
+            "Expected to know whether outputs are logits or probabilities, "
+            "which decides the threshold. Received: a model without a "
+            "compiled loss or last activation that says so. Pass "
+            "`from_logits=True` or `from_logits=False`."
         )
 
 

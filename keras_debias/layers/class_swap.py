@@ -95,7 +95,7 @@ def _refuse_copy(cls, config):
     """Replaces `from_config`: Keras finds the plain class by its name."""
     raise ValueError(
         "Expected a layer without adapters to clone. Received: "
-        f"'{config.get('name')}', which has some that its config does not "
-        "hold. Build the model anew and apply or load the adapters, copy the "
+        f"'{config.get('name')}', whose adapters are not in its config. Build "
+        "the model again and apply or load the adapters, copy the "
         "`DebiasedModel` around it, or `adapters.merge` it first."
     )

@@ -122,8 +122,8 @@ class PromptedBlock(BlockUpdate):
         if given.get("attention_mask") is not None:
             raise ValueError(
                 "Expected a block that masks padding alone. Received: "
-                f"'{self.name}' with an `attention_mask`, which does not know "
-                "the prompt. Use `PrefixTuning`."
+                f"'{self.name}' with an `attention_mask`, which has no "
+                "columns for the prompt. Use `PrefixTuning`."
             )
         mask = given.get("padding_mask")
         if mask is None:

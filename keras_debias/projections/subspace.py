@@ -60,8 +60,8 @@ class Subspace(Projection):
                 raise TypeError(
                     "Expected `directions` to be `Directions` or an array of "
                     "shape (width, k). Received: "
-                    f"directions={directions!r}. What `latent_factors` "
-                    "returns has them as `.directions`."
+                    f"directions={directions!r}. The result of "
+                    "`latent_factors` has them as `.directions`."
                 )
             directions = Directions(directions)
         self.directions = directions
