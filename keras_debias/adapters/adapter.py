@@ -212,7 +212,7 @@ def keep_statistics(model: keras.Model, training: set[int]) -> None:
 
     Args:
         model: the model.
-        training: ids of the variables that train beside the adapters.
+        training: ids of the variables that train besides the adapters.
     """
     for layer in _keras_internals.flatten_layers(model):
         own = _keras_internals.own_trainable_variables(layer)

@@ -52,7 +52,7 @@ class LoftQ(LoRA):
     Reference:
         [Li et al., 2023](https://arxiv.org/abs/2310.08659) with one step, as
         PEFT's `replace_lora_weights_loftq`: the paper quantizes `W - A B`
-        anew and repeats, which changes the base.
+        again and repeats, which changes the base.
     """
 
     needs_data = True

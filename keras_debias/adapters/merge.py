@@ -49,9 +49,9 @@ def merge(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: If the model has no adapters (it may have been merged
             already), if they are disabled, if an update is not finite, if
-            merging would change the architecture (a bias that was injected
-            and has nowhere to go), or if a kernel is quantized (its sum with
-            the update would be rounded anew). The model is unchanged then.
+            merging would change the architecture (a bias that was injected and
+            has nowhere to go), or if a kernel is quantized (its sum with the
+            update would be rounded again). The model is unchanged then.
 
     Example:
 

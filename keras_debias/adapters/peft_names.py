@@ -313,7 +313,7 @@ def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
     plan, others = [], {}
     for name, value in rest.items():
         whole = name.removesuffix("bias") + "weight" in rest
-        # As old checkpoints have it, and KerasHub's importers.
+        # The name in old checkpoints and in KerasHub's importers.
         names = (name, name.replace("LayerNorm.bias", "LayerNorm.beta"))
         found = [
             (variable, name, hook)

@@ -138,7 +138,7 @@ def restore(model: keras.Model, description: dict) -> None:
 
 
 def _with_and_without_name(model, by_path: dict) -> dict:
-    """Also by the paths that another way of building the model gives.
+    """Adds the paths that the layers have if the model is built differently.
 
     Keras leaves out the name of a subclassed model when it rebuilds one.
     """
@@ -171,7 +171,7 @@ def _make_starts(layer, names) -> None:
 
 
 def _trained(model) -> list[str]:
-    """What trains, or has trained before it was loaded to be used."""
+    """What trains, or trained before the adapter was loaded for inference."""
     moved_ids = _moved_ids(model)
     return [
         path
@@ -228,7 +228,7 @@ def save(
     rest = {p: v for p, v in _rest(model).items() if p not in tensors}
     tensors.update(rest)
     arrays = {
-        # A copy: safetensors writes the buffer, whatever the strides.
+        # A copy: safetensors writes the buffer and ignores strides.
         path: np.array(ops.convert_to_numpy(_plain(v)), order="C")
         for path, v in tensors.items()
     }

@@ -27,8 +27,8 @@ from keras_debias.linalg import kernel_view
 from keras_debias.utils.layer_roles import BLOCK
 from keras_debias.utils.numbers import require_flags
 
-# KerasHub's blocks of which a constant added to the output can be merged:
-# into the feed-forward bias, or into the normalization after it.
+# KerasHub's blocks that can take a constant added to their output: into the
+# feed-forward bias, or into the normalization after it.
 _NORMALIZED_AFTER = ("DisentangledAttentionEncoder",)
 _NORMALIZED_BEFORE = ("ViTEncoderBlock",)
 _NORMALIZED_EITHER = ("TransformerDecoder", "TransformerEncoder")

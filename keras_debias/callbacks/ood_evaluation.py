@@ -63,8 +63,8 @@ class OODEvaluation(keras.callbacks.Callback):
             evaluation the model's `tune_threshold` is called with it, for a
             `LabelWordClassifier` with several labels a row. Defaults to
             None.
-        every_steps: Integer or None: evaluate after each so many steps of
-            the run as well, and keep the values in `history`. Defaults to
+        every_steps: Integer or None: also evaluate after every `every_steps`
+            steps of the run, and keep the values in `history`. Defaults to
             None.
 
     Attributes:

@@ -121,7 +121,8 @@ def compare(
             `kd.evaluate`: further columns of the table. Defaults to `None`:
             for a regression (float labels), `rmse`, `mae`, `r2`, `pearson` and
             `spearman`.
-        folder: path, made if need be. Defaults to `None`: nothing is saved.
+        folder: path, created if it does not exist. Defaults to `None`: nothing
+            is saved.
         batch_size: int, for predictions. Defaults to `None`: Keras' own.
         min_group_size, bootstrap: int, see `kd.evaluate`.
         prepare_evaluation: function of the trained model, called before it is
@@ -341,7 +342,7 @@ def compare(
             continue
         try:
             run = make(name, seed)
-        # Whatever a method raises is its own failure, not the comparison's.
+        # An error of a method must not stop the comparison.
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])

@@ -254,8 +254,8 @@ class Comparison:
         Args:
             criterion: name of a criterion. Defaults to `None`: the criterion
                 that picked the weights (`selection`). Without one: the worst
-                group, or the worst class if the validation data has no groups;
-                for a regression, `rmse`.
+                group, or the worst class if the validation data has no groups.
+                A regression uses `rmse` in the same way.
 
         Returns:
             `kd.comparison.Run`.

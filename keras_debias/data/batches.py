@@ -122,7 +122,7 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
-            each row, to travel as `FEATURES` beside the index.
+            each row; batches hold it as `FEATURES`, with the index.
     """
 
     def __init__(

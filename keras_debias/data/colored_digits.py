@@ -15,7 +15,7 @@ from keras_debias.data.split import Split
 CLASSES = 10
 SIZE = 28
 PER_CLASS = 500
-# Of each class; the rest are for testing, whatever the seed.
+# Digits of each class; the rest are for testing, for every seed.
 TRAIN_PER_CLASS = 400
 SPLITS = ("train", "test")
 COLORS = (

@@ -81,7 +81,7 @@ def answer_accuracy(
 
     Args:
         causal_lm: a KerasHub causal LM with a preprocessor, or a
-            `DebiasedModel` around one.
+            `DebiasedModel` around such a model.
         prompts: sequence of strings.
         answers: sequence of as many strings.
         max_length: int. Tokens of prompt and continuation. Defaults to

@@ -28,7 +28,7 @@ IMAGES_AT_ONCE = 1024
 def predict(model, x, batch_size: int | None, verbose: int):
     """The result of `model.predict` for the inputs of a split.
 
-    Images in files are read some batches at a time, whatever the model.
+    Images in files are read a few batches at a time, for any model.
     """
     if not isinstance(x, ImageFiles):
         return model.predict(x, batch_size=batch_size, verbose=verbose)
@@ -230,7 +230,7 @@ def sigmoids(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
     """Returns the probability of each label by itself, `(n, labels)`.
 
     Raises:
-        ValueError: As `probabilities`.
+        ValueError: In the same cases as `probabilities`.
     """
     columns = outputs.shape[1]
     each = [probabilities(outputs[:, i], from_logits) for i in range(columns)]

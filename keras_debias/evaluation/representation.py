@@ -1,4 +1,4 @@
-"""How apart the classes lie in a model's outputs or features."""
+"""How well classes are separated in a model's outputs or features."""
 
 import dataclasses
 import os

@@ -26,10 +26,10 @@ class LoRADense(StandAloneDense):
             Defaults to `0.0`.
         rank_stabilized: bool. `alpha / sqrt(rank)` as the scale. Defaults to
             `False`.
-        train_kernel: bool. Whether kernel and bias train beside the update.
-            Defaults to `True`; to `False` in `from_layer`.
-        train_bias: bool. Whether the bias trains beside a frozen kernel.
-            Defaults to `False`.
+        train_kernel: bool. Whether kernel and bias train in addition to the
+            update. Defaults to `True`; to `False` in `from_layer`.
+        train_bias: bool. Whether the bias trains although the kernel is
+            frozen. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Dense`.
 
     Raises:

@@ -29,7 +29,7 @@ def make_adapter(name: str, **settings):
 
 
 def trains_base(layer: keras.Layer) -> bool:
-    """Whether kernel and bias train beside a stand-alone layer's update."""
+    """Whether kernel and bias of a stand-alone layer train as well."""
     return own_adapter(layer) is not None and getattr(
         layer, "train_kernel", False
     )
@@ -40,7 +40,7 @@ class StandAlone:
 
     Mixed in before the layer's class. The adapter is one of `kd.adapters`, so
     functions for adapted models also work on models of such layers. Its
-    weights are saved beside the kernel's, in the layer's own group.
+    weights are saved with the kernel's, in the layer's own group.
     """
 
     adapter_name = "LoRA"

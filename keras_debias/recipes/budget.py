@@ -13,7 +13,7 @@ class Budget:
 
     Attributes:
         epochs: float or `None`. Passes over the training rows; a method that
-            draws rows gets as many updates.
+            draws rows gets the same number of updates.
         updates: int or `None`. Number of updates. Give exactly one of `epochs`
             and `updates`.
         batch_size: int. Rows of one update. Defaults to `32`.

@@ -21,8 +21,8 @@ class FrozenProbe:
     mislead a model.
 
     Attributes:
-        features: function of a `Split` to a float array of shape `(n,
-            width)`, as a rule `kd.features.FrozenFeatures(model)`.
+        features: function of a `Split` to a float array of shape `(n, width)`,
+            usually `kd.features.FrozenFeatures(model)`.
         folds: int. Number of parts; each training row is predicted by a probe
             that has not seen it. Defaults to `5`.
 

@@ -40,7 +40,7 @@ class Recipe(abc.ABC):
             train: `kd.data.Split` with labels.
 
         Returns:
-            A model with `predict`, as a rule a `DebiasedModel`.
+            A model with `predict`, usually a `DebiasedModel`.
         """
 
     def get_config(self) -> dict:

@@ -44,7 +44,7 @@ class Recommended(Recipe):
 
 
 def of_regression() -> Recommendation:
-    """What is recommended for numbers: the rule is about classes."""
+    """The recommendation for a regression: the rule is about classes."""
     return Recommendation(
         FineTuning(),
         "The labels are numbers. The rule compares how well models predict "

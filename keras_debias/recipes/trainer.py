@@ -49,7 +49,7 @@ class Trainer:
             `2` prints a line for each stage of training. Defaults to `0`.
 
     Attributes:
-        notes: dict. What a recipe found on its way, kept with the result.
+        notes: dict. What a recipe found during training, kept with the result.
         updates, seconds: int and float. What training took so far.
 
     Raises:
@@ -160,7 +160,7 @@ class Trainer:
         )
 
     def claim_updates(self, share, train) -> int:
-        """Takes a share off the budget; returns its number of updates."""
+        """Reserves a share of the budget; returns its number of updates."""
         if share is None:
             share = 1 - self._spent
         if not 0 < share <= 1 or self._spent + share > 1 + ROUNDING:

@@ -38,7 +38,7 @@ class KernelForm(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, inputs: int, outputs: int) -> dict[str, Weight]:
-        """The weights by name, for a kernel of so many inputs and outputs."""
+        """The weights by name, for a kernel of these sizes."""
 
     @abc.abstractmethod
     def initial(self, layer, start: tuple | None) -> dict:
