@@ -10,7 +10,7 @@ class LoRAFA(LoRA):
 
     The layers compute `x W + s (x A) B`, as with `LoRA`. The gradient of `B`
     needs only the `rank` numbers `x A` of each position, so the inputs of
-    adapted layers are not kept for the backward pass. Half of the weights
+    adapted layers need not be kept for the backward pass. Half of the weights
     train.
 
     A learning rate to start from is twice that of `LoRA`: `4e-4` on language

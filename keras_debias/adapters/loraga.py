@@ -23,7 +23,7 @@ class LoRAGA(MeasuredLoRA):
     `adapters.apply(..., data=rows)` takes the rows, with labels. The loss is
     the one that the model is compiled with, as KerasHub tasks are. The
     gradient is computed for one layer after the other, in as many passes over
-    the rows, so memory holds only one of them.
+    the rows, so memory holds only one gradient.
 
     A learning rate to start from is that of `PiSSA`, `2e-4`.
 
