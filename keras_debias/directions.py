@@ -15,30 +15,31 @@ SIDES = ("read", "write", "both")
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class Directions:
-    """Orthonormal directions, shared by all layers or one set for each.
+    """Orthonormal directions, shared by all layers or one set for each layer.
 
-    A layer that reads the residual stream (query, key, value, the first
-    layers of a feedforward block) meets a direction on the side of its
-    inputs; one that writes to it (attention output, last layer of a
-    feedforward block) on the side of its outputs. Which is which goes by the
-    layers' names; adapted layers of any other name count as readers of
-    whatever their input is.
+    For a layer that reads the residual stream (query, key, value, the first
+    layers of a feedforward block), directions are in the space of its inputs.
+    For a layer that writes to it (attention output, last layer of a
+    feedforward block), they are in the space of its outputs. The names of
+    layers decide which ones read and which ones write. Adapted layers with
+    other names count as layers that read.
 
     Args:
         vectors: float array of shape `(width, k)`, for all layers; or a
             dict of such arrays by layer path. Columns that are not
             orthonormal are made so, with a warning; they must be linearly
             independent.
-        side: `"read"`, `"write"` or `"both"`: which layers are meant.
-            Defaults to `"read"`.
+        side: `"read"`, `"write"` or `"both"`: which layers the directions
+            apply to. Defaults to `"read"`.
         readers: names or globs of layers that read. Defaults to those of
             KerasHub.
         writers: names or globs of layers that write. Defaults to those of
             KerasHub.
 
     Raises:
-        ValueError: If the vectors are not a matrix, not finite, linearly
-            dependent, or more than their width.
+        ValueError: If `side` is unknown, or the vectors are missing, not a
+            matrix, not finite or linearly dependent.
+        TypeError: If the vectors are not numbers.
 
     Example:
 
@@ -70,27 +71,27 @@ class Directions:
 
     @property
     def rank(self) -> int:
-        """How many directions there are, of the largest set."""
+        """The number of directions in the largest set."""
         return max(v.shape[1] for v in self._arrays())
 
     def _arrays(self) -> list[np.ndarray]:
         return [self.vectors] if self.shared else list(self.vectors.values())
 
     def role_of(self, path: str, adapted: bool = True) -> str | None:
-        """`"read"` or `"write"`: on which side a layer meets the directions.
+        """`"read"` or `"write"`: how a layer uses the directions, or `None`.
 
-        `None` if it does not: it is on the other side, or nobody knows and
-        it has no adapter.
+        `None` if `side` leaves the layer out, or if its name is in neither
+        list and it has no adapter.
         """
         role = role_of(path, self.readers, self.writers, adapted)
         return role if self.side in (role, "both") else None
 
     def of(self, path: str) -> np.ndarray | None:
-        """The directions of a layer, of shape `(width, k)`, if any."""
+        """The directions of a layer, of shape `(width, k)`, or `None`."""
         return self.vectors if self.shared else self.vectors.get(path)
 
     def first(self, k: int) -> "Directions":
-        """The leading `k` directions of these."""
+        """The first `k` directions."""
         if not 1 <= k <= self.rank:
             raise ValueError(
                 f"Expected `k` from 1 to {self.rank}. Received: k={k}"
@@ -98,7 +99,7 @@ class Directions:
         return self._like(lambda v: v[:, :k])
 
     def random(self, seed: int = 0) -> "Directions":
-        """As many random directions, for the same layers: the control."""
+        """Random directions of the same number and layers, as a control."""
         generator = np.random.default_rng(seed)
         return self._like(
             lambda v: np.linalg.qr(generator.standard_normal(v.shape))[0]
@@ -112,15 +113,16 @@ class Directions:
         return type(self)(vectors, self.side, self.readers, self.writers)
 
     def overlap(self, vectors) -> float | dict[str, float]:
-        """How much of other vectors lies in the directions, from 0 to 1.
+        """How close vectors are to the span of the directions, from 0 to 1.
 
         Args:
             vectors: float array of shape `(width,)` or `(width, n)`.
 
         Returns:
-            The root of the share of the vectors' squared length (for one
-            vector: the cosine of its angle to the subspace); a dict by path
-            unless the directions are shared.
+            A float: the square root of the share of the vectors' squared
+            length that lies in the span. For one vector, this is the cosine of
+            its angle to the span. A dict from layer path to float unless the
+            directions are shared.
         """
         other = np.asarray(vectors, "float64")
         other = other[:, None] if other.ndim == 1 else other
@@ -176,7 +178,7 @@ def role_of(path, readers, writers, adapted=True) -> str | None:
 def orthonormal(vectors, where: str = "") -> np.ndarray:
     """Orthonormal columns with the span of `vectors`, float32.
 
-    Those that are orthonormal already are kept as they are.
+    Columns that are already orthonormal do not change.
     """
     try:
         vectors = np.asarray(vectors, "float64")

@@ -1,4 +1,4 @@
-"""Adapters: small changes to some layers of a model, which train."""
+"""Adapters: small trainable changes to some layers of a model."""
 
 from keras_debias.adapters import own_vector  # noqa: F401, known by its name
 from keras_debias.adapters.adalora import AdaLoRA

@@ -10,18 +10,17 @@ from keras_debias.utils.numbers import is_number
 class AdaLoRA(LowRankAdapter):
     """Adaptive LoRA: layers that matter more keep higher ranks.
 
-    The layers compute `x W + s ((x P) diag(e)) Q` with `s = alpha / rank`:
-    `P` and `Q` start random, `e` at zero, and a penalty keeps them close to
-    the singular vectors and values of their product.
-    `kd.callbacks.RankAllocator` takes entries of `e` away while the model
-    trains, the least important of all layers first; without it the rank
-    stays.
+    The layers compute `x W + s ((x P) diag(e)) Q` with `s = alpha / rank`: `P`
+    and `Q` start random, `e` at zero, and a penalty keeps them close to the
+    singular vectors and values of their product. `kd.callbacks.RankAllocator`
+    sets entries of `e` to zero during training, the least important of all
+    layers first. Without it, the ranks do not change.
 
     A learning rate to start from is that of `LoRA`, `1e-3` on small encoders.
 
     Args:
-        rank: int. Rank of each update at the start, 1.5 times the average
-            that shall be left. Defaults to `12`.
+        rank: int. Rank of each update at the start, 1.5 times the average that
+            should remain. Defaults to `12`.
         alpha: float. Numerator of the scale. `None` means `rank`. Defaults
             to `None`.
         dropout, targets, train_bias: As for `LoRA`.

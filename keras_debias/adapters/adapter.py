@@ -19,11 +19,11 @@ BIAS_CLAIMS = frozenset({"bias", "query bias", "key bias", "value bias"})
 class Adapter(Configurable, abc.ABC):
     """Base class of all adapters: a small change to some layers that trains.
 
-    An adapter is a value: it holds settings and no weights, so one object can
-    be applied to many models. `keras_debias.adapters.apply` calls `prepare`
-    for every chosen layer first, which may raise and must not change
-    anything, and `attach` for all of them afterwards, which must not fail.
-    `placeholder` stands in for `prepare` where saved weights follow.
+    An adapter holds settings and no weights, so one object can be applied to
+    many models. `keras_debias.adapters.apply` calls `prepare` for every chosen
+    layer first, which may raise and must not change anything, and `attach` for
+    all of them afterwards, which must not fail. `placeholder` stands in for
+    `prepare` where saved weights follow.
 
     Args:
         targets: name, glob, several of them, or a function of a layer that
@@ -34,7 +34,7 @@ class Adapter(Configurable, abc.ABC):
     needs_data = False
     # Whether the kernel, or an update of it, trains: see `KernelAdapter`.
     trains_kernel = False
-    # Whether it makes sense on layers that are frozen beside it alone.
+    # Whether it makes sense only on layers that are otherwise frozen.
     needs_frozen_layers = False
 
     def __init__(self, targets=("query", "value")):
@@ -51,9 +51,9 @@ class Adapter(Configurable, abc.ABC):
     def find(self, model, training) -> dict[str, keras.Layer]:
         """The layers to adapt, by path.
 
-        `training` holds the ids of the weights that train in any case. Names
-        with wildcards, and functions, select many layers at once: layers
-        that train whole, such as the head, are left out.
+        `training` holds the ids of the weights that train in any case.
+        Wildcards and functions select many layers at once, so layers that
+        train as a whole, such as the head, are left out.
         """
         found = select(model, self.targets, self.accepts, "targets")
         named = self.targets
@@ -117,7 +117,7 @@ class Adapter(Configurable, abc.ABC):
             )
 
     def check_directions(self, path, layer) -> None:
-        """Raises if no constraint keeps the adapter from directions."""
+        """Raises if no constraint can keep the adapter from directions."""
 
     # On and off.
 
@@ -132,7 +132,10 @@ class Adapter(Configurable, abc.ABC):
         Args:
             model: the model.
             layers: the layers by path.
-            data: what `adapters.apply` was given.
+            data: the `data` of `adapters.apply`.
+
+        Returns:
+            A list with one item for each layer, in their order.
         """
         return [self.prepare(path, layer) for path, layer in layers.items()]
 
@@ -163,7 +166,7 @@ class Adapter(Configurable, abc.ABC):
 
     @abc.abstractmethod
     def state_shapes(self, layer) -> dict[str, tuple[int, ...]]:
-        """The shapes that `state` will have on a layer yet to adapt."""
+        """The shapes of `state` on a layer that is not adapted yet."""
 
     @abc.abstractmethod
     def base(self, layer) -> dict[str, np.ndarray]:
@@ -203,13 +206,13 @@ def train_base(layer: keras.Layer, variables: list) -> None:
 def keep_statistics(model: keras.Model, training: set[int]) -> None:
     """Stores the state of frozen layers that training changes anyway.
 
-    Keras stops the moving means of a layer whose `trainable` is off, not of
-    one whose weights are frozen one by one. Not those of layers that train
-    whole, which `disabled` leaves as they are.
+    Keras stops the moving means of a layer whose `trainable` is false, but not
+    of a layer whose weights are frozen one by one. Layers that train as a
+    whole are left out, because `disabled` does not change them.
 
     Args:
         model: the model.
-        training: ids of the variables that train beside the adapters.
+        training: ids of the variables that train besides the adapters.
     """
     for layer in _keras_internals.flatten_layers(model):
         own = _keras_internals.own_trainable_variables(layer)
@@ -232,8 +235,8 @@ def moved_statistics(layer: keras.Layer) -> list[keras.Variable]:
     ]
 
 
-# Names of the weights of a layer that train or have trained as a whole. A
-# frozen or quantized one keeps its name here: it is not the base's any more.
+# Names of the weights of a layer that train or have trained as a whole. Frozen
+# or quantized weights stay listed: they no longer belong to the base.
 
 
 def mark_moved(layer: keras.Layer, names) -> None:
@@ -249,7 +252,7 @@ def is_moved(layer: keras.Layer, variable: keras.Variable) -> bool:
 def moving_state(layer: keras.Layer) -> list[keras.Variable]:
     """The state of a layer that training moves, such as moving means.
 
-    Not that of an adapted or a quantized layer, which is frozen for good.
+    Adapted and quantized layers are left out, because they stay frozen.
     """
     quantized = getattr(layer, "quantization_mode", None) is not None
     if quantized or isinstance(layer, AdaptedLayer):
@@ -281,7 +284,7 @@ def initial_value(layer: keras.Layer, variable: keras.Variable):
 
 
 def drop_starting_values(layer: keras.Layer, names: list[str]) -> None:
-    """Removes the initial values of weights that an adapter gives up."""
+    """Removes the initial values of weights that an adapter releases."""
     values = getattr(layer, "initial_values", {})
     layer.initial_values = {
         name: value for name, value in values.items() if name not in names
@@ -298,7 +301,7 @@ def add_adapter(layer: keras.Layer, adapter: Adapter) -> None:
 
 
 def replace_adapter(layer: keras.Layer, old: Adapter, new: Adapter) -> None:
-    """Puts another adapter in the place of one."""
+    """Replaces an adapter of a layer by another one."""
     layer.adapters = tuple(new if a is old else a for a in adapters_of(layer))
     if own_adapter(layer) is old:
         layer.__dict__["own_adapter"] = new

@@ -10,10 +10,8 @@ import safetensors.numpy
 from keras_debias.utils.files import read_regular
 from keras_debias.utils.files import written_folder
 
-# Settings of a model of a hundred thousand layers.
+# Bytes, enough for the settings of a model of a hundred thousand layers.
 _JSON_LIMIT = 64 * 2**20
-# Per weight of the model, and beside: factors of full rank, with those of
-# the start, in double precision.
 # As safetensors names them.
 _DTYPES = {
     "BOOL": "?",
@@ -21,6 +19,8 @@ _DTYPES = {
     **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
     **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
 }
+# The longest file: bytes for each weight of the model, and more bytes. Enough
+# for factors of full rank with their starting values, in double precision.
 _BYTES_PER_WEIGHT = 64
 _MORE_BYTES = 64 * 2**20
 
@@ -41,8 +41,9 @@ def check_overwrite(
 ) -> None:
     """Raises if something is there and must not be replaced.
 
-    Only folders of the same kind are replaced: `overwrite=True` removes all
-    inside. `known` are the files that one may hold, `kind` is its name.
+    Only folders of the same kind are replaced, because `overwrite=True`
+    removes all their contents. `known` are the files that such a folder may
+    hold, `kind` is its name in errors.
     """
     if not isinstance(overwrite, bool):
         raise TypeError(
@@ -97,7 +98,7 @@ def read_arrays(path: pathlib.Path, model) -> dict[str, np.ndarray]:
     try:
         data = read_regular(path, _BYTES_PER_WEIGHT * count + _MORE_BYTES)
         return _decoded(data)
-    # Of dtypes that NumPy does not have, a `KeyError` or `TypeError`.
+    # Dtypes that NumPy does not have raise `KeyError` or `TypeError`.
     except (
         *(safetensors.SafetensorError, OSError, KeyError, TypeError),
         *(ValueError, AttributeError),

@@ -34,9 +34,10 @@ def bias_terms(layer: keras.Layer) -> list[keras.Variable]:
 class AllBiases(ProjectionBias):
     """Trains every bias term: BitFit.
 
-    Of dense layers, normalizations and all others in the backbone (in the
-    whole model where there is no backbone, except what trains whole). Dense
-    layers without a bias get one of zeros, unless `inject` is `False`.
+    These are the biases of dense layers, normalizations and all other layers
+    of the backbone (without a backbone: of the whole model, except layers that
+    train as a whole). Dense layers without a bias get one of zeros, unless
+    `inject` is `False`.
 
     Args:
         inject: bool. Whether `Dense` and `EinsumDense` layers without a bias

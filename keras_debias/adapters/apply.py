@@ -32,7 +32,7 @@ def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
 
 
 def applied_layers(model: keras.Model) -> dict[str, keras.Layer]:
-    """Those whose adapters were applied, not made with the layer."""
+    """Adapted layers whose adapter was applied, not created with the layer."""
     return {
         path: layer
         for path, layer in adapted_layers(model).items()
@@ -41,7 +41,7 @@ def applied_layers(model: keras.Model) -> dict[str, keras.Layer]:
 
 
 def own_adapters(model: keras.Model) -> list[keras.Variable]:
-    """What trains in the layers that were made with an adapter."""
+    """What trains in layers that were created with an adapter."""
     return [
         variable
         for layer in adapted_layers(model).values()
@@ -137,24 +137,23 @@ def apply(
 ) -> keras.Model:
     """Adds adapters to a built model in place and freezes the rest.
 
-    What trains afterwards: the adapters, the head (of a KerasHub task, its
-    weights outside the backbone), and the layers named by `also_train`.
-    Nothing is changed if anything is wrong.
+    Afterwards the adapters train, the head (the weights of a KerasHub task
+    outside its backbone), and the layers named by `also_train`. If an argument
+    is wrong, the model does not change.
 
     Args:
         model: a built `keras.Model`: a KerasHub task or backbone, or a
             functional, sequential or subclassed model.
         adapter: an adapter, or a list of adapters.
-        also_train: name, glob, several of them, or a function of a layer
-            that returns a bool. Layers that train whole. A model without a
-            `backbone` needs it, if only as `()`. Defaults to `None`.
+        also_train: name, glob, several of them, or a function of a layer that
+            returns a bool. Layers that train as a whole. Required for a model
+            without a `backbone`; pass `()` for none. Defaults to `None`.
         verbose: int. `1` shows a progress bar where preparing may take more
             than five seconds, such as the start of `PiSSA` on a large model;
             `0` is silent. Defaults to `1`.
-        data: what the adapter starts from, where it says so: a `Split`,
-            inputs, or a tuple of inputs and labels, raw text included, for
-            `CorDA` and `LoRAGA`; the model before it was quantized for
-            `LoftQ`. Defaults to `None`.
+        data: for adapters that start from data: a `Split`, inputs, or a tuple
+            of inputs and labels, raw text included, for `CorDA` and `LoRAGA`;
+            the model before it was quantized for `LoftQ`. Defaults to `None`.
 
     Returns:
         The model.
@@ -256,7 +255,7 @@ def _with_bar(items, verbose):
 
 
 def _trainable_rest(model, also_train, needed):
-    """The variables beside the adapters that are to train."""
+    """The variables besides the adapters that are to train."""
     state = {
         id(v)
         for layer in _keras_internals.flatten_layers(model)

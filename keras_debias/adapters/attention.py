@@ -120,7 +120,7 @@ def attentions(model: keras.Model) -> list[Attention]:
 
 
 def output_of(path: str, layers: dict[str, keras.Layer]):
-    """The output projection beside a projection, `(path, layer)` or None."""
+    """The output projection of the same attention, `(path, layer)` or None."""
     parent = path.rsplit("/", 1)[0] + "/" if "/" in path else ""
     for other, layer in layers.items():
         name = other.removeprefix(parent)

@@ -8,12 +8,12 @@ from keras_debias.layers.transforms import Bottleneck
 
 
 class BottleneckAdapter(TransformAdapter):
-    """Base class of adapters that put a narrow perceptron behind layers.
+    """Base class of adapters that put a narrow perceptron after layers.
 
-    A subclass says behind which ones.
+    A subclass names these layers.
     """
 
-    # The names of them within a block, as in `kd.adapters.TargetLayer`.
+    # Names of the layers within a block, as in `kd.adapters.TargetLayer`.
     modules: tuple[str, ...] = ()
 
     def __init__(self, width, activation, targets):
@@ -48,7 +48,7 @@ class BottleneckAdapter(TransformAdapter):
         return Bottleneck(self.width, self.activation)
 
     def check_merge(self, path, layer, layers):
-        refuse_merge(f"'{path}' with {self!r}, which is a layer more")
+        refuse_merge(f"'{path}' with {self!r}, which is an extra layer")
 
     def merge(self, path, layer, layers):
         self.check_merge(path, layer, layers)

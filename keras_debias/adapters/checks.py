@@ -25,9 +25,9 @@ def require_bool(name: str, value) -> None:
 
 
 def refuse_merge(what: str) -> typing.NoReturn:
-    """Raises for an adapter that is no change of a kernel."""
+    """Raises for an adapter that does not change a kernel."""
     raise ValueError(
-        f"Expected adapters that a kernel can take over. Received: {what}. "
+        f"Expected adapters that merge into a kernel. Received: {what}. "
         "Keep the adapter: `adapters.save` it, or save the `DebiasedModel` "
         "around the network. `IA3` and low-rank adapters merge."
     )
@@ -45,7 +45,7 @@ def check_context(model, length: int) -> None:
 
 
 def as_path(folder) -> pathlib.Path:
-    """The path that an argument `folder` says."""
+    """The argument `folder` as a path."""
     if not isinstance(folder, (str, os.PathLike)) or not str(folder):
         raise TypeError(
             f"Expected `folder` to be a path. Received: folder={folder!r}"

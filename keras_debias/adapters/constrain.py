@@ -1,4 +1,4 @@
-"""Puts constraints on what trains, so that no update enters a subspace."""
+"""Constrains what trains, so that no update enters a subspace."""
 
 import keras
 import numpy as np

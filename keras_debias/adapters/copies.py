@@ -9,7 +9,7 @@ from keras_debias.adapters.adapter import adapters_of
 def _refuse(protocol):
     raise TypeError(
         "Expected a model without adapters to copy or pickle: Keras builds "
-        "the copy from its settings, in which adapters are not. Save with "
+        "the copy from its config, which has no adapters. Save with "
         "`adapters.save` and load onto a fresh base, copy the "
         "`DebiasedModel` around the network, or `adapters.merge` it first."
     )

@@ -8,38 +8,40 @@ from keras_debias.adapters.measured_lora import MeasuredLoRA
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import require_flags
 
-# Of the mean variance, added to each until the inverse is sound.
+# Share of the mean variance that is added to each variance at first.
 _DAMPING = 0.01
 _SOUND = 0.05
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class CorDA(MeasuredLoRA):
-    """LoRA that starts from directions that matter to some data, or do not.
+    """LoRA that starts from the directions that matter least, or most, to data.
 
-    With `C` the second moment of a layer's inputs on some rows of data, and
-    the singular value decomposition `C W = U S V'`, the kernel is `W = C^-1 U
-    S V'`. To preserve knowledge, give rows that show it, such as questions
-    and answers: the components that matter least to them train. Otherwise
-    give rows of the task: those that matter most to them train.
+    `C` is the second moment of a layer's inputs on some rows of data. With the
+    singular value decomposition `C W = U S V'`, the kernel is
+    `W = C^-1 U S V'`. To preserve knowledge, pass rows that show it, such as
+    questions and answers: the components that matter least to these rows
+    train. Otherwise pass rows of the task: the components that matter most to
+    them train.
 
-    `adapters.apply(..., data=rows)` takes the rows, without labels; some
-    hundred are enough where there are more tokens than inputs of a layer.
+    `adapters.apply(..., data=rows)` takes the rows, without labels. A few
+    hundred are enough if they have more tokens than a layer has inputs.
     Padding does not count.
 
     A learning rate to start from is that of `PiSSA`, `2e-4`.
 
     Args:
         rank: int. Rank of each update. Defaults to `128`.
-        preserve_knowledge: bool. Whether what matters least to the rows
-            trains, else what matters most. Defaults to `True`.
+        preserve_knowledge: bool. Whether the components train that matter
+            least to the rows, instead of those that matter most. Defaults to
+            `True`.
         batch_size: int. Rows in a forward pass. Defaults to `8`.
         **settings: `alpha`, `dropout`, `rank_stabilized`, `targets` and
             `train_bias`, as for `LoRA`.
 
     Raises:
-        ValueError: If an argument is out of range; when applied, without
-            `data`, or if inputs of a layer are not finite.
+        ValueError: If an argument is out of range; when applied, if `data` is
+            missing or inputs of a layer are not finite.
 
     Example:
 
@@ -49,10 +51,10 @@ class CorDA(MeasuredLoRA):
     ```
 
     Reference:
-        [Yang et al., 2024](https://arxiv.org/abs/2406.05223), whose modes
-        PEFT calls "kpm" (`preserve_knowledge=True`) and "ipm". As in PEFT,
-        0.01 of the mean variance is added to the diagonal of `C`, and more
-        until its inverse is sound. The base is never written to.
+        [Yang et al., 2024](https://arxiv.org/abs/2406.05223), whose modes PEFT
+        calls "kpm" (`preserve_knowledge=True`) and "ipm". As in PEFT, 0.01 of
+        the mean variance is added to the diagonal of `C`, and more until its
+        inverse is accurate. The base is never written to.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ def _padding_mask(x):
 
 
 def _invertible(moment):
-    """The moment with as much on its diagonal as its inverse needs."""
+    """The moment, damped until its inverse is accurate; and the inverse."""
     size, damping = len(moment), _DAMPING
     variance = np.mean(np.diag(moment)) or 1.0
     while True:

@@ -6,14 +6,14 @@ from keras_debias.adapters.adapter import Adapter
 from keras_debias.adapters.bias_forms import BiasForm
 from keras_debias.constraints import OrthogonalUpdate
 
-# What an adapter's settings may hold beside plain values.
+# What an adapter's settings may hold besides plain values.
 _PARTS = (BiasForm, OrthogonalUpdate)
 
 
 def read_adapter(config: dict) -> Adapter:
-    """The adapter that a file names, which can be no other object.
+    """Makes the adapter that a file names, and no other object.
 
-    Keras would build any class that a file names, before it can be checked.
+    The class is checked first: Keras would build any class that a file names.
     """
     _require_class(config, (Adapter,))
     for value in config["config"].values():

@@ -13,21 +13,20 @@ from keras_debias.linalg import kernel_view
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class DoRA(LoRA):
-    """Weight-decomposed low-rank adaptation: length and direction apart.
+    """Weight-decomposed LoRA: lengths and directions train separately.
 
     Each kernel column (the weights of one output) is a length times a
-    direction. The direction is that of `V = W + s A B`, the length a weight
-    `m` of its own, which starts at the column's: the layers compute
-    `y_j = m_j (x V)_j / |V_j|`. That is one more weight for each output than
-    `LoRA` has.
+    direction. The direction is that of `V = W + s A B`. The length is a
+    separate weight `m`, which starts at the length of the column. The layers
+    compute `y_j = m_j (x V)_j / |V_j|`. That is one more weight for each
+    output than `LoRA` has.
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
         alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
-        protected: `kd.constraints.OrthogonalUpdate`. The part of each kernel
-            along its directions stays outside; length and direction are
-            those of the rest. `projections.Subspace` sets it. Defaults to
-            `None`.
+        protected: `kd.constraints.OrthogonalUpdate`. Length and direction are
+            those of the kernel without its part along these directions.
+            `projections.Subspace` sets it. Defaults to `None`.
 
     Raises:
         ValueError: If `rank`, `alpha` or `dropout` is out of range.
@@ -39,10 +38,10 @@ class DoRA(LoRA):
     ```
 
     Reference:
-        [Liu et al., 2024](https://arxiv.org/abs/2402.09353). As in its
-        section 4.3, and in PEFT, `|V_j|` is a constant to the gradient.
-        PEFT's dropout reaches the scaled part of the pretrained product as
-        well, ours the factors only. A column of zeros stays zero.
+        [Liu et al., 2024](https://arxiv.org/abs/2402.09353). As in its section
+        4.3, and in PEFT, `|V_j|` is a constant to the gradient. PEFT's dropout
+        also applies to the scaled part of the pretrained product, ours to the
+        factors only. A column of zeros stays zero.
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class DoRA(LoRA):
         if not same and learned > 1e-6 * scale:
             raise ValueError(
                 "Expected a `DoRA` that has learned nothing, or was kept from "
-                f"the same directions. Received: '{path}', which has. Apply "
-                "the adapter to a fresh model."
+                f"the same directions. Received: '{path}', which has "
+                "learned. Apply the adapter to a fresh model."
             )
 
         def change():

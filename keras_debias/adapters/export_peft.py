@@ -40,16 +40,15 @@ def export_peft(
 ) -> None:
     """Writes adapters in the form of the PEFT library.
 
-    `LoRA` (rank-stabilized too), `LoRAFA`, `DoRA` and `VeRA` are the same
-    there; `AdaLoRA` and `RandomEntries` are LoRA. `PiSSA`, `MiLoRA`, `OLoRA`,
-    `CorDA` and `LoRAGA` become LoRA of twice the rank, for the base as it is.
-    `IA3` is the same, and `PrefixTuning` and `PromptTuning` of decoders with
-    rotary positions.
-    Of value, query and key biases in any form, BEFT gets the change, one
-    vector for each projection. What Hugging Face keeps in one weight, such as
-    query, key and value of GPT-2, becomes one adapter of that weight which
-    computes the same. The head goes along in `modules_to_save`, under the
-    name that Transformers has for it.
+    `LoRA` (also rank-stabilized), `LoRAFA`, `DoRA`, `VeRA` and `IA3` are
+    written as they are, and so are `PrefixTuning` and `PromptTuning` of
+    decoders with rotary positions. `AdaLoRA` and `RandomEntries` become LoRA.
+    `PiSSA`, `MiLoRA`, `OLoRA`, `CorDA` and `LoRAGA` become LoRA of twice the
+    rank, for the unchanged base. Value, query and key biases in any form
+    become BEFT, with their change as one vector for each projection. If
+    Hugging Face keeps several projections in one weight, such as query, key
+    and value of GPT-2, they become one adapter that computes the same. The
+    head is written to `modules_to_save`, under its name in Transformers.
 
     Servers that read folders of PEFT, such as vLLM, read the folders of
     low-rank adapters.
@@ -58,9 +57,9 @@ def export_peft(
         model: a KerasHub task or backbone with such adapters, or a
             `DebiasedModel` around one.
         folder: path. The folder to make.
-        prefix: string. What the Hugging Face class puts before the names of
-            the backbone's modules, such as `"bert."`. Defaults to `None`:
-            that of the class with the same task, such as
+        prefix: string. Prefix that the Hugging Face class puts before the
+            names of the backbone's modules, such as `"bert."`. Defaults to
+            `None`: that of the class with the same task, such as
             `BertForSequenceClassification` or `GPT2LMHeadModel`; for a
             backbone alone, the names in the checkpoints that KerasHub reads.
         overwrite: bool. Whether an existing folder may be replaced. Defaults
@@ -70,9 +69,10 @@ def export_peft(
             there; `PeftModel.from_pretrained` needs none. Defaults to `None`.
 
     Raises:
-        ValueError: If the model has other adapters or none, KerasHub does
-            not know its Hugging Face names, a value is not finite, or the
-            folder exists and `overwrite` is `False`.
+        ValueError: If the model has other adapters or none, KerasHub does not
+            know its Hugging Face names, a value is not finite, or the folder
+            exists and `overwrite` is `False`.
+        TypeError: If `prefix` or `base_model_name_or_path` is not a string.
 
     Example:
 

@@ -105,8 +105,8 @@ def export_transformers(
     `AutoModelForSequenceClassification.from_pretrained`. Merge adapters
     first. The tokenizer stays that of the original checkpoint.
 
-    Of causal language models KerasHub writes checkpoints itself: after
-    `adapters.merge`, `model.export_to_transformers(folder)`.
+    For causal language models, use KerasHub's own
+    `model.export_to_transformers(folder)` after `adapters.merge`.
 
     Args:
         model: a `BertTextClassifier`, `RobertaTextClassifier`,
@@ -141,7 +141,7 @@ def export_transformers(
     if name is None:
         raise ValueError(
             f"Expected one of {sorted(_CLASSES)}. Received: "
-            f"model={model.name!r}, a `{type(model).__name__}`. Of causal "
+            f"model={model.name!r}, a `{type(model).__name__}`. For causal "
             "language models, use KerasHub's "
             "`model.export_to_transformers(folder)`."
         )

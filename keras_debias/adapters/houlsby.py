@@ -5,12 +5,12 @@ from keras_debias.adapters.bottleneck_adapter import BottleneckAdapter
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class Houlsby(BottleneckAdapter):
-    """Bottleneck adapters behind the attention and the feed-forward layers.
+    """Bottleneck adapters after the attention and the feed-forward layers.
 
-    Behind the output projection of each, before the residual is added, comes
-    `h + f(h D + d) U + u`. For hidden states of size `n` that is
-    `2 n width + n + width` weights each, and two of them in a block. They
-    cannot be merged: `adapters.merge` refuses.
+    Each output projection is followed by `h + f(h D + d) U + u`, before the
+    residual is added. For hidden states of size `n`, an adapter has
+    `2 n width + n + width` weights, and a block has two adapters. They cannot
+    be merged: `adapters.merge` raises.
 
     A learning rate to start from is `1e-3`.
 
@@ -20,12 +20,13 @@ class Houlsby(BottleneckAdapter):
         activation: string or function, as for `keras.layers.Dense`. Defaults
             to `"gelu"`, as in the authors' code.
         targets: name, glob, several of them, or a function of a layer that
-            returns a bool. The layers behind which they come. Defaults to
+            returns a bool. The layers that an adapter follows. Defaults to
             `None`: both output projections of all transformer blocks.
 
     Raises:
-        ValueError: If `width` is not positive, or, when applied, the model
-            has no transformer blocks and `targets` is `None`.
+        ValueError: If `width` is not positive or `activation` is unknown; when
+            applied, if the model has no transformer blocks and `targets` is
+            `None`.
 
     Example:
 
@@ -36,9 +37,9 @@ class Houlsby(BottleneckAdapter):
     Reference:
         [Houlsby et al., 2019](https://arxiv.org/abs/1902.00751). There all
         kernels start near zero and normalizations train as well; here `U`
-        starts at zero, so that applying it changes nothing, and
-        normalizations are named in `also_train`. KerasHub's dropout comes
-        behind the adapter, the paper's before it.
+        starts at zero, so that applying it changes nothing, and normalizations
+        are named in `also_train`. KerasHub's dropout comes after the adapter,
+        the paper's before it.
     """
 
     modules = ("attention_output", "feedforward_output")

@@ -30,14 +30,13 @@ class IA3(TransformAdapter):
             returns a bool. The layers whose outputs are scaled; `()` for
             none. Defaults to `None`: the key and value projections of all
             attention layers.
-        feedforward: the same. The layers whose inputs are scaled; `()` for
+        feedforward: as `targets`. The layers whose inputs are scaled; `()` for
             none. Defaults to `None`: the last projection of the feed-forward
-            network of each transformer block, where the model has such
-            blocks.
+            network of each transformer block, where the model has such blocks.
 
     Raises:
-        ValueError: When applied, if a selector matches no layer, or a layer
-            is named in both.
+        ValueError: If both are `()`; when applied, if a selector matches no
+            layer, or a layer is named in both.
 
     Example:
 
@@ -91,8 +90,8 @@ class IA3(TransformAdapter):
         if fused:
             raise ValueError(
                 "Expected keys and values in projections of their own. "
-                f"Received: {fused[:3]}, which make queries as well. Name "
-                "layers in `targets`; of such a one all outputs are scaled."
+                f"Received: {fused[:3]}, which also compute queries. Name "
+                "layers in `targets`; then all their outputs are scaled."
             )
         return {each.path: each.layer for each in found}
 

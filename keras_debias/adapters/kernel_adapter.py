@@ -4,7 +4,7 @@ from keras_debias.adapters.adapter import Adapter
 
 
 class KernelAdapter(Adapter):
-    """Base class of adapters by which a kernel, or an update of it, trains."""
+    """Base class of adapters that train a kernel, or an update of it."""
 
     trains_kernel = True
     needs_frozen_layers = True
@@ -38,7 +38,7 @@ class KernelAdapter(Adapter):
         """
 
     def ablated_values(self, layer, constraint) -> list[tuple]:
-        """`(variable, value)` that project the update, as well as the base.
+        """`(variable, value)` pairs that project the update like the base.
 
         The caller projects the kernel itself.
         """

@@ -7,10 +7,11 @@ from keras_debias.adapters.projection_bias import ProjectionBias
 class KeyBias(ProjectionBias):
     """Trains the bias of every key projection, and nothing else.
 
-    As `ValueBias`, for comparison. Without rotary positions and without a
-    normalization of the keys it shifts each row of scores by a constant,
-    which the softmax takes out: nothing is learned but the head. With them
-    (Llama, Gemma, Mistral, Qwen) it acts, which the paper does not cover.
+    Like `ValueBias`, for comparison. Without rotary positions and without a
+    normalization of the keys, it shifts each row of scores by a constant,
+    which the softmax removes: only the head learns. With either of them
+    (Llama, Gemma, Mistral, Qwen) it has an effect, which the paper does not
+    cover.
 
     Args:
         form: as for `ValueBias`. Defaults to `None`.

@@ -15,15 +15,15 @@ from keras_debias.linalg import truncated_svd
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LoftQ(LoRA):
-    """LoRA over a quantized base that starts from what rounding lost.
+    """LoRA on a quantized base, which starts from the quantization error.
 
     `A` and `B` start as the leading part of the singular value decomposition
     of `W - Q`, with `W` the kernel before it was quantized and `Q` after. So
-    applying it changes the outputs: they come closer to those before. Off,
-    the model is the quantized one.
+    applying it changes the outputs: they come closer to those before
+    quantization. While disabled, the model is the quantized one.
 
-    `adapters.apply(..., data=original)` takes the model with the kernels
-    before, which is not changed.
+    `adapters.apply(..., data=original)` takes the model before quantization,
+    which is not changed.
 
     A learning rate to start from is that of `LoRA`.
 
@@ -33,8 +33,8 @@ class LoftQ(LoRA):
             `train_bias`, as for `LoRA`.
 
     Raises:
-        ValueError: If an argument is out of range; when applied, without
-            `data`, for a kernel in floats, or if the original has other
+        ValueError: If an argument is out of range; when applied, if `data` is
+            missing, a kernel is not quantized, or the original has other
             layers.
         TypeError: When applied, if `data` is not a model.
 
@@ -52,7 +52,7 @@ class LoftQ(LoRA):
     Reference:
         [Li et al., 2023](https://arxiv.org/abs/2310.08659) with one step, as
         PEFT's `replace_lora_weights_loftq`: the paper quantizes `W - A B`
-        anew and repeats, which changes the base.
+        again and repeats, which changes the base.
     """
 
     needs_data = True

@@ -10,8 +10,8 @@ class LoRA(LowRankAdapter):
     """Low-rank adaptation: trains `A B` beside frozen kernels.
 
     The layers compute `x W + s (x A) B` with `s = alpha / rank`, where `A`
-    starts random and `B` at zero. `A` and `B` live on the 2-D view of the
-    kernel (inputs x outputs), so that rank and parameter count are those of
+    starts random and `B` at zero. `A` and `B` belong to the 2-D view of the
+    kernel (inputs x outputs), so rank and parameter count are those of
     PEFT: rank 8 on query and value of a 6-layer encoder of width 384 trains
     73,728 parameters.
 

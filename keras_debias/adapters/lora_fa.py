@@ -9,9 +9,9 @@ class LoRAFA(LoRA):
     """LoRA with `A` frozen at its random start: only `B` trains.
 
     The layers compute `x W + s (x A) B`, as with `LoRA`. The gradient of `B`
-    needs the `rank` numbers `x A` of each position only, so that the inputs
-    of adapted layers need not be kept for the backward pass, and half of the
-    weights train.
+    needs only the `rank` numbers `x A` of each position, so the inputs of
+    adapted layers need not be kept for the backward pass. Half of the weights
+    train.
 
     A learning rate to start from is twice that of `LoRA`: `4e-4` on language
     models, `2e-3` on small encoders.

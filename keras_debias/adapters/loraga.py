@@ -23,7 +23,7 @@ class LoRAGA(MeasuredLoRA):
     `adapters.apply(..., data=rows)` takes the rows, with labels. The loss is
     the one that the model is compiled with, as KerasHub tasks are. The
     gradient is computed for one layer after the other, in as many passes over
-    the rows: there is never more than one.
+    the rows, so memory holds only one gradient.
 
     A learning rate to start from is that of `PiSSA`, `2e-4`.
 
@@ -33,14 +33,14 @@ class LoRAGA(MeasuredLoRA):
         alpha: float. Numerator of the scale. Defaults to `16`.
         rank_stabilized: bool. Scale by `alpha / sqrt(rank)`. Defaults to
             `True`.
-        gamma: float. The larger, the smaller the factors. Defaults to `16`.
+        gamma: float. Larger values make the factors smaller. Defaults to `16`.
         batch_size: int. Rows in a pass. Defaults to `8`.
         **settings: `dropout`, `targets` and `train_bias`, as for `LoRA`.
 
     Raises:
-        ValueError: If an argument is out of range; when applied, without
-            `data`, on a model that is not compiled, for a quantized kernel,
-            or if a gradient is zero or not finite.
+        ValueError: If an argument is out of range; when applied, if `data` is
+            missing, the model is not compiled, a kernel is quantized, or a
+            gradient is zero or not finite.
 
     Example:
 

@@ -60,7 +60,7 @@ class LowRankAdapter(KernelAdapter):
         found = super().find(model, training)
         if not callable(self.targets) and self.targets != ALL_LINEAR:
             return found
-        # Layers that were made with an adapter have theirs.
+        # Layers that were created with an adapter already have one.
         others = {p: x for p, x in found.items() if own_adapter(x) is None}
         return others or found
 
@@ -137,7 +137,7 @@ class LowRankAdapter(KernelAdapter):
                 start=prepared,
                 train_bias=self.train_bias,
             )
-            # It trains beside the factors if another adapter asks for it.
+            # It trains besides the factors if another adapter asks for it.
             layer.kernel.trainable = kernel_trains
             if self.train_bias and layer.base_bias is not None:
                 train_base(layer, [layer.base_bias])
@@ -154,7 +154,7 @@ class LowRankAdapter(KernelAdapter):
         variable = self.trained_factor(path, layer, side)
         require_free(path, variable)
         learned = require_clean(path, self.kernel_update(layer), constraint)
-        # A new start leaves outputs as they are only where nothing is learned.
+        # A new start keeps the outputs only if nothing has been learned.
         start = None if learned else self.start(path, layer, constraint)
 
         def change():
@@ -220,5 +220,5 @@ class LowRankAdapter(KernelAdapter):
         return shapes
 
     def base(self, layer):
-        # One that trains whole starts anywhere.
+        # A kernel that trains as a whole may start from any values.
         return {} if trains_base(layer) else frozen_kernel(layer)

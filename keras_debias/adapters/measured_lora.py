@@ -40,11 +40,11 @@ class MeasuredLoRA(StartedLoRA):
 
     @abc.abstractmethod
     def measure(self, model, layers, batches):
-        """Yields what each layer shows on the batches, an array a layer."""
+        """Yields one array for each layer, measured on the batches."""
 
     @abc.abstractmethod
     def factors_from(self, path, matrix, measured) -> tuple:
-        """`(A0, B0)` of a kernel as a matrix and what its layer showed."""
+        """`(A0, B0)` from a kernel as a matrix and what was measured."""
 
     def get_config(self):
         return {**super().get_config(), "batch_size": self.batch_size}

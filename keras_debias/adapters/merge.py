@@ -1,4 +1,4 @@
-"""Adds the updates into the kernels and takes the adapters away."""
+"""Adds the updates to the kernels and removes the adapters."""
 
 import contextlib
 import threading
@@ -35,10 +35,10 @@ _RECORDS = (
 def merge(model: keras.Model) -> keras.Model:
     """Merges all adapters into the base weights, in place.
 
-    What is left is an ordinary Keras model with the same outputs and the
-    weights it had before `apply`: no extra variables, `save_to_preset` and
-    everything else work. All its weights are trainable again, as in a model
-    just built. Compile again before training it further.
+    The result is an ordinary Keras model with the same outputs. It has the
+    variables that it had before `apply`, so `save_to_preset` and everything
+    else work. All its weights are trainable again, as in a new model. Compile
+    again before training it further.
 
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.
@@ -49,9 +49,9 @@ def merge(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: If the model has no adapters (it may have been merged
             already), if they are disabled, if an update is not finite, if
-            merging would change the architecture (a bias that was injected
-            and has nowhere to go), or if a kernel is quantized (its sum with
-            the update would be rounded anew). The model is unchanged then.
+            merging would change the architecture (a bias that was injected and
+            has nowhere to go), or if a kernel is quantized (its sum with the
+            update would be rounded again). The model is unchanged then.
 
     Example:
 
@@ -129,12 +129,12 @@ def _check_state(path, layer, adapter):
 def disabled(model: keras.Model):
     """A context in which a model computes what it did before `apply`.
 
-    The pretrained weights without a second copy: the updates are multiplied
-    by a variable that becomes zero, and base weights and moving statistics
-    that training moves get their starting values, so that compiled
-    `predict`, `evaluate` and `generate` follow at once. The head stays as it
-    is now. Contexts may be nested, and used in several threads: the adapters
-    are on again when the last context ends.
+    This needs no second copy of the weights. The updates are multiplied by a
+    variable that becomes zero. Base weights and moving statistics that
+    training changes get their starting values. So compiled `predict`,
+    `evaluate` and `generate` follow at once. The head does not change.
+    Contexts may be nested, and used in several threads: the adapters are on
+    again when the last context ends.
 
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.

@@ -13,8 +13,8 @@ class MiLoRA(DecomposedLoRA):
 
     `A` and `B` start as the last part of the kernel's singular value
     decomposition, `A0 = U S^(1/2)` and `B0 = S^(1/2) V'` (absorbing the
-    scale), and train instead of it. The principal part, where most of what
-    was pretrained lies, stays frozen. `PiSSA` does the opposite.
+    scale), and train in its place. The principal part, which holds most of
+    what was pretrained, stays frozen. `PiSSA` does the opposite.
 
     Directions in which a kernel is zero have no gradient, and are left out.
     The kernels are decomposed exactly.

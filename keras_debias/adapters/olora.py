@@ -10,7 +10,7 @@ class OLoRA(DecomposedLoRA):
 
     With the QR decomposition `W' = Q R` of the transposed kernel, `B` starts
     as the first `rank` columns of `Q`, which are orthonormal, and `A` as the
-    first rows of `R`, both transposed. They train instead of that part.
+    first rows of `R`, both transposed. They train in place of that part.
 
     A learning rate to start from is that of `PiSSA`, `2e-4`: the factors
     start large.

@@ -10,7 +10,7 @@ from keras_debias.layers.added_vector import AddedVector
 class OwnVector(Adapter):
     """The adapter of the layers `kd.layers.ValueBias` and `Refine`.
 
-    They are made with it; it cannot be applied.
+    The layers are created with it; it cannot be applied to others.
     """
 
     def __init__(self, targets=()):
@@ -26,7 +26,7 @@ class OwnVector(Adapter):
         raise ValueError(
             "Expected a layer that was made with its vector. Received: "
             f"'{path}', in which it is an ordinary weight. Build the model "
-            "anew."
+            "again."
         )
 
     def attach(self, layer, prepared):

@@ -1,4 +1,4 @@
-"""Regular expressions of foreign files, matched in bounded time.
+"""Regular expressions from untrusted files, matched in bounded time.
 
 Python's own matcher tries every way to split a text among `*` and `+`, and a
 pattern of twenty characters can keep it busy for years. Here all ways are
@@ -17,7 +17,7 @@ _SPECIAL = set("*+?{}()[]|^$\\")
 
 
 class BoundedPattern:
-    r"""A regular expression without look-around, counts and references.
+    r"""A regular expression without lookaround, counts and backreferences.
 
     Literals, `.`, `\d`, `\w`, `[...]`, `|`, groups, and `*`, `+`, `?`.
 
@@ -164,7 +164,7 @@ class BoundedPattern:
     # From states to an answer.
 
     def fits(self, name: str) -> bool:
-        """Whether the pattern is the whole name, or all after a dot of it."""
+        """Whether the pattern matches the whole name, or all after a dot."""
         if self._is_whole(name):
             return True
         if self.is_anchored:

@@ -6,14 +6,14 @@ import re
 from keras_debias.adapters.peft_names import PREFIX
 from keras_debias.adapters.peft_update import PeftUpdate
 
-# PEFT adds it to the rank at the start, by which it divides at all times.
+# PEFT always divides by the starting rank plus this number.
 _EPSILON = 1e-5
 
 
 def adalora_updates(
     config: dict, tensors: dict, folder: pathlib.Path
 ) -> tuple[list[PeftUpdate], dict]:
-    """The updates as low-rank factors, and the tensors that belong to none.
+    """The updates as low-rank factors, and the remaining tensors.
 
     PEFT saves the triplets that are left of each module; their values go into
     the factors.

@@ -1,4 +1,4 @@
-"""Reads LoRA and DoRA folders of the PEFT library."""
+"""Reads adapter folders of the PEFT library."""
 
 import math
 import os
@@ -51,7 +51,7 @@ _HARMLESS = {
     *("ensure_weight_tying", "use_dora"),
     *("vera_dropout", "d_initial", "projection_prng_key", "save_projection"),
     "init_weights",
-    # How AdaLoRA shared out its ranks.
+    # How AdaLoRA allocated its ranks.
     *("target_r", "init_r", "tinit", "tfinal", "deltaT", "total_step"),
     *("beta1", "beta2", "orth_reg_weight"),
 }
@@ -62,9 +62,9 @@ def load_peft(
 ) -> None:
     """Loads a folder of PEFT onto a KerasHub model, all or nothing.
 
-    LoRA, DoRA, IA3, prefixes, prompts, and value, query and key biases
+    Reads LoRA, DoRA, IA3, prefixes, prompts, and value, query and key biases
     (BEFT). VeRA and AdaLoRA become LoRA with the same product. Biases that
-    PEFT trained beside LoRA (`bias="all"`) train here by `AllBiases`.
+    PEFT trained besides LoRA (`bias="all"`) become `AllBiases`.
 
     `adapters.load` calls it for folders with an `adapter_config.json`. The
     names of layers and the order of the axes of their kernels come from
@@ -73,9 +73,9 @@ def load_peft(
     value of GPT-2) gives several adapted layers, each with its own copy of
     `A`: the outputs are the same, and further training has more parameters.
 
-    The head is loaded where the folder has one (`modules_to_save`) and left
-    as it is otherwise. PEFT stores no fingerprint of the base: that it is
-    the one the adapter was made for cannot be checked, except by shape.
+    The head is loaded where the folder has one (`modules_to_save`) and left as
+    it is otherwise. PEFT stores no fingerprint of the base, so only shapes
+    show whether the adapter was made for it.
 
     Args:
         model: a built KerasHub task or backbone without adapters.
@@ -84,9 +84,9 @@ def load_peft(
             the whole model is frozen.
 
     Raises:
-        ValueError: If the folder is broken, uses anything but plain LoRA or
-            DoRA on an unchanged base, or does not fit the model. The model
-            is unchanged then.
+        ValueError: If the folder is broken, holds another kind of adapter or
+            one for a changed base, or does not fit the model. The model is
+            unchanged then.
     """
     folder = pathlib.Path(folder)
     loaders = {
@@ -249,7 +249,7 @@ def _check_config(config: dict, folder: pathlib.Path) -> None:
 def _pair(
     config: dict, tensors: dict, folder: pathlib.Path
 ) -> tuple[list[PeftUpdate], dict[str, np.ndarray]]:
-    """The updates, and the tensors that belong to none."""
+    """The updates, and the remaining tensors."""
     factors: dict[str, dict[str, np.ndarray]] = {}
     magnitudes: dict[str, np.ndarray] = {}
     rest = {}

@@ -104,7 +104,7 @@ def load_ia3(model: keras.Model, folder: pathlib.Path, trainable: bool) -> None:
 
 
 def _side(module, vector, folder) -> str:
-    """A row of PEFT's scales inputs, a column outputs."""
+    """`"inputs"` if PEFT's vector is a row, `"outputs"` if it is a column."""
     if vector.ndim == 2 and vector.shape[1] == 1:
         return "outputs"
     if vector.ndim == 2 and vector.shape[0] == 1:

@@ -88,8 +88,8 @@ def _lora_parts(modules, is_dora):
 def _factors(module) -> tuple:
     """`(A, B, scale)` of a whole module.
 
-    Several kernels in one weight share no factors: their `A` come one after
-    another, and each `B` reaches its own outputs alone.
+    Kernels in one weight share no factors: their `A` are concatenated, and
+    each `B` affects only its own outputs.
     """
     many_a, many_b, scales = [], [], []
     for place in module.places:

@@ -199,7 +199,7 @@ def rows_and_columns(path, layer, hook, inputs, outputs) -> tuple:
     """
     view = kernel_view(layer)
     shape = list(view.shape)
-    # `(outputs, inputs)`, or the other way about in GPT-2's `Conv1D`.
+    # `(outputs, inputs)`, or transposed in GPT-2's `Conv1D`.
     for transposed in (False, True):
         index = np.arange(inputs * outputs, dtype="int32")
         index = index.reshape(outputs, inputs)
@@ -240,7 +240,7 @@ def head_weights(model) -> list[keras.Variable]:
 
 
 def finish_load(model, trained, head, trainable) -> None:
-    """The end of loading a PEFT folder: the head, and what trains.
+    """Finishes loading a PEFT folder: sets the head and what trains.
 
     Args:
         model: the model, with its adapters attached.
@@ -250,7 +250,7 @@ def finish_load(model, trained, head, trainable) -> None:
     """
     for variable, array in head:
         variable.assign(array)
-    # What the folder has trained is noted, whether it goes on or not.
+    # Note what the folder has trained, whether or not it trains again.
     set_trainable(model, trained + [v for v, _ in head])
     mark_trained(model)
     set_trainable(model, trained + head_weights(model) if trainable else [])
@@ -289,7 +289,7 @@ def read_tensors(folder: pathlib.Path, model) -> dict[str, np.ndarray]:
 
 
 def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
-    """What PEFT's `bias="all"` has saved of the base.
+    """The base weights that PEFT saved with `bias="all"`.
 
     Args:
         model: the model.
@@ -298,7 +298,7 @@ def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
         bias: string. The setting.
 
     Returns:
-        A list of `(variable, value)`, and the rest of the rest.
+        A list of `(variable, value)`, and the tensors that remain.
     """
     if bias in (None, "none"):
         return [], rest
@@ -313,7 +313,7 @@ def plan_biases(model, notes, rest: dict, bias: str | None) -> tuple:
     plan, others = [], {}
     for name, value in rest.items():
         whole = name.removesuffix("bias") + "weight" in rest
-        # As old checkpoints have it, and KerasHub's importers.
+        # The name in old checkpoints and in KerasHub's importers.
         names = (name, name.replace("LayerNorm.bias", "LayerNorm.beta"))
         found = [
             (variable, name, hook)
@@ -349,8 +349,8 @@ def plan_head(model, notes, rest: dict, folder: pathlib.Path) -> list:
         return _checked(list(whole.values()), rest)
     if unknown:
         raise ValueError(
-            "Expected no tensors beside those of the adapter but those of the "
-            f"head of this model. Received: {str(folder)!r} with "
+            "Expected only tensors of the adapter and of the head of this "
+            f"model. Received: {str(folder)!r} with "
             f"{sorted(unknown)}, which `{type(model).__name__}` has no "
             "place for. Load onto the task with the same head, or save in "
             "PEFT without `modules_to_save`."
@@ -373,7 +373,7 @@ def _plan_modules(notes, names, rest) -> tuple[dict, set]:
     """`modules_to_save` outside the head, such as BERT's pooler.
 
     Returns:
-        `(variable, name, hook)` by name, and the names of no weight.
+        `(variable, name, hook)` by name, and the names that are no weight.
     """
     found, unknown = {}, set()
     for name in sorted(names):

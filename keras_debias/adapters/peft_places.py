@@ -32,7 +32,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A module with adapted kernels, of which Hugging Face makes one.
+    """A module of Hugging Face that holds one or more adapted kernels.
 
     Args:
         name: string.

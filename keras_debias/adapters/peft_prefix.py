@@ -96,7 +96,7 @@ def read_virtual_tokens(
         raise ValueError(
             f"Expected a {kind} of a decoder. Received: "
             f"{str(folder)!r} with num_transformer_submodules={submodules}. "
-            "Of encoder-decoders, LoRA is read."
+            "For encoder-decoders, use LoRA."
         )
     return tensors[TENSOR]
 
@@ -106,9 +106,9 @@ def load_prefix(
 ) -> None:
     """Loads a prefix tuning folder of PEFT, all or nothing.
 
-    `adapters.load` calls it. In PEFT tokens move on by the length of the
-    prefix; here they keep their positions, and keys of the prefix are
-    rotated back by as much: the same scores.
+    `adapters.load` calls it. In PEFT, positions of tokens are shifted by the
+    length of the prefix. Here tokens keep their positions, and keys of the
+    prefix are rotated back by the same amount, so the scores are the same.
 
     Args:
         model: a built KerasHub causal language model, or its backbone,
@@ -203,7 +203,7 @@ def _rotated(layer, key, start) -> np.ndarray:
 
 
 def _key_there(layer, key) -> np.ndarray:
-    """Keys as Hugging Face has them, moved on by the prefix."""
+    """Keys as in Hugging Face, shifted by the length of the prefix."""
     size = key.shape[-1]
     # At position zero a layer reorders, if it does, and rotates nothing.
     numbers = np.broadcast_to(np.arange(size, dtype="float32"), key.shape)

@@ -18,10 +18,10 @@ from keras_debias.linalg import kernel_view
 def vera_updates(
     model: keras.Model, notes: list, tensors: dict, folder: pathlib.Path
 ) -> tuple[list[PeftUpdate], dict]:
-    """The updates as low-rank factors, and the tensors that belong to none.
+    """The updates as low-rank factors, and the remaining tensors.
 
-    PEFT draws its random factors with torch, `VeRA` here from its seed: so
-    the product is read, as factors of the rank that it has.
+    PEFT draws its random factors with torch, so `VeRA` cannot draw the same
+    ones. Therefore the product is read, as factors of its own rank.
 
     Raises:
         ValueError: If the folder has no random factors, or they do not fit.
@@ -87,7 +87,7 @@ def _update(module, pair, a, b, inputs, folder):
     a = pair["d"][:, None].astype("float64") * a[:, :inputs]
     b = pair["b"][:, None].astype("float64") * b[:outputs]
     if rank > min(inputs, outputs):
-        # No kernel has more: the same product in fewer factors.
+        # The kernel limits the rank: the same product in fewer factors.
         u, s, vt = np.linalg.svd(b @ a, full_matrices=False)
         b, a = u * s, vt
     return PeftUpdate(

@@ -5,11 +5,11 @@ from keras_debias.adapters.bottleneck_adapter import BottleneckAdapter
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class Pfeiffer(BottleneckAdapter):
-    """A bottleneck adapter behind the feed-forward layer of each block.
+    """A bottleneck adapter after the feed-forward layer of each block.
 
-    Half of `Houlsby`: behind the feed-forward output, before the residual is
-    added, comes `h + f(h D + d) U + u`. It cannot be merged:
-    `adapters.merge` refuses.
+    Half of `Houlsby`: the feed-forward output is followed by
+    `h + f(h D + d) U + u`, before the residual is added. It cannot be merged:
+    `adapters.merge` raises.
 
     A learning rate to start from is `1e-3`.
 
@@ -19,12 +19,13 @@ class Pfeiffer(BottleneckAdapter):
         activation: string or function, as for `keras.layers.Dense`. Defaults
             to `"relu"`.
         targets: name, glob, several of them, or a function of a layer that
-            returns a bool. The layers behind which they come. Defaults to
+            returns a bool. The layers that an adapter follows. Defaults to
             `None`: the feed-forward outputs of all transformer blocks.
 
     Raises:
-        ValueError: If `width` is not positive, or, when applied, the model
-            has no transformer blocks and `targets` is `None`.
+        ValueError: If `width` is not positive or `activation` is unknown; when
+            applied, if the model has no transformer blocks and `targets` is
+            `None`.
 
     Example:
 

@@ -11,14 +11,14 @@ class PiSSA(DecomposedLoRA):
 
     `A` and `B` start as the leading part of the kernel's singular value
     decomposition, `A0 = U S^(1/2)` and `B0 = S^(1/2) V'` (absorbing the
-    scale), and train instead of the kernel's remainder.
+    scale), and train in its place. The rest of the kernel stays frozen.
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
         alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
-        exact: bool. Whether to decompose the kernels exactly, for ten times
-            the time. Otherwise by a randomized algorithm, whose starting
-            product holds at least 0.99 of the norm that the exact one has.
+        exact: bool. Whether to decompose the kernels exactly, which takes ten
+            times as long. Otherwise a randomized algorithm is used, whose
+            starting product has at least 0.99 of the norm of the exact one.
             Defaults to `False`.
         seed: int. Seed of the randomized algorithm. Defaults to `0`.
 

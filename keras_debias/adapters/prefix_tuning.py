@@ -21,29 +21,29 @@ from keras_debias.utils.numbers import is_number
 class PrefixTuning(Adapter):
     """Trains keys and values that every query attends to, in each layer.
 
-    Each attention layer gets `length` keys and as many values before those
-    of the tokens: `2 * length * width` weights, of the width of its key and
-    value heads. They are outside of the cache of `generate` and of sliding
-    windows. Unlike other adapters this one changes the outputs when it is
+    Each attention layer gets `length` keys and as many values before those of
+    the tokens: `2 * length * width` weights, with the total width of its key
+    and value heads. They are outside of the cache of `generate` and of sliding
+    windows. Unlike most adapters this one changes the outputs when it is
     applied: a prefix takes its share of attention. `adapters.disabled` gives
-    the pretrained outputs; `adapters.merge` refuses, as no kernel can take a
-    prefix over.
+    the pretrained outputs; `adapters.merge` raises, because a prefix cannot
+    become part of a kernel.
 
     A learning rate to start from is `1e-2`.
 
     Args:
-        length: int. Keys and values in each layer. Defaults to `10`; the
-            paper has 10 for short outputs and 200 for summaries.
-        stddev: float. They start normally distributed around zero with this
-            standard deviation. Defaults to `0.02`.
+        length: int. Number of keys and values in each layer. Defaults to `10`;
+            the paper has 10 for short outputs and 200 for summaries.
+        stddev: float. Standard deviation of the normal distribution around
+            zero that they start from. Defaults to `0.02`.
         targets: name, glob, several of them, or a function of a layer that
             returns a bool. The attention layers. Defaults to `None`: all.
 
     Raises:
         ValueError: If an argument is out of range, or, when applied, the
-            prefix is longer than what the model reads at once, or an
-            attention layer computes relative positions, as those of T5 and
-            DeBERTa do, in which a prefix has no place.
+            prefix is longer than what the model reads at once, or an attention
+            layer computes relative positions, such as those of T5 and DeBERTa,
+            where a prefix has no position.
 
     Example:
 
@@ -52,10 +52,10 @@ class PrefixTuning(Adapter):
     ```
 
     Reference:
-        [Li and Liang, 2021](https://aclanthology.org/2021.acl-long.353).
-        They train the prefix through a perceptron, which is dropped
-        afterwards; here it trains directly, as is PEFT's default. Tokens
-        keep their positions; in PEFT they move on by the length.
+        [Li and Liang, 2021](https://aclanthology.org/2021.acl-long.353). They
+        train the prefix through a perceptron, which is dropped afterwards;
+        here it trains directly, as is PEFT's default. Tokens keep their
+        positions; in PEFT they are shifted by the length.
     """
 
     def __init__(self, length=10, stddev=0.02, targets=None):

@@ -32,11 +32,11 @@ ALREADY_TRAINED_HINT = (
 
 
 class ProjectionBias(Adapter):
-    """What `ValueBias`, `QueryBias` and `KeyBias` share.
+    """Base class of `ValueBias`, `QueryBias` and `KeyBias`.
 
-    An existing bias of a projection of its own trains where it is. Otherwise
-    (no bias, one projection for all three, or another form) the weights of a
-    `BiasUpdate` are added to the layer.
+    If a projection is separate and has a bias, that bias trains in place.
+    Otherwise (no bias, one projection for all three, or another form) the
+    weights of a `BiasUpdate` are added to the layer.
     """
 
     role = ""  # of a subclass
@@ -157,7 +157,7 @@ class ProjectionBias(Adapter):
                 return
             missing = "its output projection has none either"
             if has_bias:
-                # Keras rounds what goes into it: no bias behind is equal.
+                # Keras rounds its inputs, so no bias after it is equivalent.
                 missing = "its output projection is quantized"
         else:
             missing = f"a {self.role} bias has no equal elsewhere"

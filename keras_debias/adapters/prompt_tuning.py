@@ -18,27 +18,28 @@ _ROLES = ("first", "inner", "last", "only")
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class PromptTuning(Adapter):
-    """Trains vectors that every input is read after, as if they were tokens.
+    """Trains vectors that are put before every input, as if they were tokens.
 
     `length` vectors of the width of the hidden states enter the first
-    transformer block before the embedded tokens, and leave after the last
-    one: outputs and heads are those of the tokens, of the same shapes. In a
-    decoder they are outside of the cache of `generate`; tokens keep their
-    positions, and the prompt has those before, where positions are rotations.
-    In an encoder, which has learned positions, it has none.
+    transformer block before the embedded tokens, and are removed after the
+    last one. So outputs and heads see only the tokens, in the same shapes. In
+    a decoder the vectors are outside of the cache of `generate`. Tokens keep
+    their positions; if positions are rotary, the prompt has the positions
+    before them. In an encoder, which has learned positions, the prompt has
+    none.
 
     Unlike most adapters this one changes the outputs when it is applied.
-    `adapters.disabled` gives the pretrained outputs; `adapters.merge`
-    refuses, as no weight can take a prompt over. Between the blocks hidden
+    `adapters.disabled` gives the pretrained outputs; `adapters.merge` raises,
+    because a prompt cannot become part of a weight. Between the blocks, hidden
     states are longer by `length`.
 
     A learning rate to start from is `3e-2`.
 
     Args:
-        length: int. Vectors of the prompt. Defaults to `20`, beyond which the
-            paper sees little gain.
-        stddev: float. They start normally distributed around zero with this
-            standard deviation. Defaults to `0.02`.
+        length: int. Number of vectors of the prompt. Defaults to `20`, beyond
+            which the paper sees little gain.
+        stddev: float. Standard deviation of the normal distribution around
+            zero that they start from. Defaults to `0.02`.
 
     Raises:
         ValueError: If an argument is out of range, or, when applied, the
@@ -81,7 +82,7 @@ class PromptTuning(Adapter):
     def resolve(self, model, training):
         if self.targets is not None:
             return [self] if super().find(model, training) else []
-        # The first block holds the prompt, the last one takes it away.
+        # The first block holds the prompt, the last one removes it.
         paths = {id(layer): path for path, layer in layer_paths(model).items()}
         ordered = [paths[id(block.layer)] for block in blocks(model)]
         if len(ordered) == 1:

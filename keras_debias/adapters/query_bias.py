@@ -7,8 +7,8 @@ from keras_debias.adapters.projection_bias import ProjectionBias
 class QueryBias(ProjectionBias):
     """Trains the bias of every query projection, and nothing else.
 
-    As `ValueBias`, for comparison: a query bias acts inside the softmax
-    only.
+    Like `ValueBias`, for comparison: a query bias acts only inside the
+    softmax.
 
     Args:
         form: as for `ValueBias`. Defaults to `None`.

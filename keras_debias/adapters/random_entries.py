@@ -9,17 +9,17 @@ from keras_debias.utils.numbers import require_seed
 class RandomEntries(LowRankAdapter):
     """Trains some entries of each kernel, drawn at random.
 
-    The control to compare selected weights with: as many, chosen without a
-    reason. `ValueBias` trains one weight for each output, 768 a layer of
-    BERT-base.
+    A control for methods that select weights: the same number of weights,
+    chosen at random. `ValueBias` trains one weight for each output, 768 a
+    layer of BERT-base.
 
     A learning rate to start from is that of `ValueBias`, `4e-3` to `1e-2`.
 
     Args:
         count: int. How many entries of each kernel train. Defaults to `768`.
         targets: As for `LoRA`. Defaults to `("query", "value")`.
-        seed: int. Which entries; the same ones in kernels of the same shape.
-            Defaults to `0`.
+        seed: int. Seed of the choice; kernels of the same shape get the same
+            entries. Defaults to `0`.
 
     Raises:
         ValueError: If `count` or `seed` is out of range; when applied, if a

@@ -53,9 +53,9 @@ def _automatic_name(layer: keras.Layer) -> tuple[str, int] | None:
 def layer_paths(model: keras.Model) -> dict[str, keras.Layer]:
     """All layers of a model by a stable path.
 
-    The path is the layer's own, with names that Keras made up (`dense_7`)
-    counted anew within their parent (`dense_1`): those depend on what else
-    was built before in the process.
+    The path is the layer's own, but automatic names (`dense_7`) are numbered
+    again within their parent (`dense_1`). Keras' numbers depend on what was
+    built before in the process.
 
     Args:
         model: a built `keras.Model`.
@@ -144,8 +144,8 @@ def select(
 
     Args:
         model: a built `keras.Model`.
-        selector: a name or glob (`"query"`, `"*/query"`), several of them,
-            or a function of a layer that returns a bool. Names are held
+        selector: a name or glob (`"query"`, `"*/query"`), several of them, or
+            a function of a layer that returns a bool. Names are matched
             against the layer's name and its whole path.
         among: function of a layer. Which layers may be chosen at all.
         argument: string. The argument's name, for the error.
@@ -171,8 +171,8 @@ def select(
                 f"Received: {argument}={selector!r}"
             )
         hits = {
-            # A path that lasts is one layer's alone; Keras may have given
-            # another one the same name.
+            # A stable path belongs to one layer; Keras may have given another
+            # layer the same one.
             pattern: {pattern}
             if "/" in pattern and pattern in candidates
             else {p for p, x in candidates.items() if _matches(p, x, pattern)}

@@ -8,7 +8,7 @@ from keras_debias.linalg import kernel_view
 
 
 class StartedLoRA(LoRA):
-    """Base class of LoRA whose factors start from something else than zero.
+    """Base class of LoRA whose product of factors does not start at zero.
 
     The methods write the residual `W - s A0 B0` into the base. Here `W`
     stays as it is and `s (x A0) B0` is subtracted in the low-rank path.

@@ -138,7 +138,7 @@ def restore(model: keras.Model, description: dict) -> None:
 
 
 def _with_and_without_name(model, by_path: dict) -> dict:
-    """Also by the paths that another way of building the model gives.
+    """Adds the paths that the layers have if the model is built differently.
 
     Keras leaves out the name of a subclassed model when it rebuilds one.
     """
@@ -171,7 +171,7 @@ def _make_starts(layer, names) -> None:
 
 
 def _trained(model) -> list[str]:
-    """What trains, or has trained before it was loaded to be used."""
+    """What trains, or trained before the adapter was loaded for inference."""
     moved_ids = _moved_ids(model)
     return [
         path
@@ -193,7 +193,7 @@ def _moved_ids(model) -> set[int]:
 def save(
     model: keras.Model, folder: str | os.PathLike, overwrite: bool = False
 ) -> None:
-    """Saves the adapters of a model, and whatever else trains, to a folder.
+    """Saves the adapters of a model, and all else that trains, to a folder.
 
     The folder holds `adapter.safetensors` (the factors, for PiSSA with the
     starting ones, and the head) and `adapter.json` (settings, paths, shapes
@@ -228,7 +228,7 @@ def save(
     rest = {p: v for p, v in _rest(model).items() if p not in tensors}
     tensors.update(rest)
     arrays = {
-        # A copy: safetensors writes the buffer, whatever the strides.
+        # A copy: safetensors writes the buffer and ignores strides.
         path: np.array(ops.convert_to_numpy(_plain(v)), order="C")
         for path, v in tensors.items()
     }
@@ -262,7 +262,7 @@ def _plain(variable):
 
 
 def _rest(model) -> dict[str, keras.Variable]:
-    """What training has moved beside the factors.
+    """What training has changed besides the factors.
 
     Weights that train or have trained, the state of their layers, and the
     moving statistics of others.
@@ -378,7 +378,7 @@ def load(
             variable.assign(array)
         for path, variable in variable_paths(model).items():
             variable.trainable = path in chosen
-        # What has trained is noted, whether it goes on or not.
+        # Note what has trained, whether or not it trains again.
         mark_trained(model)
         if not trainable:
             set_trainable(model, [])
@@ -404,7 +404,7 @@ def _read(folder: pathlib.Path, model) -> tuple[dict, dict]:
             arrays = read_arrays(folder / WEIGHTS_NAME, model)
             config = {**config, "format": FORMAT}
             config["checksum"] = checksum(config, arrays)
-        # A version of its own may have other parts.
+        # Other versions of the format may have other parts.
         known = not isinstance(config, dict) or config.get("format") == FORMAT
         if known:
             check_description(config)
@@ -548,7 +548,7 @@ def _check_tensors(model, config, arrays, paths, groups, folder) -> list:
             )
         if path not in arrays or path in shapes:
             raise ValueError(
-                "Expected a tensor for each weight beside the adapters. "
+                "Expected a tensor for each weight besides the adapters. "
                 f"Received: {str(folder)!r} without one for '{path}' alone. "
                 "Save the adapter again."
             )

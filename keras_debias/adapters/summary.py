@@ -19,7 +19,7 @@ MOST_LINES = 20
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TrainableSummary(ShortRepr):
-    """What trains in a model: prints as a table.
+    """The trainable weights of a model, printed as a table.
 
     With more than 20 weights, those whose paths differ in numbers only, such
     as those of the layers of a language model, share a line.

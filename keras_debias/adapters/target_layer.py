@@ -27,8 +27,8 @@ from keras_debias.linalg import kernel_view
 from keras_debias.utils.layer_roles import BLOCK
 from keras_debias.utils.numbers import require_flags
 
-# KerasHub's blocks of which a constant added to the output can be merged:
-# into the feed-forward bias, or into the normalization after it.
+# KerasHub's blocks that can take a constant added to their output: into the
+# feed-forward bias, or into the normalization after it.
 _NORMALIZED_AFTER = ("DisentangledAttentionEncoder",)
 _NORMALIZED_BEFORE = ("ViTEncoderBlock",)
 _NORMALIZED_EITHER = ("TransformerDecoder", "TransformerEncoder")
@@ -47,9 +47,9 @@ class TargetLayer(KernelAdapter):
     and ViT, except for the first block. Elsewhere `adapters.merge` refuses;
     `adapters.save` and `DebiasedModel.save` work everywhere.
 
-    When it helps: where few weights have to do. Emotions of tweets by label
-    words, SmolLM2, 886 samples: 95 % of LoRA's weighted F1 (60.6 ± 0.7 against
-    64.1 ± 0.8) with half of its weights.
+    When it helps: where only few weights may train. Emotions of tweets by
+    label words, SmolLM2, 886 samples: 95 % of LoRA's weighted F1 (60.6 ± 0.7
+    against 64.1 ± 0.8) with half of its weights.
 
     Args:
         layer: int. Which block, counted from zero in the order of the model;

@@ -21,8 +21,9 @@ from keras_debias.linalg import kernel_view
 class TransformAdapter(Adapter):
     """Base class of adapters that train a function around whole layers.
 
-    A subclass says which `Transform` a layer gets. Such a layer takes no
-    other adapter: what enters or leaves it is no longer the kernel's alone.
+    A subclass defines the `Transform` of a layer. Such a layer takes no other
+    adapter, because its inputs or outputs are no longer those of the kernel
+    alone.
     """
 
     needs_frozen_layers = True

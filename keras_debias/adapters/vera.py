@@ -14,10 +14,10 @@ class VeRA(LowRankAdapter):
 
     The layers compute `x W + (x A diag(d)) B diag(b)`. `A` and `B` are random
     and frozen, and only the vectors `d` and `b` train, `rank + outputs`
-    weights a layer: rank 256 on query and value of a 6-layer encoder of
-    width 384 trains 7,680, of which `LoRA(rank=8)` has 73,728. Layers of the
-    same size share one `A` and one `B`, which come from the seed and are in
-    no file.
+    weights a layer: rank 256 on query and value of a 6-layer encoder of width
+    384 trains 7,680, where `LoRA(rank=8)` trains 73,728. Layers of the same
+    size share one `A` and one `B`, which come from the seed and are never
+    saved.
 
     A learning rate to start from is `1e-2`, about ten times that of `LoRA`.
 
@@ -39,8 +39,8 @@ class VeRA(LowRankAdapter):
     ```
 
     Reference:
-        [Kopiczko et al., 2023](https://arxiv.org/abs/2310.11454). It and
-        PEFT draw `A` and `B` for the largest layer and cut them for the
+        [Kopiczko et al., 2023](https://arxiv.org/abs/2310.11454). The paper
+        and PEFT draw `A` and `B` for the largest layer and cut them for the
         others. Here they are cut likewise, and `A` is scaled to the layer's
         own size.
     """

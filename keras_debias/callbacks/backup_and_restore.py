@@ -14,23 +14,23 @@ _RECORD_LIMIT = 64 * 2**20
 
 
 class BackupAndRestore(keras.callbacks.Callback):
-    """Resumes a killed run, with the same result to the bit.
+    """Resumes an interrupted run, with bitwise identical results.
 
     Use it in place of `keras.callbacks.BackupAndRestore`, whose files can be
     incomplete or inconsistent. After each epoch it writes weights, optimizer
-    and random states to one of two places in turn. Each file is replaced
+    and random states alternately to one of two places. Each file is replaced
     atomically, and a record holds the checksums. A restarted run loads the
-    latest place whose files agree with its record. A process that is killed
-    at any moment leaves at least one such place after the first epoch;
-    without one, training starts from the beginning.
+    latest place whose files agree with its record. After the first epoch there
+    is always at least one such place, whenever the process is killed. Without
+    one, training starts from the beginning.
 
     With a `DebiasedModel`, the order of the rows and dropout are resumed as
-    well. Of several processes, one writes and all read, from the same disk.
+    well. With several processes, one writes and all read from the same disk.
 
     Args:
-        backup_dir: path of a folder for this run alone.
-        delete_checkpoint: bool. Whether the files are removed when training
-            has come to its end. Defaults to `True`.
+        backup_dir: path of a folder that only this run uses.
+        delete_checkpoint: bool. Whether the files are removed when training is
+            complete. Defaults to `True`.
 
     Raises:
         TypeError: If an argument is of another type.
@@ -93,7 +93,7 @@ class BackupAndRestore(keras.callbacks.Callback):
                 f"variables. Received: backup_dir={str(self.backup_dir)!r} "
                 f"with {len(record['variables'])}, or others. Build and "
                 "compile the model as in the run that was ended, or remove "
-                "the folder to start afresh."
+                "the folder to start over."
             )
         self.model.load_weights(self._weights(name))
         _keras_internals.start_at_epoch(self.model, record["epoch"])
@@ -122,19 +122,20 @@ class BackupAndRestore(keras.callbacks.Callback):
             return
         if not getattr(self.model, "writes_files", True):
             return
-        # Without a record, weights are nothing; not the other way about.
+        # Records first: weights without a record are ignored, but a record
+        # without weights counts as damaged.
         for name in _NAMES:
             self._record(name).unlink(missing_ok=True)
         for name in _NAMES:
             self._weights(name).unlink(missing_ok=True)
         try:
             self.backup_dir.rmdir()
-        # Somebody else's files are in it, or it was never made.
+        # It holds other files, or was never created.
         except OSError:
             return
 
     def _variables(self) -> list:
-        """What a file of the model holds, to compare two models by."""
+        """A description of the saved variables, to compare two models."""
         optimizer = self.model.optimizer
         state = [] if optimizer is None else optimizer.variables
         return [
@@ -164,7 +165,7 @@ class BackupAndRestore(keras.callbacks.Callback):
             raise ValueError(
                 "Expected a whole backup. Received: "
                 f"backup_dir={str(self.backup_dir)!r}, whose files are "
-                f"damaged: {damaged}. Remove the folder to start afresh."
+                f"damaged: {damaged}. Remove the folder to start over."
             )
         return None
 

@@ -16,20 +16,21 @@ class BiasTermTracking(keras.callbacks.Callback):
 
     The logs get `query_bias_change`, `key_bias_change`, `value_bias_change`
     and so on, totals over the layers, for the terms that train; with
-    `FisherInformation` they end in `_bias_fisher`. Later callbacks and
-    `History` see them. Changes are counted from what the adapters started
-    from; those of biases that train without an adapter from the start of
-    this `fit`.
+    `FisherInformation` their names end in `_bias_fisher`. Later callbacks and
+    `History` see them. Changes are measured from the starting values of the
+    adapters; for biases that train without an adapter, from the start of this
+    `fit`.
 
     Args:
         measure: `ProjectionChange()`, `MagnitudeChange()` or
             `FisherInformation(data)`, which takes a pass over its samples
             each time. Defaults to `None`, which means `ProjectionChange()`.
-        terms: string, several, or `None` for all that train: which to log;
-            see `keras_debias.analysis.rank_bias_terms`. Defaults to `None`.
+        terms: string, sequence of strings, or `None` for all that train. Which
+            terms to log; see `keras_debias.analysis.rank_bias_terms`. Defaults
+            to `None`.
 
     Raises:
-        TypeError: If `measure` is none.
+        TypeError: If `measure` is not one of the above.
         ValueError: When training begins, if no bias term of the model trains
             or one of `terms` does not.
 

@@ -11,15 +11,16 @@ class GradientCosine(keras.callbacks.Callback):
     Adds `gradient_cosine`, the cosine of the two gradients over all trainable
     weights as one vector, and `gradient_norm_ratio`, the length of the bias
     gradient over that of the task's; both are means over the batches of an
-    epoch. With a projection that has the same objective this costs no
-    further backward pass, otherwise one.
+    epoch. This costs one more backward pass, unless a projection has the same
+    objective.
 
     Args:
         objective: function of per-sample losses. The objective to compare
             with. Defaults to `GeneralizedCrossEntropy(0.7)`, EDGE's own.
 
     Raises:
-        TypeError: If the model is not a `DebiasedModel`.
+        TypeError: If `objective` is not a function, or the model is not a
+            `DebiasedModel`.
 
     Example:
 

@@ -36,31 +36,36 @@ class OODEvaluation(keras.callbacks.Callback):
     put `OODEvaluation` first.
 
     A metric `"auroc"` writes `hans_auroc` and, with groups,
-    `hans_worst_group_auroc` and `hans_auroc_gap`. Splits whose labels are
-    floats are those of a regression: they write metrics only, by default
-    `rmse`, `mae`, `r2`, `pearson` and `spearman`. So do splits of prompts and
-    answers (see `kd.evaluate`): `exact_match`, `token_f1` and
-    `reference_nll`. An undefined value is not a number. Splits that do not
-    fit the model are refused before the first step.
+    `hans_worst_group_auroc` and `hans_auroc_gap`. Splits with float labels are
+    regressions: they write metrics only, by default `rmse`, `mae`, `r2`,
+    `pearson` and `spearman`. Splits of prompts and answers (see `kd.evaluate`)
+    also write metrics only, by default `exact_match`, `token_f1` and
+    `reference_nll`. Undefined values are NaN. A split that does not fit the
+    model raises before the first step.
 
     Args:
         splits: Dict from name to `keras_debias.data.Split` with labels, or
             one `Split` with a name.
-        batch_size: Integer or None, passed to `model.predict`.
-        every: Integer, evaluate each so many epochs, and in the first one;
-            in between the last values are repeated.
+        batch_size: Integer or None, passed to `model.predict`. Defaults to
+            None.
+        every: Integer. Evaluate in the first epoch and in every `every`-th
+            epoch after it; in between, the last values are repeated. Defaults
+            to 1.
         label_names: Sequence of strings or None, the names of the model's
-            outputs in their order; see `keras_debias.evaluate`.
-        from_logits: Boolean or None, see `keras_debias.evaluate`.
-        min_group_size: Integer, see `keras_debias.evaluate`.
+            outputs in their order; see `keras_debias.evaluate`. Defaults to
+            None.
+        from_logits: Boolean or None, see `keras_debias.evaluate`. Defaults to
+            None.
+        min_group_size: Integer, see `keras_debias.evaluate`. Defaults to 10.
         metrics: Dict from name to metric, or sequence of metrics, see
             `keras_debias.evaluate`. Defaults to None.
-        every_steps: Integer or None: evaluate after each so many steps of
-            the run as well, and keep the values in `history`. Defaults to
-            None.
         tune_threshold_on: `Split` with multi-hot labels or None: before each
             evaluation the model's `tune_threshold` is called with it, for a
-            `LabelWordClassifier` with several labels a row.
+            `LabelWordClassifier` with several labels a row. Defaults to
+            None.
+        every_steps: Integer or None: also evaluate after every `every_steps`
+            steps of the run, and keep the values in `history`. Defaults to
+            None.
 
     Attributes:
         history: List of dicts, one for each evaluation: `"step"`, the number
@@ -68,8 +73,8 @@ class OODEvaluation(keras.callbacks.Callback):
             `kd.evaluation.plot_history`.
 
     Raises:
-        ValueError: If there is no split, or a name is empty or would write
-            the same log as another.
+        ValueError: If there is no split, `every` is out of range, or a name is
+            missing, empty, `"val"`, or would write the same log as another.
         TypeError: If an argument has the wrong type.
 
     Example:
@@ -128,7 +133,7 @@ class OODEvaluation(keras.callbacks.Callback):
         taken = {"accuracy", "weighted_f1"} & set(self.metrics)
         if taken:
             raise ValueError(
-                "Expected metrics beside those that are logged anyway. "
+                "Expected metrics besides those that are always logged. "
                 f"Received: {sorted(taken)}. Leave them out, or name them "
                 "otherwise with a dict."
             )
@@ -210,7 +215,8 @@ class OODEvaluation(keras.callbacks.Callback):
             self._evaluate()
 
     def on_epoch_end(self, epoch, logs=None):
-        # an empty `_last` is a start or a resumption between two turns
+        # `_last` is empty at the start, or when a run resumes between two
+        # turns
         if epoch % self.every == 0 or not self._last:
             self._last = self._evaluate()
         if logs is not None:
@@ -270,14 +276,14 @@ def _flat(callbacks) -> list:
 
 
 def check_callback_order(callbacks) -> None:
-    """Raises where a callback would look for logs not yet written.
+    """Raises if a callback would read logs that are not written yet.
 
     Args:
         callbacks: What `fit` takes: None, a callback, a list of them, or a
             `keras.callbacks.CallbackList`.
 
     Raises:
-        ValueError: If an `OODEvaluation` stands after an `EarlyStopping`, or
+        ValueError: If an `OODEvaluation` comes after an `EarlyStopping`, or
             after any callback that monitors one of its logs.
 
     Example:

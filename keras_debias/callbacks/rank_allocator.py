@@ -30,7 +30,7 @@ class RankAllocator(keras.callbacks.Callback):
             times steps of `fit`. Defaults to `None`.
         beta1: float in (0, 1). Share of the past in the smoothed sensitivity.
             Defaults to `0.85`.
-        beta2: float in (0, 1). The same of its variation. Defaults to `0.85`.
+        beta2: float in (0, 1). The same for its variation. Defaults to `0.85`.
 
     Attributes:
         ranks: dict from the path of a layer to its rank, once allocated.
@@ -136,7 +136,7 @@ class RankAllocator(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        # One that is resumed goes on where it was.
+        # A resumed run continues where it stopped.
         if self._done is None:
             self._done = epoch * (self.params.get("steps") or 0)
 
@@ -150,7 +150,7 @@ class RankAllocator(keras.callbacks.Callback):
             self._allocate(self.budget(step), for_good=step == last)
 
     def budget(self, step: int) -> int:
-        """The number of triplets of all layers after so many updates."""
+        """The number of triplets of all layers after `step` updates."""
         start, target = self._budgets
         last = self._total - self.final_steps
         if step <= self.initial_steps:
@@ -161,7 +161,7 @@ class RankAllocator(keras.callbacks.Callback):
         return int((start - target) * left**3 + target)
 
     def _sync(self):
-        # The weights of a model on jax are elsewhere while it trains.
+        # On jax, `fit` keeps the weights outside of the model.
         sync = getattr(self.model, "jax_state_sync", None)
         if sync is not None:
             sync()

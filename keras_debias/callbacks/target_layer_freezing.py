@@ -29,11 +29,11 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         data: `Split` with labels, for the search. Required unless `layer`
             is given.
         samples: int. Rows of `data` for the search. Defaults to `20`.
-        seed: int. Which rows. Defaults to `0`.
+        seed: int. Seed of the choice of rows. Defaults to `0`.
 
     Attributes:
         layer: int or `None`. The layer, once it is known.
-        search: what the search found, or `None`.
+        search: the result of `find_target_layer`, or `None`.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if

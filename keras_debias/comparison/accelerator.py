@@ -18,7 +18,7 @@ class Accelerator:
         self.name, self._reset, self._peak = found
 
     def reset_peak(self) -> None:
-        """Starts a new record; on jax it is that of the whole process."""
+        """Resets the peak; on jax, the peak is that of the whole process."""
         if self._reset is not None:
             self._reset()
 

@@ -7,6 +7,6 @@ from keras_debias.comparison.criterion import Criterion
 class Average(Criterion):
     """Accuracy over all validation rows.
 
-    Needs no groups; where the validation data has the shortcut too, it
-    prefers models that use it.
+    Needs no groups. If the validation data has the shortcut too, this
+    criterion prefers models that use it.
     """

@@ -13,12 +13,12 @@ class BiasedDisagreement(Criterion):
 
     Needs no groups. What a biased model gets wrong is where its shortcut
     misleads, so a model that is right there does without it. Rows that are
-    merely hard are among them, which favors accurate models as well.
+    merely hard are among them, so accurate models score higher as well.
 
     Args:
         biased: sequence of the biased model's predictions, one a validation
             row: label names, or classes as integers where labels have no
-            names. For instance of `kd.recipes.BagOfWords`.
+            names. For instance from `kd.recipes.BagOfWords`.
 
     Raises:
         ValueError: In `score`, if the number of rows differs, or the biased

@@ -87,13 +87,13 @@ def compare(
 ) -> Comparison:
     """Trains every method with every seed under equal budgets.
 
-    All methods get the same start, rows and number of optimizer updates for
-    a seed. With a `folder`, each run is saved as it finishes: called again,
-    after an interruption or with more seeds or methods, only missing runs
-    are made. A run that raises is recorded and does not stop the others; the
-    next call tries it again. So it does with a saved run whose files cannot
-    be read, or whose scores do not follow from its predictions: a warning
-    names it.
+    All methods get the same start, rows and number of optimizer updates for a
+    seed. With a `folder`, each run is saved as it finishes. When `compare` is
+    called again, after an interruption or with more seeds or methods, it makes
+    only the missing runs. A run that raises is recorded and does not stop the
+    others; the next call repeats it. A saved run whose files cannot be read,
+    or whose scores do not follow from its predictions, is repeated as well; a
+    warning names it.
 
     Args:
         methods: dict from name to `kd.recipes.Recipe`, or to a projection,
@@ -106,40 +106,43 @@ def compare(
             `keras.Model`; see `kd.recipes.Trainer`.
         budget: `kd.recipes.Budget`, the same for every method.
         validation: `kd.data.Split` or `None`. `Average`, `WorstClass` and,
-            where it has groups, `WorstGroup` are computed on it for every
-            run: see `Comparison.choose`. Of a regression it is `rmse` of
-            all rows and of the worst group, of generated answers
-            `exact_match`, `token_f1` and `reference_nll`. The threshold of a
+            where it has groups, `WorstGroup` are computed on it for every run:
+            see `Comparison.choose`. For a regression, these are `rmse` of all
+            rows and of the worst group; for generated answers, `exact_match`,
+            `token_f1` and `reference_nll`. The threshold of a
             `LabelWordClassifier` with several labels a row is tuned on it.
+            Defaults to `None`.
         selection: criterion such as `kd.comparison.WorstClass()`: picks the
             weights among the budget's checks. Defaults to `None`: those
             after the last update.
         criteria: sequence of further criteria to compute, such as
-            `kd.comparison.BiasedDisagreement(...)`.
+            `kd.comparison.BiasedDisagreement(...)`. Defaults to none.
         metrics: dict from name to metric, or sequence of metrics, see
-            `kd.evaluate`: further columns of the table. Where labels are
-            floats (a regression) and there are none, `rmse`, `mae`, `r2`,
-            `pearson` and `spearman`.
-        folder: path, made if need be. Defaults to `None`: nothing is saved.
-        batch_size: int, for predictions.
+            `kd.evaluate`: further columns of the table. Defaults to `None`:
+            for a regression (float labels), `rmse`, `mae`, `r2`, `pearson` and
+            `spearman`.
+        folder: path, created if it does not exist. Defaults to `None`: nothing
+            is saved.
+        batch_size: int, for predictions. Defaults to `None`: Keras' own.
         min_group_size, bootstrap: int, see `kd.evaluate`.
-        prepare_evaluation: function of the trained model, called before it
-            is scored, for instance to set a longer sequence length.
+        prepare_evaluation: function of the trained model, called before it is
+            scored, for instance to set a longer sequence length. Defaults to
+            `None`.
         features: function of a `Split` to an array of shape `(n, width)`,
             for methods that look at features of the pretrained model.
             Defaults to `None`: see `kd.recipes.Trainer`.
+        keep: `"best"` keeps the trained model of the run to serve, which is
+            chosen on `validation` (see `Comparison.best`), `"all"` those of
+            all runs that are made. They are saved in `folder` as `.keras`
+            files, or kept in memory without a folder; `comparison.model()`
+            returns them. Defaults to `None`: no model is kept.
         workers: int. Processes that make runs side by side, each with its
             share of the processor's threads. The results are those of one
             process with as many threads. Functions must be importable: a
             script calls `compare` under `if __name__ == "__main__":`.
             Defaults to `1`: runs are made one by one in this process.
-        keep: `"best"` keeps the trained model of the run to serve, which is
-            chosen on `validation` (see `Comparison.best`), `"all"` those of
-            all runs that are made. They are in `folder` as `.keras` files,
-            without one in memory: `comparison.model()`. Defaults to `None`:
-            no model is kept.
-        verbose: int. `1` prints a line a run, `2` shows progress bars as
-            well, `0` prints nothing.
+        verbose: int. `1` prints a line a run, `2` shows progress bars as well,
+            `0` prints nothing. Defaults to `1`.
 
     Returns:
         `kd.comparison.Comparison`: print it, save it, or draw it.
@@ -208,7 +211,7 @@ def compare(
     taken = {"accuracy", "weighted_f1", "gap"} & set(metrics)
     if taken:
         raise ValueError(
-            "Expected metrics beside those that are computed anyway. "
+            "Expected metrics besides those that are always computed. "
             f"Received: {sorted(taken)}. Leave them out, or name them "
             "otherwise with a dict."
         )
@@ -339,7 +342,7 @@ def compare(
             continue
         try:
             run = make(name, seed)
-        # Whatever a method raises is its own failure, not the comparison's.
+        # An error of a method must not stop the comparison.
         except Exception as error:  # noqa: BLE001
             errors[name, seed] = traceback.format_exc()
             store.write_error(name, seed, errors[name, seed])
@@ -360,7 +363,7 @@ def compare(
 
 
 def _leave_best(comparison, models, make, verbose) -> None:
-    """Keeps the model of the best run; makes a run again that has none."""
+    """Keeps the model of the best run; repeats the run if it has none."""
     for _ in comparison.runs:
         try:
             best = comparison.best()
@@ -492,7 +495,7 @@ def _check_scores(network, splits, validation, train, metrics) -> None:
 
 
 def _criteria(model, trainer, train, batch_size, further) -> tuple:
-    """Criteria of a model, those of a constant answer, and if it learnt."""
+    """Criteria of a model and of a constant answer; whether it has learned."""
     split = trainer.validation
     if split is None:
         return {}, {}, None
@@ -554,9 +557,9 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
 def has_learnt(predictions, majority: float) -> bool:
     """Whether a model is better than one answer for all rows.
 
-    Its accuracy is above the share of the largest class; or, as of a model
-    that serves rare classes at the cost of frequent ones, the mean accuracy
-    of the classes is above chance by two standard errors.
+    It is if its accuracy is above the share of the largest class. It also is
+    if the mean accuracy of the classes is above chance by two standard errors,
+    as for a model that favors rare classes.
     """
     right = (predictions["label"] == predictions["prediction"]).to_numpy()
     if np.average(right, weights=row_weights(predictions)) > majority:

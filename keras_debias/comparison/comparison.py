@@ -27,8 +27,9 @@ class Comparison:
     """The runs of several methods with several seeds.
 
     `print(comparison)` shows, for every method: mean and spread over seeds,
-    the paired difference to the first method, ranks; below, apart from it,
-    the uncertainty that comes from the number of test rows, and the costs.
+    the paired difference to the first method, and ranks. Separate tables below
+    show the uncertainty that comes from the number of test rows, and the
+    costs.
 
     Args:
         methods: sequence of the methods' names, in order.
@@ -92,7 +93,7 @@ class Comparison:
 
         Args:
             folder: path of the folder.
-            methods: names in the order wanted, those that have no run left
+            methods: names in the order wanted; those without a run are left
                 out. Defaults to `None`: all, in the order they came.
 
         Raises:
@@ -174,13 +175,13 @@ class Comparison:
         return statistics.summary_of(self.frame, self.methods)
 
     def diagnoses(self) -> list[str]:
-        """What is wrong with methods, and which cannot be told from the first.
+        """Problems of methods, and differences that may be chance.
 
         Returns:
-            List of sentences: the notes on the scores of single runs, with
-            the number of seeds; methods that have not learnt what the
-            validation data asks; and, for each method but the first, the
-            splits on which its difference to the first may be chance.
+            List of sentences: the notes on the scores of single runs, with the
+            number of seeds; methods that have not learned what the validation
+            data asks; and, for each method but the first, the splits on which
+            its difference to the first may be chance.
         """
         return diagnoses.sentences(self)
 
@@ -191,11 +192,14 @@ class Comparison:
         are left out.
 
         Args:
-            criterion: name of the criterion's class, such as
-                `"WorstClass"`.
+            criterion: name of the criterion, such as `"WorstClass"` or
+                `"worst_group_auroc"`.
+
+        Returns:
+            The name of the method.
 
         Raises:
-            ValueError: If no run has this criterion, or no method has learnt
+            ValueError: If no run has this criterion, or no method has learned
                 anything.
         """
         if not isinstance(criterion, str):
@@ -243,22 +247,22 @@ class Comparison:
     def best(self, criterion: str | None = None) -> Run:
         """The run to serve, chosen on validation data.
 
-        It is of the method that `choose` names, the seed with the highest
-        value of the criterion. Its value is that of a winner: expect a lower
-        one on new data.
+        This is the run with the highest value of the criterion among those of
+        the method that `choose` names. It was selected by this value, so
+        expect a lower one on new data.
 
         Args:
-            criterion: name of a criterion. Defaults to `None`: what picked
-                the weights (`selection`); without, the worst group, or the
-                worst class where validation data has no groups; of a
-                regression `rmse`.
+            criterion: name of a criterion. Defaults to `None`: the criterion
+                that picked the weights (`selection`). Without one: the worst
+                group, or the worst class if the validation data has no groups.
+                A regression uses `rmse` in the same way.
 
         Returns:
             `kd.comparison.Run`.
 
         Raises:
             ValueError: If the runs have no criterion, or no method has
-                learnt anything.
+                learned anything.
         """
         if criterion is None:
             names = [criterion_of(run) for run in self.runs]
@@ -285,7 +289,7 @@ class Comparison:
             The model, ready for `predict`.
 
         Raises:
-            ValueError: If it was not kept: see `keep` of `compare`.
+            ValueError: If the model was not kept: see `keep` of `compare`.
         """
         chosen: tuple[Any, Any] = method, seed
         if chosen == (None, None):

@@ -11,8 +11,8 @@ def row_weights(predictions) -> np.ndarray:
 class Criterion:
     """Base class of criteria that select weights or methods.
 
-    A subclass overrides one method, `score`, or, where predictions alone
-    do not tell, `judge`.
+    A subclass overrides one method: `score`, or `judge` if predictions alone
+    are not enough.
     """
 
     @property
@@ -22,12 +22,12 @@ class Criterion:
 
     @property
     def name(self) -> str:
-        """What it is called in tables, and by `Comparison.choose`."""
+        """Its name in tables and for `Comparison.choose`."""
         return type(self).__name__
 
     @property
     def metrics(self) -> dict:
-        """The metrics that `judge` looks at: dict from name to metric."""
+        """The metrics that `judge` uses: dict from name to metric."""
         return {}
 
     def judge(self, scores, split) -> float:
@@ -38,7 +38,7 @@ class Criterion:
             split: the `kd.data.Split` that was predicted.
 
         Returns:
-            Float; as a rule what `score` says of the predictions.
+            Float; by default, the result of `score`.
         """
         return self.score(scores.predictions, split)
 

@@ -15,7 +15,7 @@ def _runs(comparison, method) -> list:
 
 
 def has_learnt(comparison, method) -> bool:
-    """Whether more than half of the runs have learnt, or none knows."""
+    """Whether more than half of the runs have learned, or it is unknown."""
     said = [r.learnt for r in _runs(comparison, method) if r.learnt is not None]
     return not said or 2 * sum(said) > len(said)
 
@@ -31,7 +31,7 @@ def constant(comparison, method, criterion: str) -> float:
 
 
 def sentences(comparison) -> list[str]:
-    """Notes on runs, methods that have not learnt, differences by chance."""
+    """Notes on runs, methods that have not learned, differences by chance."""
     found = []
     for method in comparison.methods:
         runs = _runs(comparison, method)

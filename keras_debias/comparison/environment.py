@@ -9,7 +9,7 @@ from keras_debias.version import __version__
 
 
 def environment() -> dict:
-    """Versions and machine, for the record of a run."""
+    """Versions and machine, to record with a run."""
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,

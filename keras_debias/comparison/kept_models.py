@@ -8,13 +8,13 @@ from keras_debias.comparison.run import Run
 from keras_debias.comparison.run_folder import RunFolder
 
 KEEP = (None, "best", "all")
-# What chooses the run to serve, the first that the runs have.
+# The criterion that chooses the run to serve: the first that the runs have.
 CRITERIA = ("worst_group_rmse", "WorstGroup", "WorstClass", "rmse", "Average")
 CRITERIA += ("worst_group_token_f1", "token_f1")
 
 
 def check_keep(keep, validation) -> None:
-    """Raises where `keep` is unknown, or nothing could choose the best."""
+    """Raises if `keep` is unknown, or no criterion could choose the best."""
     if not (keep is None or isinstance(keep, str)) or keep not in KEEP:
         raise ValueError(
             f"Expected `keep` to be one of {KEEP}. Received: keep={keep!r}"

@@ -41,10 +41,10 @@ UNREADABLE = (
 class RunFolder:
     """Finished runs on disk, written atomically.
 
-    A run is what its files say, whatever they are called: a method and a
-    seed, settings, and predictions from which the scores are computed anew.
-    One that cannot be read, or that does not agree with its predictions or
-    with its checksum, is named in a warning and left out.
+    A run is defined by the contents of its files, not by their names: a method
+    and a seed, settings, and predictions from which the scores are computed
+    again. A run that cannot be read, or does not agree with its predictions or
+    its checksum, is left out with a warning.
 
     Args:
         path: path of the folder, or `None`: then nothing is saved.
@@ -55,7 +55,7 @@ class RunFolder:
         self._warned = set()
 
     def register(self, configuration: dict, methods: dict) -> None:
-        """Checks that the folder is of this comparison, or makes it so.
+        """Checks that the folder belongs to this comparison, or assigns it.
 
         Raises:
             ValueError: If it holds another comparison, or a method of one

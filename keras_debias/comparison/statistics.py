@@ -140,7 +140,7 @@ def paired_tests(differences: np.ndarray) -> tuple[float, float]:
     if count < 2 or alike:
         return np.nan, np.nan
     with warnings.catch_warnings():
-        # Ties make the test an approximation, which it says.
+        # With ties the test is an approximation, and warns of it.
         warnings.simplefilter("ignore")
         return (
             float(stats.ttest_1samp(differences, 0.0).pvalue),

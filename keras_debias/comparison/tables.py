@@ -185,7 +185,7 @@ def served(comparison) -> str | None:
     try:
         run = comparison.best()
     except ValueError:
-        return None  # no validation data, or nothing has learnt
+        return None  # no validation data, or nothing has learned
     name = criterion_of(run) or ""
     value = criterion_text(name, run.validation[name])
     unit = " %" if name[:1].isupper() else ""

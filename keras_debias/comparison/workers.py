@@ -17,7 +17,7 @@ THREADS = (
 def run_side_by_side(cells, arguments, workers, say) -> dict:
     """Makes runs in several processes, each on its share of the threads.
 
-    A process is started anew, with the environment of this one. Its runs are
+    Each run gets a new process, with the environment of this one. Its runs are
     kept in the folder of the comparison.
 
     Args:
@@ -78,7 +78,7 @@ def _check_picklable(arguments) -> None:
     for name, value in arguments.items():
         try:
             pickle.dumps(value)
-        # Whatever a user's object raises.
+        # Objects of the user may raise anything.
         except Exception as error:
             raise ValueError(
                 "Expected arguments that other processes can import, such as "

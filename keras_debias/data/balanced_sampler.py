@@ -8,8 +8,8 @@ from keras_debias.data.groups import Groups
 class BalancedSampler:
     """Draws rows with replacement, all groups equally often.
 
-    `fit(..., sampler=BalancedSampler(train.groups))` makes each pass a new
-    draw, a function of the seed and the number of the pass.
+    With `fit(..., sampler=BalancedSampler(train.groups))`, each pass over the
+    data is a new draw, which depends on the seed and the number of the pass.
 
     Args:
         groups: `keras_debias.data.Groups` of the training data, or an
@@ -17,6 +17,7 @@ class BalancedSampler:
 
     Raises:
         ValueError: If there are fewer than two groups with rows.
+        TypeError: If `groups` is of another type.
 
     Example:
 

@@ -7,8 +7,8 @@ from keras import tree
 
 from keras_debias.data.image_files import ImageFiles
 
-# What travels in a batch beside the inputs of the network. No input of a
-# network is called so.
+# Names in a batch of the inputs of the network and of what comes with them. No
+# input of a network has such a name.
 INPUTS = "keras_debias/inputs"
 INDEX = "keras_debias/index"
 GROUPS = "keras_debias/groups"
@@ -91,9 +91,9 @@ def take_rows(structure, rows):
 class Batches(keras.utils.PyDataset):
     """Batches of arrays, shuffled deterministically by (seed, epoch).
 
-    A run that is killed and resumed sees the same batches as one that was
-    not. With `steps` set, an epoch is so many batches and the next goes on
-    where it ended, reshuffling after each pass over the rows.
+    A run that is killed and resumed sees the same batches as one that was not.
+    With `steps` set, an epoch has that many batches. The next epoch continues
+    where it ended, and rows are shuffled again after each pass over them.
 
     Args:
         x: array, or dict or tuple of arrays (strings too) with `n` rows.
@@ -117,12 +117,12 @@ class Batches(keras.utils.PyDataset):
             pass to an int array `(n,)`, the rows of that pass in their order,
             such as a `BalancedSampler`; or `None`. Takes the place of
             `shuffle`.
-        convert: function of an array of strings to what the backend takes
-            for it, or `None`. For inputs that are not preprocessed.
+        convert: function from an array of strings to its form for the backend,
+            or `None`. For inputs that are not preprocessed.
 
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
-            each row, to travel as `FEATURES` beside the index.
+            each row; batches hold it as `FEATURES`, with the index.
     """
 
     def __init__(
@@ -262,8 +262,9 @@ def preprocess_batch(preprocess, x, y, sample_weight):
 def weighted(preprocess, x, y=None, sample_weight=None) -> tuple:
     """A batch through a preprocessor that may make weights of its own.
 
-    A preprocessor of causal language models weighs the tokens that are no
-    padding, and drops the weights of the rows: here they multiply.
+    A preprocessor of causal language models gives weights to the tokens that
+    are not padding, and drops the weights of the rows. Here both are
+    multiplied.
     """
     packed = preprocess(x, y=y, sample_weight=sample_weight)
     x_out, y_out, weights = keras.utils.unpack_x_y_sample_weight(packed)

@@ -73,7 +73,7 @@ def inject_token(
         prevalence: Float in [0, 1], the prevalence of biased rows.
         strength: Float in [0, 1], the strength of the bias.
         token: String that is appended. Defaults to `" !!"`.
-        seed: Integer; the same seed appends to the same rows.
+        seed: Integer; the same seed appends to the same rows. Defaults to 0.
 
     Returns:
         A new `Split` whose groups are label × token present; the groups of

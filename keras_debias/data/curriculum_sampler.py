@@ -9,14 +9,15 @@ from keras_debias.data.checks import check_row_values
 class CurriculumSampler:
     """Draws from a part of the rows that grows with each epoch.
 
-    Rows are ranked by `difficulty`. At first they are drawn from the easiest
-    `start` of them; the part grows evenly over the first `growth` passes,
-    and from then on it is everything.
+    Rows are ranked by `difficulty`. At first, rows are drawn from the easiest
+    share `start`. The share grows linearly over the first `growth` passes,
+    until it includes all rows.
 
     Args:
         difficulty: Float array of shape `(n,)`, not negative.
-        start: Float in (0, 1], the part at the beginning.
-        growth: Float above 0, how many passes the growth takes.
+        start: Float in (0, 1], the share at the beginning. Defaults to 0.25.
+        growth: Float above 0, how many passes the growth takes. Defaults to
+            1.0.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -29,7 +29,7 @@ def _contents(x) -> list:
     if not isinstance(x, tuple):
         return _keys_of(x)
     columns = [_keys_of(part) for part in x]
-    # One string a row: tuples would become a second axis of an array.
+    # One string for each row: tuples would become a second array axis.
     return ["\x1f".join(row) for row in zip(*columns, strict=True)]
 
 

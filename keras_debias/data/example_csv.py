@@ -4,12 +4,12 @@ import pathlib
 
 
 def example_csv() -> str:
-    """Returns the path of a CSV file of 200 short texts, to try things on.
+    """Returns the path of a CSV file of 200 short texts, for first trials.
 
     Columns are `text`, `label` (`positive` or `negative`) and `source`
     (`tweet` or `review`). The texts are made by a program; 70 of 100 positive
     ones are tweets, and 70 of 100 negative ones are reviews. The file comes
-    with the package: it shows how things are used, and measures nothing.
+    with the package. It serves as an example; results on it mean nothing.
 
     Returns:
         A string, the path of the file.

@@ -221,9 +221,9 @@ def _distinct(rng, kinds, make) -> list:
 def generated_nli(n: int, seed: int = 0) -> Split:
     """Makes distinct premise-hypothesis pairs with three balanced labels.
 
-    A hypothesis is drawn first, whatever the label; the premise is then
-    made to fit: it says more (a hyponym, an added detail, the passive) for
-    entailment, leaves out something the hypothesis says for neutral, and
+    A hypothesis is drawn first, independently of the label. The premise is
+    then made to fit: it says more (a hyponym, an added detail, the passive)
+    for entailment, leaves out something the hypothesis says for neutral, and
     denies or replaces something (an antonym, another number or place) for
     contradiction. The hypothesis alone therefore tells nothing about the
     label. Word overlap does, as in data written by people.

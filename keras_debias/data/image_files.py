@@ -13,13 +13,13 @@ from keras_debias.data.images import pillow
 
 
 class ImageFiles:
-    """Images in files, which are read a batch at a time.
+    """Images in files, which are read one batch at a time.
 
-    Stands for a uint8 array of shape `(n, height, width, 3)` without holding
-    it: `files[rows]` reads those rows, and `len`, `shape` and `dtype` are
-    known without reading. Images are turned as their camera says, converted
-    to RGB, cut to the shape of `image_size` in the middle, and resized with
-    antialiasing.
+    Behaves like a uint8 array of shape `(n, height, width, 3)` but does not
+    hold it in memory: `files[rows]` reads those rows, and `len`, `shape` and
+    `dtype` are known without reading. Images are rotated by their EXIF
+    orientation, converted to RGB, cut to the shape of `image_size` in the
+    middle, and resized with antialiasing.
 
     Args:
         paths: sequence of paths of image files.

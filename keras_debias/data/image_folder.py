@@ -69,7 +69,7 @@ def parts_from_folder(
 
 
 def _found(folder) -> pd.DataFrame:
-    """All images of a folder, or of its folders, which are the labels."""
+    """All images of a folder, or of its subfolders, which are the labels."""
     nested, flat = [], []
     for path in sorted(folder.iterdir()):
         if path.is_dir():

@@ -36,9 +36,9 @@ LISTED = 10
 def normalize_label(name: str) -> str:
     """Returns the form in which two spellings of a label name are equal.
 
-    Case, blanks, hyphens, underscores and signs that are not seen do not
-    count, a leading "non", joined or not, is the same as "not", and numbers
-    are equal by value: "1" and "1.0".
+    Case, blanks, hyphens, underscores and invisible characters are ignored. A
+    leading "non", joined or not, is the same as "not". Numbers are equal by
+    value: "1" and "1.0".
 
     Args:
         name: String, the label name as spelled by the data.
@@ -70,7 +70,7 @@ def normalize_label(name: str) -> str:
 def missing_labels(
     values: Sequence, label_names: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Returns which labels say that a row has none.
+    """Returns which labels mean that a row has no label.
 
     These are empty cells, NaN, None, -1, and the words "-", "NA", "nan",
     "NULL", "\\N" and "None", unless `label_names` holds that very word.
@@ -105,7 +105,7 @@ def missing_labels(
 def warn_of_missing_labels(
     values: Sequence, missing: np.ndarray, where: str, stacklevel: int = 3
 ) -> None:
-    """Says how many rows without a label are dropped, or refuses.
+    """Warns how many rows without a label are dropped, or raises.
 
     Args:
         values: Array of labels of shape `(n,)`.
@@ -151,7 +151,7 @@ def _shown(value) -> str:
 def merge_spellings(
     codes: np.ndarray, names: Sequence[str], stacklevel: int = 6
 ) -> tuple[np.ndarray, list[str]]:
-    """Makes one class of all spellings of a name, and says so.
+    """Merges all spellings of a name into one class, with a warning.
 
     Args:
         codes: Integer array of shape `(n,)`, indices into `names`.
@@ -194,8 +194,8 @@ def match_labels(
 ) -> list[int | None]:
     """Returns the index in `known` of each of `names`, None if unknown.
 
-    An exact match goes before one of the normalized names. A name that two
-    of `known` match in that way is unknown.
+    An exact match comes before one of the normalized names. A name whose
+    normalized form matches two of `known` is unknown.
     """
     exact = {name: i for i, name in enumerate(known)}
     loose = {}

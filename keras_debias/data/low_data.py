@@ -22,10 +22,9 @@ _SIZES = {
 def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
     """Draws a training set of a low-data regime of GLUE.
 
-    The labels keep their shares: each gets as many rows as its share of the
-    set says, and the rows left over go to the largest remainders, so that
-    the size is exact. Scores (STS-B) and sets without labels are drawn
-    without strata.
+    The labels keep their shares: each gets rows in proportion to its share of
+    the set, and the rows left over go to the largest remainders, so the size
+    is exact. Scores (STS-B) and sets without labels are drawn without strata.
 
     | task | low | medium | high |
     |---|---|---|---|
@@ -38,10 +37,11 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
 
     Args:
         split: `Split`, the training set.
-        task: String, the name of the set in the table above, whatever
-            `split` holds. Case and hyphens do not matter: `"SST-2"`.
+        task: String, the name of the set in the table above, for the sizes;
+            `split` may hold other data. Case and hyphens do not matter:
+            `"SST-2"`.
         regime: String, `"low"`, `"medium"` or `"high"`.
-        seed: Integer; the same seed draws the same rows.
+        seed: Integer; the same seed draws the same rows. Defaults to 0.
 
     Returns:
         A `Split` with the rows drawn, in random order.
@@ -61,8 +61,8 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
     Reference:
 
     - BEFT: Huang, Balashankar and Aminifar, *Bias-Efficient Fine-Tuning of
-      Language Models in Low-Data Regimes*, Table 17. How its rows were drawn
-      the paper does not say; the strata are ours.
+      Language Models in Low-Data Regimes*, Table 17. The paper does not say
+      how its rows were drawn; the strata are ours.
     """
     if not isinstance(split, Split):
         raise TypeError(

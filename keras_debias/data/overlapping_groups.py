@@ -9,8 +9,8 @@ import numpy as np
 class OverlappingGroups:
     """Which rows are in which groups; a row may be in several, or in none.
 
-    For what is measured: `keras_debias.evaluate` reports each group, and the
-    worst. Methods that train on groups need one group a row: give them a
+    For evaluation only: `keras_debias.evaluate` reports each group and the
+    worst one. Methods that train on groups need one group for each row, a
     `Groups`.
 
     Args:
@@ -18,8 +18,8 @@ class OverlappingGroups:
             whether each row is in it. Zeros and ones count as booleans.
 
     Raises:
-        ValueError: If there is no column, lengths differ, or a name holds
-            the sign `|`, which separates names in files.
+        ValueError: If there is no column, lengths differ, or a name holds the
+            character `|`, which separates names in files.
         TypeError: If a column holds anything but booleans.
 
     Example:
@@ -75,8 +75,8 @@ class OverlappingGroups:
 
         Args:
             first: Dict from name to booleans, for instance of labels.
-            second: Dict from name to booleans, for instance of identities,
-                or None: then the first alone.
+            second: Dict from name to booleans, for instance of identities.
+                Defaults to None: the first alone.
 
         Returns:
             `OverlappingGroups` with names like `"label=toxic, female"`.

@@ -20,10 +20,10 @@ def prompt_response(
 ) -> Split:
     """Token arrays for fine-tuning a causal language model on answers.
 
-    The tokens of prompt and response follow each other, with the
-    tokenizer's start token before and its end token behind them. Only the
-    tokens of the response and the end token carry a loss, by their sample
-    weights. What is longer is cut at the end.
+    The tokens of the response follow those of the prompt, with the tokenizer's
+    start token before and its end token after them. Sample weights restrict
+    the loss to the response and the end token. Longer sequences are cut at the
+    end.
 
     Args:
         prompts: sequence of strings.
@@ -31,8 +31,9 @@ def prompt_response(
         tokenizer: a KerasHub tokenizer, such as
             `causal_lm.preprocessor.tokenizer`.
         sequence_length: int. Length of the arrays. Defaults to `512`.
-        add_start_token: bool. Defaults to `True`.
-        name: string. Name of the split.
+        add_start_token: bool. Whether to put the start token first. Defaults
+            to `True`.
+        name: string. Name of the split. Defaults to `None`.
 
     Returns:
         A `Split` for `fit`: `x` holds `token_ids` and `padding_mask`, `y`
@@ -65,7 +66,7 @@ def prompt_response(
     before = [start] if add_start_token and start is not None else []
     after = [] if end is None else [end]
     pad = getattr(tokenizer, "pad_token_id", None) or 0
-    # One more, as the targets are the tokens one further.
+    # One more token: the targets are shifted by one.
     shape = (len(prompts), sequence_length + 1)
     tokens = np.full(shape, pad, "int32")
     present, answered = np.zeros(shape, "int32"), np.zeros(shape, "float32")

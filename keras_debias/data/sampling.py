@@ -15,10 +15,10 @@ def check_size(n: int, rows: int) -> None:
 
 
 def quotas(sizes: np.ndarray, n: int) -> np.ndarray:
-    """Shares `n` out equally over cells, none above its size.
+    """Divides `n` equally among cells, none above its size.
 
-    What a small cell cannot give, the others share; of a remainder that
-    does not divide, the first cells get one each.
+    The other cells share what a small cell cannot provide. A remainder goes to
+    the first cells, one each.
 
     Args:
         sizes: Integer array of shape `(cells,)`.

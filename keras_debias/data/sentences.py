@@ -21,7 +21,7 @@ INNER_ARCHIVE = (
     "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 )
 CACHE_VARIABLE = "KERAS_DEBIAS_CACHE"
-# Raised when the unpacked files change, so that old ones are not used.
+# Increased when the unpacked files change, so that old ones are not used.
 LAYOUT = "sentences-1"
 FILES = {
     "film_reviews": "movieReviewSnippets",
@@ -60,7 +60,7 @@ def sentences(
             left out. Defaults to `0.5`.
         target: string. `"sentiment"`: the label is negative or positive, the
             sign of the valence. `"valence"`: the label is the valence, a
-            float, for regression.
+            float, for regression. Defaults to `"sentiment"`.
         cache_dir: path. Defaults to the environment variable
             `KERAS_DEBIAS_CACHE`, or `~/.cache/keras_debias` where it is not
             set.

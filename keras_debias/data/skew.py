@@ -43,7 +43,7 @@ def skew(
         strength: float from 0 to 1. Defaults to `0.95`.
         n: int. Number of rows to draw. Defaults to `None`: as many as the
             smallest cell allows.
-        seed: int; the same seed draws the same rows.
+        seed: int; the same seed draws the same rows. Defaults to `0`.
 
     Returns:
         A `Split` of `n` rows in random order, with groups label x attribute.

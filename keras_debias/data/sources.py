@@ -55,7 +55,7 @@ def available(
     Args:
         name: String, one of `names()`.
         split: String, a split of that set.
-        folder: Path or None: then `KERAS_DEBIAS_DATA`.
+        folder: Path. Defaults to None: `KERAS_DEBIAS_DATA`.
 
     Returns:
         Boolean.
@@ -72,17 +72,17 @@ def load(
 ) -> Split:
     """Loads a public dataset by name, with its natural groups.
 
-    It is looked for at `folder/NAME/SPLIT.parquet`, with `folder` from the
-    argument or the environment variable `KERAS_DEBIAS_DATA`; a large split
-    may be in parts, `SPLIT_0.parquet`, `SPLIT_1.parquet` and so on, which
-    are joined. Otherwise it is loaded from the hub (this needs the extra
-    "hub"), or made by the catalog's own function, as `"sentences"` is.
+    The file is `folder/NAME/SPLIT.parquet`, with `folder` from the argument or
+    the environment variable `KERAS_DEBIAS_DATA`. A large split may be in
+    parts, `SPLIT_0.parquet`, `SPLIT_1.parquet` and so on, which are joined.
+    Without a file, the set is loaded from the hub (this needs the extra
+    "hub"), or made by the library, as `"sentences"` is.
 
     Args:
         name: String, one of `keras_debias.data.sources.names()`.
         split: String, for instance `"train"`; an unknown one raises with a
             list of those there are.
-        folder: Path of a folder of Parquet files, or None.
+        folder: Path of a folder of Parquet files. Defaults to None.
         image_size: Tuple of two integers, height and width, for sets of
             images: the largest part of this shape is cut out of the middle
             and resized. Defaults to None: the images keep their size, which
@@ -232,7 +232,7 @@ def _from_frame(frame, name, source, image_size) -> Split:
         name=name,
     )
     if y is not None and source.label_names is None:
-        # Numbers, also where all are whole.
+        # Floats, also if all numbers are whole.
         split = Split(split.x, frame[y].to_numpy("float32")[:, None], name=name)
     if source.multi_label:
         split = Split(
@@ -318,7 +318,7 @@ def _from_hub(
         dataset = datasets.load_dataset(hub.repository, config, split=part)
     except (ConnectionError, FileNotFoundError) as error:
         raise ConnectionError(_unreachable(name, hub.repository)) from error
-    # Rows without a gold label go before the groups are read.
+    # Rows without a gold label are dropped before the groups are read.
     if hub.y is not None and hub.y == "label":
         labels = np.asarray(list(dataset[hub.y]))
         missing = missing_labels(labels)
@@ -346,9 +346,9 @@ def _from_hub(
 
 
 def _is_plain(dataset, source: Source) -> bool:
-    """Whether labels are not names of ours, but numbers, texts or lists.
+    """Whether labels are numbers, texts or lists instead of our names.
 
-    The columns of such a set are called the same in the folder and there.
+    Such a set has the same column names in the folder and on the hub.
     """
     hub: Any = source.hub
     if hub.of_splits or source.prepare or source.prompt:

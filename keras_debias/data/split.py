@@ -102,7 +102,7 @@ def _checked_parts(x, y, groups, label_names, sample_weight, name) -> dict:
 class Split:
     """Inputs, labels and groups of one part of a dataset. Immutable.
 
-    Everything is checked here, so that what a model receives is sound.
+    All parts are checked here, so that a model receives valid data.
 
     Args:
         x: The inputs, `n` rows: an array, a list of strings, a tuple of
@@ -120,13 +120,14 @@ class Split:
             from name to such arrays (crossed into one group a row), a
             `keras_debias.data.Groups`, or, where a row may be in several
             groups, a `keras_debias.data.OverlappingGroups`.
-        label_names: Sequence of strings, the name of each label. Defaults
-            to the categories where `y` is a `pandas.Categorical`, to the
-            sorted unique labels where it holds other strings, else None. A
-            word that is named here is a class, whatever it says.
-        sample_weight: Float array of shape `(n,)`, or of the shape of `y`
-            for labels of tokens, or None.
-        name: String or None, shown in tables.
+        label_names: Sequence of strings, the name of each label. Defaults to
+            the categories where `y` is a `pandas.Categorical`, to the sorted
+            unique labels where it holds other strings, else None. A word that
+            is named here is a class, even if it is one of those for a missing
+            label.
+        sample_weight: Float array of shape `(n,)`, or of the shape of `y` for
+            labels of tokens. Defaults to None.
+        name: String, shown in tables. Defaults to None.
 
     Raises:
         ValueError: If lengths differ, there are no rows, labels are out of
@@ -500,10 +501,11 @@ class Split:
 
         Args:
             n: Integer, the number of rows; at most `len(split)`.
-            seed: Integer; the same seed draws the same rows.
-            balance_groups: Boolean, whether all groups get the same number
-                of rows, as far as they have as many.
-            balance_labels: Boolean, the same for the labels.
+            seed: Integer; the same seed draws the same rows. Defaults to 0.
+            balance_groups: Boolean, whether all groups get the same number of
+                rows, if they have enough. Defaults to False.
+            balance_labels: Boolean, the same for the labels. Defaults to
+                False.
 
         Returns:
             A `Split` of `n` rows.
@@ -539,12 +541,12 @@ class Split:
     ) -> tuple["Split", "Split"]:
         """Divides the rows in two, stratified by label; order is kept.
 
-        Rows with the same inputs go to the same part: a part never holds
-        what the other was trained on.
+        Rows with the same inputs go to the same part, so that the parts share
+        no inputs.
 
         Args:
             fraction: Float between 0 and 1, the first part's share.
-            seed: Integer; the same seed gives the same parts.
+            seed: Integer; the same seed gives the same parts. Defaults to 0.
 
         Returns:
             Tuple of two `Split`s, with `fraction` and the rest of the rows;
@@ -593,10 +595,10 @@ class Split:
             extra: Dict from attribute name to one value a row, a
                 `pandas.DataFrame` of such columns, or None: the label
                 alone. Groups that the split has are replaced.
-            overlapping: Boolean. If True, `extra` holds attributes of which
-                a row may have several (booleans), and the groups are each
-                label with each attribute, as those of CivilComments;
-                otherwise all values are crossed into one group a row.
+            overlapping: Boolean. If True, `extra` holds booleans for
+                attributes of which a row may have several, and the groups are
+                each label with each attribute, as in CivilComments. Defaults
+                to False: all values are crossed into one group a row.
 
         Returns:
             A `Split` with group names like `"label=neutral, token=no"`.
@@ -622,8 +624,8 @@ class Split:
     def align_labels(self, label_names: Sequence[str]) -> "Split":
         """Returns the same rows with labels indexed in another order.
 
-        Names are compared without case, blanks, hyphens and underscores, and
-        "non" is "not".
+        Case, blanks, hyphens and underscores in names are ignored, and "non"
+        is "not".
 
         Args:
             label_names: Sequence of strings that holds every label name of

@@ -8,9 +8,9 @@ from keras_debias.data.arguments import check_int
 class StratifiedBatchSampler:
     """Fills each batch with some rows of a small part, and other rows.
 
-    Each batch gets `floor(share * batch_size) + 1` rows of the part, with
-    `share` that of the part in the data. Both kinds come in random order,
-    without replacement until all are used up.
+    Each batch gets `floor(share * batch_size) + 1` rows of the part, where
+    `share` is the part's share of the data. Both kinds of rows are drawn in
+    random order, without replacement until all are used.
 
     Args:
         mask: Boolean array of shape `(n,)`, True for the rows of the part.

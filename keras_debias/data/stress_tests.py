@@ -26,7 +26,7 @@ def stress_test(split: Split, kind: str) -> Split:
         A `Split` named `"nli_stress"`, grouped by label.
 
     Raises:
-        ValueError: If the test is one that is not made by adding a phrase.
+        ValueError: If `kind` is a test that is not made by adding a phrase.
 
     Reference:
 

@@ -25,17 +25,19 @@ def waterbirds(
 ) -> Split:
     """Reads a split of Waterbirds: birds on misleading backgrounds.
 
-    The images are resized to 256/224 of `image_size`, whatever their
-    shape, and the middle is cut out, as in the published test transform.
-    They are stored as bytes: the 4,795 training images of 224 x 224 take 0.7
-    GB of memory. Augmentation is for layers of the model.
+    The images are resized to 256/224 of `image_size`, without keeping their
+    aspect ratio, and the middle is cut out, as in the published test
+    transform. They are stored as bytes: the 4,795 training images of 224 x 224
+    take 0.7 GB of memory. Add augmentation as layers of the model.
 
     Args:
         folder: path of the published folder, with `metadata.csv` (columns
             `img_filename`, `y`, `split`, `place`) and the images that it
             names.
-        split: string, `"train"`, `"validation"` or `"test"`.
-        image_size: tuple of two ints, height and width.
+        split: string, `"train"`, `"validation"` or `"test"`. Defaults to
+            `"train"`.
+        image_size: tuple of two ints, height and width. Defaults to
+            `(224, 224)`.
 
     Returns:
         A `Split` named `"waterbirds"` of uint8 images of shape `(height,

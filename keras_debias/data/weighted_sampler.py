@@ -8,8 +8,8 @@ from keras_debias.data.checks import check_row_values
 class WeightedSampler:
     """Draws rows with replacement, in proportion to weights.
 
-    As an order and not as a weight in the loss: a few heavy rows would make
-    single updates huge.
+    Weights change the order of the rows and not the loss, where a few large
+    weights would make single updates huge.
 
     Args:
         weights: Float array of shape `(n,)`, not negative, not all zero.

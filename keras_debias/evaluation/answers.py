@@ -33,7 +33,7 @@ def answer_nll(
         causal_lm: a KerasHub causal LM, or a `DebiasedModel` around one.
         prompts: sequence of strings.
         answers: sequence of as many strings.
-        sequence_length: int. What is longer is cut. Defaults to `512`.
+        sequence_length: int. Longer sequences are cut. Defaults to `512`.
         batch_size: int. Defaults to `4`.
         tokenizer: KerasHub tokenizer. Defaults to that of the model.
 
@@ -41,7 +41,8 @@ def answer_nll(
         A float, in nats a token.
 
     Raises:
-        ValueError: If the numbers differ, or a prompt leaves no room.
+        ValueError: If the numbers differ, or a prompt leaves no room for its
+            answer.
 
     Example:
 
@@ -59,7 +60,7 @@ def answer_nll(
 
 
 def final_number(text: str) -> str | None:
-    """The last number of a text, without separators; `None` without one."""
+    """The last number of a text, without separators, or `None`."""
     found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
     if not found:
         return None
@@ -80,7 +81,7 @@ def answer_accuracy(
 
     Args:
         causal_lm: a KerasHub causal LM with a preprocessor, or a
-            `DebiasedModel` around one.
+            `DebiasedModel` around such a model.
         prompts: sequence of strings.
         answers: sequence of as many strings.
         max_length: int. Tokens of prompt and continuation. Defaults to

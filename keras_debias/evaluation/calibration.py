@@ -58,16 +58,16 @@ def calibrated_scores(scores, prior_scores) -> np.ndarray:
 
 
 def domain_texts(texts: Sequence[str], n: int = 20, seed: int = 0) -> list[str]:
-    """Random in-domain words, in texts of the domain's length.
+    """Texts of random in-domain words, with the domain's average length.
 
     Args:
         texts: sequence of strings, such as the training texts.
         n: int. How many to make. Defaults to `20`, as in the paper.
-        seed: int. Defaults to `0`.
+        seed: int. Seed of the draws. Defaults to `0`.
 
     Returns:
-        A list of `n` strings: words drawn from all texts, with repetition
-        as often as they occur, as many as the average text has.
+        A list of `n` strings. Each has as many words as the average text,
+        drawn from all texts in proportion to how often they occur.
     """
     check_seed(seed)
     check_int("n", n, 1)

@@ -19,7 +19,7 @@ def diagnose(
     weight: np.ndarray | None,
     score,
 ) -> list[str]:
-    """Returns one sentence for each problem that the scores alone hide.
+    """Returns one sentence for each problem that scores alone do not show.
 
     Args:
         labels, predictions: Arrays of names, of shape `(n,)`.

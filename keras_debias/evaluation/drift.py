@@ -107,8 +107,8 @@ def word_mass(
 ) -> np.ndarray:
     """The probability that one of some words comes next.
 
-    A word counts by its first token, with a space before it and without; a
-    token that several words begin with counts once.
+    The first token of a word stands for it, both with and without a space
+    before the word. A token that several words begin with counts once.
 
     Args:
         causal_lm: a KerasHub causal LM, or a `DebiasedModel` around one.
@@ -172,7 +172,7 @@ def log_likelihoods(
         prompts: sequence of strings.
         continuations: sequence of as many strings, such as what a persona
             would say.
-        sequence_length: int. What is longer is cut. Defaults to `128`.
+        sequence_length: int. Longer sequences are cut. Defaults to `128`.
         batch_size: int. Defaults to `4`.
         tokenizer: KerasHub tokenizer. Defaults to that of the model.
 
@@ -180,7 +180,8 @@ def log_likelihoods(
         A float array, one value a prompt.
 
     Raises:
-        ValueError: If the numbers differ, or a prompt leaves no room.
+        ValueError: If the numbers differ, or a prompt leaves no room for its
+            continuation.
 
     Example:
 

@@ -58,28 +58,27 @@ def evaluate(
     """Measures a model overall and by group, from one pass over each split.
 
     Labels are compared by name. The names of the model's outputs are
-    `label_names`, else `model.label_names`, else those of `train`, else
-    those of the split if their number fits. Where the split knows X and
-    "not X" only, every other class of the model counts as "not X".
+    `label_names`, else `model.label_names`, else those of `train`, else those
+    of the split if their number fits. If a split has only X and "not X", every
+    other class of the model counts as "not X".
 
     Rows count by the `sample_weight` of the split, if it has one. The scores
-    also say in words what is wrong with a model that answers one class, has
-    not learnt, or follows a group's attribute instead of the label.
+    also say in words if a model answers only one class, has not learned, or
+    follows a group's attribute instead of the label.
 
-    Further metrics are computed the same way: of all rows, of each group, of
-    the worst one, with gap, ratio and intervals. Labels that are floats are
-    the targets of a regression: there is no accuracy then, and `rmse`,
-    `mae`, `r2`, `pearson` and `spearman` are computed unless others are
-    asked for.
+    Further metrics are computed the same way: for all rows, for each group and
+    for the worst one, with gap, ratio and intervals. Float labels are the
+    targets of a regression. Then there is no accuracy, and the default metrics
+    are `rmse`, `mae`, `r2`, `pearson` and `spearman`.
 
-    A causal language model is asked for answers where a split comes from
-    `kd.data.prompt_response`, an encoder-decoder where `x` is a dict of the
-    texts `encoder_text` and `decoder_text`, prompts and references. Answers
-    are generated greedily, a batch at a time, as long as the arrays, or the
-    preprocessor's `decoder_sequence_length`, have room; `exact_match`,
-    `token_f1` and `reference_nll` are computed unless others are asked for.
-    A function of `(references, answers)` may be a metric. A progress bar
-    appears after five seconds.
+    A causal language model generates answers if a split comes from
+    `kd.data.prompt_response`; an encoder-decoder does if `x` is a dict of the
+    texts `encoder_text` (prompts) and `decoder_text` (references). Answers are
+    generated greedily, a batch at a time, up to the length of the arrays or
+    the preprocessor's `decoder_sequence_length`. The default metrics are
+    `exact_match`, `token_f1` and `reference_nll`. A function of
+    `(references, answers)` may be a metric. A progress bar appears after five
+    seconds.
 
     Args:
         model: Anything with `predict(x, batch_size=, verbose=)` that returns
@@ -91,39 +90,39 @@ def evaluate(
             as `"macro_f1"` (all in `kd.metrics.get`), functions of `(y_true,
             y_pred)` such as scikit-learn's, `keras.metrics.Metric`s, or
             `kd.metrics.Metric`s. Defaults to None.
-        train: `Split` or None: gives label names, and the group shares for
-            `train_weighted_accuracy` where a split has the same groups.
-            Texts of a split that it holds too are counted.
-        label_names: Sequence of strings or None, the names of the model's
-            outputs in their order.
+        train: `Split`, which gives label names, and the group shares for
+            `train_weighted_accuracy` if a split has the same groups. Texts of
+            a split that also occur in it are counted. Defaults to None.
+        label_names: Sequence of strings, the names of the model's outputs in
+            their order. Defaults to None.
         from_logits: Boolean or None. Whether outputs are logits, which
             decides the threshold of single outputs and of several labels (0,
             or 0.5 for probabilities). Defaults to None: as the model's last
             activation and compiled loss say.
-        batch_size: Integer or None, passed to `model.predict`.
-        sum_probabilities: Boolean. Where classes fold into one, whether
-            their probabilities are summed before the arg-max; by default
-            the arg-max is folded.
+        batch_size: Integer, passed to `model.predict`. Defaults to None.
+        sum_probabilities: Boolean. If several classes of the model count as
+            one class, whether their probabilities are summed before the
+            arg-max. Defaults to False: the arg-max is mapped to that class.
         min_group_size: Integer. Groups of fewer rows are reported and cannot
             be the worst; a warning names them. If all are smaller, all
             count. Defaults to 10.
         bootstrap: Integer, the number of resamples of the rows for the
             intervals of the weighted F1 and of `metrics`; 0 for no intervals
-            at all.
+            at all. Defaults to 1000.
         confidence: Float between 0 and 1, that of the intervals; see
-            `evaluation/intervals.py` for what they are.
-        seed: Integer, of the resampling.
-        verbose: Integer, passed to `model.predict`.
+            `evaluation/intervals.py` for their definition. Defaults to 0.95.
+        seed: Integer, of the resampling. Defaults to 0.
+        verbose: Integer, passed to `model.predict`. Defaults to 0.
 
     Returns:
         `Scores`. Rows with several labels (multi-hot `y`) are right if all
-        labels are. Scores of a `LabelWordClassifier` with several labels a
-        row are read by its `threshold`; beside, `argmax_weighted_f1` is that
-        of the label with the highest score alone.
+        labels are. Scores of a `LabelWordClassifier` with several labels a row
+        are read by its `threshold`. In addition, `argmax_weighted_f1` is the
+        F1 of the label with the highest score alone.
 
     Raises:
         ValueError: If labels and outputs do not fit, predictions are NaN, or
-            nobody knows whether single outputs are logits; if a metric does
+            it is unknown whether single outputs are logits; if a metric does
             not fit the labels, or the model needs a threshold and has none.
         TypeError: If an argument has the wrong type.
 
@@ -404,7 +403,7 @@ def warn_of_groups(
 def _check_one_order(splits) -> None:
     """Raises if splits name the same classes in different orders.
 
-    Nobody else says which output is which.
+    Nothing else says which output is which.
     """
     orders = {}
     for name, split in splits.items():
@@ -423,7 +422,7 @@ def _check_one_order(splits) -> None:
 
 
 def model_label_names(model, label_names, train) -> tuple[str, ...] | None:
-    """Returns the names of the model's outputs, None if nobody knows."""
+    """Returns the names of the model's outputs, None if unknown."""
     if label_names is None:
         label_names = getattr(model, "label_names", None)
     if label_names is None and train is not None:

@@ -14,7 +14,7 @@ from keras_debias.evaluation.predicted import read_outputs
 from keras_debias.evaluation.token_losses import network_of
 from keras_debias.metrics.metric_data import MetricData
 
-# Rows that are looked at, beside those of the lowest and highest label.
+# Number of rows to check, besides those of the lowest and highest label.
 ROWS = 100
 
 

@@ -47,7 +47,7 @@ def _has_tokens(split) -> bool:
 
 
 def check_generation(model, name: str, split) -> None:
-    """Raises unless a model can answer what a split asks."""
+    """Raises unless a model can answer the prompts of a split."""
     network = network_of(model)
     preprocessor = getattr(network, "preprocessor", None)
     tokenizer = getattr(preprocessor, "tokenizer", None)
@@ -122,8 +122,8 @@ def _objects(texts) -> np.ndarray:
 class _Kept:
     """A cached greedy generate function.
 
-    It is gone as soon as something, such as an adapter, changes what is to
-    be computed; what other callers want is made anew.
+    It is dropped as soon as something, such as an adapter, changes the
+    computation. Other callers get a new function.
     """
 
     def __init__(self, network, function):
@@ -138,7 +138,7 @@ class _Kept:
 def greedy(network):
     """A context in which a language model generates greedily.
 
-    What was compiled is kept for the next time.
+    The compiled function is kept for the next time.
     """
     import keras_hub
 

@@ -87,14 +87,13 @@ def accuracy_intervals(
     number of rows where rows have weights.
 
     The worst group is the minimum over groups, so an interval around the
-    lowest accuracy that was seen would lie too low. The lower end is the
-    lowest of the groups' lower ends, each at the level of the whole: it is
-    above the true minimum only if that of the truly worst group is
-    (intersection-union). The upper end is the lowest of the groups' upper
-    ends, each at its share of the level (Bonferroni), as any group may be
-    the one that misleads. Together they hold the accuracy of the truly worst
-    group with at least the confidence asked for, whatever the groups have in
-    common, also where they overlap.
+    lowest observed accuracy would be too low. The lower end is the lowest of
+    the groups' lower ends, each at the level of the whole: it is above the
+    true minimum only if that of the truly worst group is (intersection-union).
+    The upper end is the lowest of the groups' upper ends, each at its share of
+    the level (Bonferroni), as any group may be the one that misleads. Together
+    they hold the accuracy of the truly worst group with at least the requested
+    confidence, however the groups are related, also if they overlap.
 
     The gap is the maximum over groups of accuracy minus group accuracy,
     which is `(1 - share) * (accuracy of the others - accuracy of the

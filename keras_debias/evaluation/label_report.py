@@ -28,7 +28,7 @@ class LabelReport(ShortRepr):
         threshold: float or `None`. Above it, in log-probability among the
             labels, a label is predicted.
         contain: dict from label to its mean score in rows that have it.
-        lack: dict from label to its mean score in rows that have it not.
+        lack: dict from label to its mean score in rows that do not have it.
     """
 
     rows: int
@@ -57,10 +57,11 @@ def label_report(
     """F1, exact match, propensity and discrimination of label scores.
 
     Args:
-        scores: float array of shape `(n, labels)`, what `predict` of a
-            `LabelWordClassifier` or of a classifier gives: no probabilities.
+        scores: float array of shape `(n, labels)`, as `predict` of a
+            `LabelWordClassifier` or a classifier returns them: not
+            probabilities.
         y: int labels of shape `(n,)`, or multi-hot ones `(n, labels)`.
-        label_names: sequence of strings. Defaults to the numbers.
+        label_names: sequence of strings. Defaults to `None`: numbers.
         threshold: float. For multi-hot labels: predict all labels whose
             log-probability among the labels is above it; see
             `tune_threshold`. Defaults to `None`, the highest one alone.
@@ -136,8 +137,8 @@ def tune_threshold(scores, y, steps: int = 200) -> float:
             Defaults to `200`.
 
     Returns:
-        A float for `label_report(threshold=...)`: a log-probability among
-        the labels, so that what all scores of a row share does not count.
+        A float for `label_report(threshold=...)`: a log-probability among the
+        labels, so a constant added to all scores of a row has no effect.
     """
     from sklearn.metrics import f1_score
 

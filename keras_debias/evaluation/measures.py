@@ -102,7 +102,7 @@ def _by_group(metric, data, weight, members) -> np.ndarray:
 
 
 def _of_counts(metric, data) -> bool:
-    """Whether a metric needs no more than how many rows are alike."""
+    """Whether a metric depends only on counts of equal rows."""
     return (
         isinstance(metric, BuiltInMetric)
         and metric.on == "predictions"

@@ -26,9 +26,9 @@ IMAGES_AT_ONCE = 1024
 
 
 def predict(model, x, batch_size: int | None, verbose: int):
-    """What `model.predict` returns for the inputs of a split.
+    """The result of `model.predict` for the inputs of a split.
 
-    Images in files are read some batches at a time, whatever the model.
+    Images in files are read a few batches at a time, for any model.
     """
     if not isinstance(x, ImageFiles):
         return model.predict(x, batch_size=batch_size, verbose=verbose)
@@ -96,10 +96,9 @@ def num_classes(outputs: np.ndarray) -> int:
 def are_logits(model, from_logits: bool | None = None) -> bool | None:
     """Returns whether a model's outputs are logits; None if unknown.
 
-    It is a property of the model and never read off the outputs: what
-    `from_logits` says, else a `from_logits` of the model, else its last
-    activation (softmax or sigmoid), else its compiled loss, else a linear
-    last activation.
+    This is read from the model, never from the outputs. The first of these
+    decides: `from_logits`, a `from_logits` of the model, its last activation
+    (softmax or sigmoid), its compiled loss, a linear last activation.
 
     Args:
         model: Anything with `predict`.
@@ -192,7 +191,7 @@ def _is_entropy(model) -> bool:
 
 
 def loss_from_logits(model) -> bool | None:
-    """Returns what the compiled loss takes outputs for, None if unknown."""
+    """Returns whether the compiled loss takes logits, None if unknown."""
     loss = _loss_of(model)
     if isinstance(loss, keras.losses.Loss):
         said = loss.get_config().get("from_logits")
@@ -231,7 +230,7 @@ def sigmoids(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
     """Returns the probability of each label by itself, `(n, labels)`.
 
     Raises:
-        ValueError: As `probabilities`.
+        ValueError: In the same cases as `probabilities`.
     """
     columns = outputs.shape[1]
     each = [probabilities(outputs[:, i], from_logits) for i in range(columns)]
@@ -241,10 +240,10 @@ def sigmoids(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
 def _check_known(from_logits: bool | None) -> None:
     if from_logits is None:
         raise ValueError(
-            "Are the model's outputs logits or probabilities? The model has "
-            "no compiled loss and no last activation that says so, and it "
-            "decides the threshold. Pass `from_logits=True` or "
-            "`from_logits=False`."
+            "Expected to know whether outputs are logits or probabilities, "
+            "which decides the threshold. Received: a model without a "
+            "compiled loss or last activation that says so. Pass "
+            "`from_logits=True` or `from_logits=False`."
         )
 
 
@@ -260,8 +259,8 @@ def probabilities(outputs: np.ndarray, from_logits: bool | None) -> np.ndarray:
     """Returns class probabilities `(n, classes)`.
 
     Raises:
-        ValueError: If nobody knows whether `outputs` are logits, or they are
-            said to be probabilities and leave [0, 1].
+        ValueError: If it is unknown whether `outputs` are logits, or they
+            count as probabilities and leave [0, 1].
     """
     _check_known(from_logits)
     if not from_logits:

@@ -163,7 +163,7 @@ def _certainty(scores) -> str:
             "chance, above all in small groups."
         )
     return (
-        f"Brackets and grey bars are {100 * scores.confidence:g} % intervals: "
+        f"Brackets and gray bars are {100 * scores.confidence:g} % intervals: "
         "what other rows of the same kind would give. They say nothing about "
         "rows of another kind, nor about training again with another seed."
     )

@@ -30,7 +30,7 @@ def perplexity(
         texts: string, or sequence of strings.
         stride: int, from 1 to `context - 1`. Defaults to `256`.
         context: int. Tokens in a window. Defaults to `512`.
-        max_tokens: int. Only so many tokens from the start. Defaults to
+        max_tokens: int. Number of tokens to use, from the start. Defaults to
             `None`: all.
         batch_size: int. Windows at a time. Defaults to `4`.
         tokenizer: KerasHub tokenizer. Defaults to that of the model.

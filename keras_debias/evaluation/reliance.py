@@ -19,7 +19,7 @@ class Reliance(ShortRepr):
         n: int. Rows, each seen twice.
         flipped: float. Share of rows whose prediction changes.
         toward: float. Mean change of the probability of the class that the
-            factor speaks for, with the factor minus without.
+            factor indicates, with the factor minus without.
         loss: float. Mean change of the cross entropy, with minus without.
         accuracy: float. Accuracy over both versions of the rows.
         worst_group_accuracy: float. The lowest accuracy of the groups label
@@ -48,17 +48,17 @@ def reliance(
     batch_size: int | None = None,
     verbose: int = 0,
 ) -> Reliance:
-    """Measures how predictions depend on a factor that says nothing.
+    """Measures how predictions depend on a factor that should not matter.
 
     Args:
         model: anything with `predict` that returns class scores `(n,
             classes)`, logits or probabilities.
         without: `Split` with labels.
         with_factor: the same rows in the same order, with the factor.
-        target: label name or index that the factor spoke for in training.
+        target: label name or index that the factor indicated in training.
         from_logits: bool or None. Whether outputs are logits. Defaults to
             `None`: as the model's last activation and compiled loss say.
-        batch_size: int or None, passed to `model.predict`.
+        batch_size: int, passed to `model.predict`. Defaults to `None`.
         verbose: int, passed to `model.predict`. Defaults to `0`.
 
     Returns:
@@ -66,8 +66,8 @@ def reliance(
         and `loss` of zero.
 
     Raises:
-        ValueError: If the splits differ in their labels, `target` is
-            unknown, or nobody knows whether the outputs are logits.
+        ValueError: If the splits differ in their labels, `target` is unknown,
+            or it is unknown whether the outputs are logits.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""How apart the classes lie in a model's outputs or features."""
+"""How well classes are separated in a model's outputs or features."""
 
 import dataclasses
 import os
@@ -23,8 +23,8 @@ class Representation(ShortRepr):
     Attributes:
         silhouette: mean over all rows, from -1 to 1.
         minority_silhouette: mean over the rows of the minority class.
-        minority_recall: share of them that are predicted right, or `None`
-            without predictions.
+        minority_recall: share of these rows that are predicted correctly, or
+            `None` without predictions.
         n: number of rows.
         minority_n: number of rows of the minority class.
     """

@@ -33,10 +33,10 @@ class Settings:
 
 
 def counted_groups(sizes: np.ndarray, min_group_size: int) -> np.ndarray:
-    """Returns among which groups the worst is sought.
+    """Returns which groups can be the worst.
 
-    Those of at least `min_group_size` rows; all that have rows, if there is
-    none of that size.
+    These are the groups of at least `min_group_size` rows; if there are none,
+    all groups with rows.
     """
     large = sizes >= min_group_size
     return large if large.any() else sizes > 0

@@ -44,7 +44,7 @@ def _of_accuracy(split) -> list[dict]:
             split.weighted_f1_interval,
         ),
     ]
-    # What was asked for by name has all parts, and comes with the metrics.
+    # Metrics that were requested by name have all parts, and come below.
     lines = [line for line in lines if line["metric"] not in split.metrics]
     if name in split.metrics:
         return lines

@@ -61,10 +61,10 @@ class SplitScore(ShortRepr):
             None.
         kind: String, `"class"`, `"multi_label"`, `"regression"` or
             `"generation"`.
-        metrics: Dict from name to `MetricScore`: those that were asked for,
-            and for a regression without such, all there are.
-        notes: Tuple of strings, what else must be known: how rows and groups
-            were counted, and what is wrong with the model.
+        metrics: Dict from name to `MetricScore`: those that were requested,
+            else the default ones of a regression or of generated answers.
+        notes: Tuple of strings: how rows and groups were counted, and what is
+            wrong with the model.
     """
 
     name: str
@@ -201,9 +201,9 @@ class Scores:
         """Returns all scores as one line a split, metric and part.
 
         Columns: `split`, `metric`, `part`, `value`, `low` and `high` (the
-        interval) and `n`. The part is `"all rows"`, `"worst group"`,
-        `"gap"`, `"ratio"`, or `"group"`, whose name is in the column
-        `group`. What is undefined is not a number.
+        interval) and `n`. The part is `"all rows"`, `"worst group"`, `"gap"`,
+        `"ratio"`, or `"group"`, whose name is in the column `group`. Undefined
+        values are NaN.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""Keras layers with an adapter, for models of one's own."""
+"""Keras layers with an adapter, for your own models."""
 
 from keras_debias.layers.dora_dense import DoRADense
 from keras_debias.layers.dora_einsum_dense import DoRAEinsumDense

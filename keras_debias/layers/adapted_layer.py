@@ -126,7 +126,7 @@ class AdaptedLayer:
             self.reset_updates()
             self._start_anew()
 
-    # What a file of the bare model holds beside the merged weights.
+    # What a file of the bare model holds besides the merged weights.
 
     def file_parts(self):
         """The group of the parts in Keras' files, made once."""
@@ -210,8 +210,8 @@ class AdaptedLayer:
         if digest is not None and fits:
             fits = np.array_equal(digest, _digest(found["base_kernel"]))
         if not fits:
-            # Other adapters or another base: the sum, and no update. No
-            # folder of adapters could restore that.
+            # Other adapters or another base: load the merged weights, with
+            # updates of zero. A folder of adapters could not restore that.
             moved = {*getattr(self, "moved_weights", ()), "kernel"}
             self.moved_weights = tuple(sorted(moved))
             return
@@ -236,7 +236,7 @@ def _digest(variable) -> np.ndarray:
 def initial(array):
     """An initializer that gives a copy of an array.
 
-    A copy each: jax may take over the memory it is given.
+    Each call makes a copy: jax may reuse the memory that it receives.
     """
     array = np.array(array, dtype="float32")
 

@@ -10,7 +10,7 @@ from keras_debias.utils.numbers import require_flags
 
 
 class AddedVector(AdaptedLayer, keras.layers.Layer):
-    """What `ValueBias` and `Refine` share.
+    """Base class of `ValueBias` and `Refine`.
 
     The vector is kept in float32 and starts at zero.
 

@@ -1,4 +1,4 @@
-"""A trainable update of a bias, of a part of it, or of a missing one."""
+"""A trainable update of a bias, of a part of one, or of a missing one."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ class BiasSlot:
     Args:
         shape: tuple of ints. The shape of the layer's whole bias.
         qkv_slot: int or `None`. For a projection that computes queries, keys
-            and values together, the third of the last axis. `None` means the
-            whole axis.
+            and values together, the number (0, 1 or 2) of the third of the
+            last axis. `None` means the whole axis.
     """
 
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class BiasSlot:
 def bias_shape(layer: keras.Layer) -> tuple[int, ...]:
     """The shape of the bias of a built layer, or of the one it could have.
 
-    One entry for each output of the kernel, broadcast over the others.
+    One entry for each output of the kernel; size 1 on other output axes.
     """
     bias = stored_bias(layer)
     if bias is not None:
@@ -81,7 +81,7 @@ def bias_name(role: str, name: str) -> str:
 
 
 class BiasUpdate(AdaptedLayer):
-    """Mixed into `Dense` and `EinsumDense`: the bias plus trained updates.
+    """A mixin for `Dense` and `EinsumDense`: the bias plus trained updates.
 
     `bias` is the sum that is added to the output: the layer's frozen bias,
     if it has one, and the updates. Therefore the `call` of these layers,

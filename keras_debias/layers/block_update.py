@@ -1,4 +1,4 @@
-"""Blocks and attention layers with adapter weights of their own, and back."""
+"""Adds adapter weights to blocks and attention layers, and removes them."""
 
 import keras
 from keras import ops
@@ -8,10 +8,10 @@ from keras_debias.layers.adapted_layer import AdaptedLayer
 
 
 class BlockUpdate(AdaptedLayer):
-    """Saves and loads a layer of layers with adapter weights.
+    """Saves and loads a composite layer with adapter weights.
 
-    A mixin for what is no `Dense` or `EinsumDense`: no weight of the layer
-    itself can take the update over.
+    A mixin for layers other than `Dense` and `EinsumDense`, whose own weights
+    cannot include the update.
     """
 
     @property
@@ -33,7 +33,7 @@ class BlockUpdate(AdaptedLayer):
         return {str(index): variable for index, variable in enumerate(own)}
 
     def adapter_variables(self) -> list[keras.Variable]:
-        """All that the adapter has added, with what no file holds."""
+        """All variables of the adapter, also those that are never saved."""
         return list(self.adapter_state().values())
 
     def save_own_variables(self, store):
@@ -71,7 +71,7 @@ class BlockUpdate(AdaptedLayer):
 def in_place_block(plain: type, update: type) -> type:
     """The class of a block with an update.
 
-    It carries name, module and config of the plain one; see
+    It has the name, module and config of the plain class; see
     `class_with_updates`.
     """
     return type(

@@ -13,7 +13,7 @@ from keras_debias.layers.transformed_layer import TransformedLayer
 
 
 def original_class(layer: keras.Layer) -> type | None:
-    """`Dense` or `EinsumDense`, whatever adapters a layer has.
+    """The class of a layer without adapters, `Dense` or `EinsumDense`.
 
     `None` for other layers, and for subclasses that override `call`.
     """
@@ -29,7 +29,7 @@ def original_class(layer: keras.Layer) -> type | None:
 def adapted_class(layer: keras.Layer, low_rank: bool, bias: bool) -> type:
     """The class for a layer with such adapters.
 
-    One of `kd.layers` stays what it is while it has its low-rank update.
+    A layer from `kd.layers` keeps its class while it has its low-rank update.
     """
     own: type | None = next(
         (
@@ -65,7 +65,7 @@ def transformed_class(plain: type) -> type:
     """The class for a layer with a `Transform`; see `class_with_updates`."""
 
     def get_config(self):
-        # Its `activation` is more than the layer's own.
+        # `activation` also applies the transform.
         bare = object.__new__(plain)
         bare.__dict__.update(self.__dict__)
         return bare.get_config()
@@ -92,10 +92,10 @@ def _mixed(plain, bases, get_config=None):
 
 
 def _refuse_copy(cls, config):
-    """In place of `from_config`: Keras finds the plain class by its name."""
+    """Replaces `from_config`: Keras finds the plain class by its name."""
     raise ValueError(
         "Expected a layer without adapters to clone. Received: "
-        f"'{config.get('name')}', which has some that its config does not "
-        "hold. Build the model anew and apply or load the adapters, copy the "
+        f"'{config.get('name')}', whose adapters are not in its config. Build "
+        "the model again and apply or load the adapters, copy the "
         "`DebiasedModel` around it, or `adapters.merge` it first."
     )

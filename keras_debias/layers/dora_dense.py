@@ -5,10 +5,10 @@ from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class DoRADense(StandAloneDense):
-    """A `Dense` layer that trains length and direction apart.
+    """A `Dense` layer that trains lengths and directions of columns (DoRA).
 
-    As `LoRADense`, with the update of `kd.adapters.DoRA`: each column of the
-    kernel is a length, which trains, times the direction of `W + s A B`.
+    Like `LoRADense`, with the update of `kd.adapters.DoRA`: each column of the
+    kernel is a trained length times the direction of `W + s A B`.
 
     Args:
         units: int. Size of the output.

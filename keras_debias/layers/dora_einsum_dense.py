@@ -5,11 +5,10 @@ from keras_debias.layers.stand_alone_einsum_dense import StandAloneEinsumDense
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class DoRAEinsumDense(StandAloneEinsumDense):
-    """An `EinsumDense` layer that trains length and direction apart.
+    """An `EinsumDense` layer that trains lengths and directions (DoRA).
 
-    As `LoRAEinsumDense`, with the update of `kd.adapters.DoRA`: each column
-    of the kernel is a length, which trains, times the direction of `W + s A
-    B`.
+    Like `LoRAEinsumDense`, with the update of `kd.adapters.DoRA`: each column
+    of the kernel is a trained length times the direction of `W + s A B`.
 
     Args:
         equation: string. As for `keras.layers.EinsumDense`.

@@ -5,16 +5,16 @@ from keras_debias.layers.stand_alone_dense import StandAloneDense
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LoRADense(StandAloneDense):
-    """A `Dense` layer with a low-rank update, for models of one's own.
+    """A `Dense` layer with a low-rank update, for your own models.
 
     Computes `activation(x (W + s A B) + bias)` as `x W + s (x A) B`, with
-    `s = alpha / rank`. `LoRADense.from_layer(dense, rank=8)` takes over a
-    pretrained layer: same outputs, its kernel frozen. A new layer has
-    nothing pretrained to keep, and trains its kernel and bias as well.
+    `s = alpha / rank`. `LoRADense.from_layer(dense, rank=8)` converts a
+    pretrained layer: the outputs are the same, and its kernel is frozen. A new
+    layer has no pretrained weights, so its kernel and bias train as well.
 
-    `kd.adapters.summary`, `disabled`, `merge`, `save` and `load`, the
-    teacher of BA-LoRA and `.keras` files work on models of such layers as on
-    models with applied adapters. Merged, it is a `Dense` layer.
+    `kd.adapters.summary`, `disabled`, `merge`, `save` and `load`, the teacher
+    of BA-LoRA and `.keras` files work on models of such layers as on models
+    with applied adapters. After a merge, it is a `Dense` layer.
 
     Args:
         units: int. Size of the output.
@@ -26,10 +26,10 @@ class LoRADense(StandAloneDense):
             Defaults to `0.0`.
         rank_stabilized: bool. `alpha / sqrt(rank)` as the scale. Defaults to
             `False`.
-        train_kernel: bool. Whether kernel and bias train beside the update.
-            Defaults to `True`; to `False` in `from_layer`.
-        train_bias: bool. Whether the bias trains beside a frozen kernel.
-            Defaults to `False`.
+        train_kernel: bool. Whether kernel and bias train in addition to the
+            update. Defaults to `True`; to `False` in `from_layer`.
+        train_bias: bool. Whether the bias trains although the kernel is
+            frozen. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Dense`.
 
     Raises:

@@ -5,13 +5,12 @@ from keras_debias.layers.stand_alone_einsum_dense import StandAloneEinsumDense
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LoRAEinsumDense(StandAloneEinsumDense):
-    """An `EinsumDense` layer with a low-rank update, for one's own models.
+    """An `EinsumDense` layer with a low-rank update, for your own models.
 
-    As `LoRADense`. The factors live on the 2-D view of the kernel, inputs x
-    outputs, whatever the order of its axes: a query kernel `(model, heads,
-    size)` has `A` of shape `(model, rank)` and `B` of shape `(rank, heads *
-    size)`, as in PEFT. Keras' own `enable_lora` factorizes the last axis
-    only.
+    Like `LoRADense`. The factors belong to the 2-D view of the kernel, inputs
+    x outputs, for any order of its axes: a query kernel `(model, heads, size)`
+    has `A` of shape `(model, rank)` and `B` of shape `(rank, heads * size)`,
+    as in PEFT. Keras' own `enable_lora` factorizes the last axis only.
 
     Args:
         equation: string. As for `keras.layers.EinsumDense`; each kernel axis

@@ -39,7 +39,7 @@ def scaling(rank: int, alpha: float | None, rank_stabilized: bool) -> float:
 
 @contextlib.contextmanager
 def without_low_rank(layers):
-    """Leaves low-rank updates out of the calls inside.
+    """A context in which calls leave out low-rank updates.
 
     A gate of zero multiplies the update by zero; this context does not
     compute the update. It takes effect when a call is traced, so it does not
@@ -103,8 +103,8 @@ class LowRankUpdate(AdaptedLayer):
             dropout: float in [0, 1). Dropout on the inputs of the update.
             rank_stabilized: bool. Whether the scale is `alpha / sqrt(rank)`.
             start: a pair of arrays `(A0, B0)` of shapes `(inputs, rank)` and
-                `(rank, outputs)`, or `None`; or a function that gives it
-                when the kernel has its values.
+                `(rank, outputs)`, or `None`; or a function that returns the
+                pair once the kernel has its values.
             train_bias: bool. Whether the bias trains.
         """
         view = kernel_view(self)
@@ -144,7 +144,7 @@ class LowRankUpdate(AdaptedLayer):
             name=name,
             shape=weight.shape,
             initializer=value,
-            # Whatever the dtype of the base: it would round small updates away.
+            # Not the dtype of the base, which may round small updates away.
             dtype="float32",
             trainable=weight.trainable,
         )
@@ -188,7 +188,7 @@ class LowRankUpdate(AdaptedLayer):
         view = kernel_view(self)
 
         def path(x, a, b):
-            # What Keras casts only where a policy is mixed.
+            # Keras casts these only if the dtype policy is mixed.
             a, b, scale = (
                 ops.cast(part, self.compute_dtype)
                 for part in (a, b, self.lora_gate * self.scaling)

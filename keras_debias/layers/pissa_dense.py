@@ -7,11 +7,11 @@ from keras_debias.layers.stand_alone_dense import StandAloneDense
 class PiSSADense(StandAloneDense):
     """A `Dense` layer whose update starts from its kernel's SVD.
 
-    As `LoRADense`, with the start of `kd.adapters.PiSSA`: `A` and `B` are the
-    leading singular directions of the kernel, and `x W + s (x A) B -
-    s (x A0) B0` is what the layer computes. `from_layer` starts from the
-    pretrained kernel, and so does loading a plain layer's weights; a new
-    layer starts from its initial one.
+    Like `LoRADense`, with the start of `kd.adapters.PiSSA`: `A` and `B` start
+    from the leading singular directions of the kernel, and the layer computes
+    `x W + s (x A) B - s (x A0) B0`. A new layer starts from its initial
+    kernel. `from_layer`, and loading the weights of a plain layer, start from
+    the pretrained kernel.
 
     Args:
         units: int. Size of the output.

@@ -66,7 +66,7 @@ class PrefixedAttention(_keras_internals.AttendsToMore, BlockUpdate):
         return [*super().adapter_variables(), self.prefix_gate]
 
     def has_update(self):
-        # Keys of zeros draw attention as well.
+        # Keys of zeros receive attention as well.
         return True
 
     def reset_updates(self):
@@ -91,7 +91,7 @@ def can_take_prefix(layer: keras.Layer) -> bool:
 def attend_to_prefix(
     prefix_key, prefix_value, gate, key, value, attention_mask, query
 ) -> tuple:
-    """Keys, values and mask of attention to a prefix as well.
+    """Puts a prefix before the keys, values and mask of an attention.
 
     Args:
         prefix_key: tensor of shape `(1, length, heads, size)`.
@@ -105,7 +105,7 @@ def attend_to_prefix(
         query: tensor of shape `(batch, queries, heads, size)`.
 
     Returns:
-        The three, with the prefix first.
+        A tuple `(key, value, attention_mask)` with the prefix first.
     """
     if attention_mask is None:
         rows = ops.ones_like(query[:, :, 0, :1])
@@ -124,7 +124,7 @@ def attend_to_prefix(
 
 def _joined(prefix, own):
     prefix = ops.cast(prefix, own.dtype)
-    # Grouped queries share a head: some layers repeat theirs before.
+    # Grouped queries share a head. Some layers repeat their heads before.
     prefix = ops.repeat(prefix, own.shape[2] // prefix.shape[2], axis=2)
     prefix = ops.broadcast_to(prefix, (ops.shape(own)[0], *prefix.shape[1:]))
     return ops.concatenate([prefix, own], axis=1)

@@ -18,9 +18,9 @@ from keras_debias.layers.prefixed_attention import can_take_prefix
 class PromptedAttention(_keras_internals.AttendsToMore):
     """Causal attention of tokens to the keys and values of a prompt.
 
-    A mixin. The block calls it twice: on the prompt, whose keys and values it
-    keeps, and on the tokens, which attend to them. They never enter the cache
-    of `generate`.
+    A mixin. The block calls the layer twice: on the prompt, to keep its keys
+    and values, and on the tokens, which attend to them. Keys and values of the
+    prompt never enter the cache of `generate`.
     """
 
     # `(key, value, gate)` during the call on tokens; they are tensors, which
@@ -43,7 +43,7 @@ class PromptedAttention(_keras_internals.AttendsToMore):
 
     @contextlib.contextmanager
     def reading(self, prompt):
-        """A context in which tokens attend to keys and values as well."""
+        """A context in which tokens also attend to the prompt."""
         self.__dict__["_prompt"] = prompt
         try:
             yield
@@ -54,7 +54,7 @@ class PromptedAttention(_keras_internals.AttendsToMore):
         return self.__dict__.pop("_kept")
 
     def _before_tokens(self, key):
-        """Keys of positions from 0 on, as those of positions before 0."""
+        """Rotates keys of positions from 0 on to the positions before 0."""
         rotate = _keras_internals.rotary_embedding(self)
         if rotate is None:
             return key
@@ -73,13 +73,13 @@ class PromptedAttention(_keras_internals.AttendsToMore):
 
 
 class PromptedBlock(BlockUpdate):
-    """A transformer block whose input is longer by a prompt.
+    """A transformer block with a prompt before its input.
 
-    A mixin. The first block puts the prompt before its input, the last one
-    takes it away; in between the hidden states carry it. In an encoder it is
-    a part of the sequence, and attends to the tokens. In a decoder it attends
-    to itself alone: it is computed once, not for each row, and tokens attend
-    to it beside the cache.
+    A mixin. The first block puts the prompt before its input, and the last
+    block removes it; in between, the hidden states include it. In an encoder,
+    the prompt is a part of the sequence and attends to the tokens. In a
+    decoder, it attends only to itself, so it is computed once and not for each
+    row. Tokens attend to it in addition to the cache.
     """
 
     def call(self, *args, **kwargs):
@@ -122,8 +122,8 @@ class PromptedBlock(BlockUpdate):
         if given.get("attention_mask") is not None:
             raise ValueError(
                 "Expected a block that masks padding alone. Received: "
-                f"'{self.name}' with an `attention_mask`, which does not know "
-                "the prompt. Use `PrefixTuning`."
+                f"'{self.name}' with an `attention_mask`, which has no "
+                "columns for the prompt. Use `PrefixTuning`."
             )
         mask = given.get("padding_mask")
         if mask is None:
@@ -141,7 +141,7 @@ class PromptedBlock(BlockUpdate):
 
     def _decode(self, call, prompt, tokens, name, given):
         attention = self.prompted_attention
-        # One row stands for all: nothing else reaches the prompt.
+        # One row is enough: the prompt depends on no other input.
         training = {k: v for k, v in given.items() if k == "training"}
         prompt = call(**{name: prompt[:1]}, **training)
         key, value = attention.take_kept()
@@ -149,14 +149,14 @@ class PromptedBlock(BlockUpdate):
             return prompt, call(**{name: tokens}, **given)
 
     def add_prompt(self, length, width, role, initializer):
-        """Makes the built layer one of a network with a prompt.
+        """Prepares the built layer for a network with a prompt.
 
         Args:
-            length: int. Vectors of the prompt.
+            length: int. Number of vectors of the prompt.
             width: int. Size of the hidden states.
             role: string, `"first"`, `"inner"`, `"last"` or `"only"`: which
                 block of the network it is.
-            initializer: what the prompt starts from; it is a weight of the
+            initializer: initializer of the prompt, which is a weight of the
                 first block.
         """
         self.prompt_length = length
@@ -195,7 +195,7 @@ class PromptedBlock(BlockUpdate):
         return [*super().adapter_variables(), self.prompt_gate]
 
     def has_update(self):
-        # Vectors of zeros draw attention as well.
+        # Vectors of zeros receive attention as well.
         return self.is_first_block
 
     def reset_updates(self):
@@ -228,10 +228,10 @@ def attention_layers(layer: keras.Layer) -> list[keras.Layer]:
 
 
 def can_take_prompt(layer: keras.Layer) -> bool:
-    """Whether a block's call is one that a prompt can be put before.
+    """Whether a prompt can be put before the input of a block.
 
-    It has one attention layer, of which scores depend on queries, keys and a
-    mask alone, and masks padding or is causal.
+    The block must have one attention layer, whose scores depend only on
+    queries, keys and a mask. It must mask padding or be causal.
     """
     found = attention_layers(layer)
     return (

@@ -7,13 +7,13 @@ from keras_debias.layers.added_vector import AddedVector
 class Refine(AddedVector):
     """Adds a trained vector to the hidden states that enter a block.
 
-    For blocks of one's own; `kd.adapters.TargetLayer` does it for KerasHub's.
-    The vector has the size of the last axis and starts at zero.
+    For your own blocks; `kd.adapters.TargetLayer` does it for those of
+    KerasHub. The vector has the size of the last axis and starts at zero.
     `kd.adapters.disabled` leaves it out; `merge` makes it an ordinary weight
     of the model, in this layer.
 
     Args:
-        merged: bool. Whether the vector is an ordinary weight, and no
+        merged: bool. Whether the vector is an ordinary weight instead of an
             adapter. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Layer`.
 

@@ -1,4 +1,4 @@
-"""A block whose input is refined by a vector, and back."""
+"""Adds a refine vector to the input of a block, and removes it."""
 
 import functools
 
@@ -13,9 +13,9 @@ from keras_debias.layers.block_update import in_place_block
 class RefinedBlock(BlockUpdate):
     """Adds a trained vector to the hidden states that enter a layer.
 
-    A mixin for blocks such as `TransformerDecoder`, whatever else they take:
-    the hidden states are the first argument of their `call`. The vector is
-    kept in float32 and starts at zero.
+    A mixin for blocks such as `TransformerDecoder`. The hidden states must be
+    the first argument of `call`. The vector is kept in float32 and starts at
+    zero.
     """
 
     def call(self, *args, **kwargs):
@@ -46,7 +46,7 @@ class RefinedBlock(BlockUpdate):
         self.refine.trainable = True
 
     def remove_refine(self):
-        """Takes the vector away; the class is left to the caller."""
+        """Removes the vector; the caller restores the class."""
         _keras_internals.remove_weight(self, self.refine)
         _keras_internals.forget(self, "refine")
 

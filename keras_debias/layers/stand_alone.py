@@ -1,4 +1,4 @@
-"""What the layers share that have a low-rank adapter from the start."""
+"""The common part of layers that are created with a low-rank adapter."""
 
 from collections.abc import Callable
 
@@ -21,8 +21,7 @@ def own_adapter(layer: keras.Layer):
 def make_adapter(name: str, **settings):
     """An adapter by its registered name.
 
-    Adapters are made of layers: the layers that stand alone cannot import
-    them.
+    Adapters import layers, so these layers cannot import the adapters.
     """
     return keras.saving.get_registered_object(f"keras_debias>{name}")(
         **settings
@@ -30,7 +29,7 @@ def make_adapter(name: str, **settings):
 
 
 def trains_base(layer: keras.Layer) -> bool:
-    """Whether kernel and bias train beside a stand-alone layer's update."""
+    """Whether kernel and bias of a stand-alone layer train as well."""
     return own_adapter(layer) is not None and getattr(
         layer, "train_kernel", False
     )
@@ -39,15 +38,15 @@ def trains_base(layer: keras.Layer) -> bool:
 class StandAlone:
     """A `Dense` or `EinsumDense` layer that is made with its adapter.
 
-    Mixed in before the layer's class. The adapter is one of `kd.adapters`,
-    so that whatever works on adapted models works on models of such layers.
-    Its weights are saved beside the kernel's, in the layer's own group.
+    Mixed in before the layer's class. The adapter is one of `kd.adapters`, so
+    functions for adapted models also work on models of such layers. Its
+    weights are saved with the kernel's, in the layer's own group.
     """
 
     adapter_name = "LoRA"
-    # What the adapter can be given beside the settings of LoRA.
+    # Settings of the adapter besides those of LoRA.
     own_settings: tuple[str, ...] = ()
-    # Of the classes that it is mixed into.
+    # Attributes of the classes that it is mixed into.
     name: str
     form: KernelForm
     call: Callable
@@ -79,7 +78,7 @@ class StandAlone:
             layer: a built `Dense` or `EinsumDense` layer, which is left as
                 it is.
             rank: int. Rank of the update. Defaults to `8`.
-            **settings: arguments of the constructor beside those of the
+            **settings: arguments of the constructor besides those of the
                 layer.
 
         Returns:
@@ -112,7 +111,7 @@ class StandAlone:
         # Raises where a kernel has no form as a matrix.
         kernel_view(layer)
         config = {"train_kernel": False, **layer.get_config(), **settings}
-        # One that was frozen has factors that train.
+        # The factors train even if the layer was frozen.
         config.pop("trainable")
         result = cls.from_config({**config, "rank": rank})
         result.build_from_config(layer.get_build_config())
@@ -148,7 +147,7 @@ class StandAlone:
             )
 
     def start_from_kernel(self) -> None:
-        """Gives the layer no update, and the start that its kernel has."""
+        """Resets the update and derives its start from the present kernel."""
         if self.form.has_start:
             self.reinitialize(
                 self.__dict__["own_adapter"].start(self.name, self)

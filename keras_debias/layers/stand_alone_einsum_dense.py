@@ -5,8 +5,7 @@ from keras_debias.layers.stand_alone import StandAlone
 class StandAloneEinsumDense(StandAlone, LowRankEinsumDense):
     """An `EinsumDense` layer that is made with its adapter.
 
-    A subclass names the adapter, and the settings that it has beside those
-    of LoRA.
+    A subclass names the adapter and its settings besides those of LoRA.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A layer of which the inputs or the outputs are transformed."""
+"""A layer whose inputs or outputs are transformed."""
 
 import functools
 
@@ -14,12 +14,12 @@ from keras_debias.linalg import kernel_view
 
 
 class TransformedLayer(AdaptedLayer):
-    """Mixed into `Dense` and `EinsumDense`: a trained function around them.
+    """A mixin that adds a trained function to `Dense` and `EinsumDense`.
 
-    What it does is the business of a `Transform`; this class holds its
-    weights. `activation` becomes the transform of the outputs and then the
-    layer's own function, so that the `call` of the plain layer, quantized or
-    not, needs no change.
+    A `Transform` defines the function; this class holds its weights.
+    `activation` becomes the transform of the outputs followed by the layer's
+    own activation. So the `call` of the plain layer, quantized or not, needs
+    no change.
     """
 
     transform: Transform
@@ -47,7 +47,7 @@ class TransformedLayer(AdaptedLayer):
         return inputs
 
     def transformed(self, x):
-        """What the layer takes, or gives, in place of `x`."""
+        """The transformed inputs or outputs `x` of the layer."""
         return self.transform.apply(
             self.transform_values, x, self.transform_gate.value
         )
@@ -77,14 +77,14 @@ class TransformedLayer(AdaptedLayer):
             name=name,
             shape=shape,
             initializer=value,
-            # Whatever the base is kept in: small changes would be lost.
+            # Not the dtype of the base, in which small changes would be lost.
             dtype="float32",
             autocast=False,
             trainable=trainable,
         )
 
     def remove_transform(self):
-        """Takes the weights away; the class is left to the caller."""
+        """Removes the weights; the caller restores the class."""
         state = self.adapter_state()
         for variable in (*state.values(), self.transform_gate):
             _keras_internals.remove_weight(self, variable)

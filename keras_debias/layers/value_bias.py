@@ -8,20 +8,20 @@ from keras_debias.layers.added_vector import AddedVector
     package="keras_debias", name="layers.ValueBias"
 )
 class ValueBias(AddedVector):
-    """Adds a trained bias to the values of an attention of one's own.
+    """Adds a trained bias to the values of your own attention layer.
 
-    Put it behind a value projection without a bias. The rows of the
-    attention weights sum to one: the bias reaches the output as it is. It
-    starts at zero. `kd.adapters.disabled` leaves it out; `merge` makes it an
-    ordinary weight of the model, in this layer. Where a projection has a
-    bias, `kd.adapters.ValueBias` trains that one.
+    Put it after a value projection without a bias. Attention weights sum to
+    one over the keys, so the bias reaches the output unchanged. It starts at
+    zero. `kd.adapters.disabled` leaves it out; `merge` makes it an ordinary
+    weight of the model, in this layer. Where a projection has a bias,
+    `kd.adapters.ValueBias` trains that one.
 
     Args:
         num_axes: int. How many of the last axes the bias has: `1` for values
             of shape `(batch, length, width)`, `2` for `(batch, length, heads,
             size)`. Defaults to `1`.
-        merged: bool. Whether the bias is an ordinary weight, and no adapter.
-            Defaults to `False`.
+        merged: bool. Whether the bias is an ordinary weight instead of an
+            adapter. Defaults to `False`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:

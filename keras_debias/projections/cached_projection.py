@@ -6,9 +6,9 @@ from keras_debias.projections.projection import Projection
 class CachedProjection(Projection):
     """Base class of projections that can cache the ratio of two norms.
 
-    With the ratio known, the update is a weighted sum of the gradients, with
-    one weight for each objective: the gradient of one sum of losses, which
-    takes a single backward pass.
+    Once the ratio is known, the update is a weighted sum of the gradients,
+    with one weight for each objective. That is the gradient of one weighted
+    sum of losses, which takes a single backward pass.
 
     Attributes:
         refresh: int. For how many updates a ratio is cached; `1` computes it

@@ -25,12 +25,12 @@ def validate_alpha(alpha) -> None:
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class EDGE(CachedProjection):
-    """Takes the bias part of a bias-amplified gradient out of the update.
+    """Removes the bias part of a bias-amplified gradient from the update.
 
-    Two gradients share one forward pass: the task's `G`, and `B`, that of
-    the generalized cross entropy, which weighs each sample by `p^q`. The
-    part of `B` outside the direction common to both is the bias; `alpha`
-    times it is subtracted:
+    Two gradients share one forward pass: the task's `G`, and `B`, that of the
+    generalized cross entropy, which weighs each sample by `p^q`. The part of
+    `B` outside the direction common to both is the bias. `alpha` times this
+    part is subtracted:
 
     ```
     common = G / |G| + B / |B|
@@ -38,22 +38,22 @@ class EDGE(CachedProjection):
     update = G - alpha extra
     ```
 
-    The compiled loss has to be a cross entropy: mean squared error, hinge and
-    the like are refused by `compile`, because `p` is not a probability then.
-    With `bias_probabilities` they work.
+    The compiled loss must be a cross entropy. `compile` refuses losses such as
+    mean squared error and hinge, because `p` is not a probability there. With
+    `bias_probabilities` they work.
 
-    `p` is the probability that the compiled loss sees. Of a
-    `LabelWordClassifier` it is that of the label among the labels, for `B`
-    and for the loss on the scores; the rest of the language model's loss,
-    that the word is a label at all, belongs to `G` alone. `lm_loss=False`
-    leaves that rest out.
+    `p` is the probability that the compiled loss sees. For a
+    `LabelWordClassifier`, it is the probability of the label among the labels,
+    for `B` and for the loss on the scores. The rest of the language model's
+    loss (that the word is a label at all) is in `G` only; `lm_loss=False`
+    leaves it out.
 
     With `gradient_accumulation_steps` the update is computed for each small
-    batch, and the updates are averaged: norms of small batches are larger,
-    and the result is another than that of the whole batch. The exact
-    alternative is the whole batch in one step (`batch_size`); nearly exact is
-    `scope="global"` with `refresh` above 1, whose weights do not depend on
-    the small batch.
+    batch, and the updates are averaged. Gradients of small batches have larger
+    norms, so the result differs from that of the whole batch. For the exact
+    result, use the whole batch in one step (`batch_size`). `scope="global"`
+    with `refresh` above 1 is nearly exact, because its weights do not depend
+    on the small batch.
 
     With `bias_probabilities` of a bias-only model, `B` is the gradient of the
     loss weighted by `b^q` instead: examples that are easy for that model count
@@ -77,23 +77,24 @@ class EDGE(CachedProjection):
     fine-tuning and 4.7 % with `alpha=8`: 1 and 7 of 150 test sentences.
 
     Args:
-        alpha: float, at least 0. How much of the bias part is taken out;
+        alpha: float, at least 0. Factor of the bias part that is subtracted;
             `0` is plain fine-tuning. Defaults to `0.5`.
         q: float in (0, 1]. Degree of amplification. Defaults to `0.7`.
         scope: `"variable"` computes the update for each variable by itself,
             `"global"` for all of them as one vector. Defaults to
             `"variable"`.
-        common: bool. `False` takes out the part of `B` that is orthogonal to
+        common: bool. `False` subtracts the part of `B` that is orthogonal to
             `G` instead (the ablation of the paper's Figure 4). Defaults to
             `True`.
         refresh: int, at least 1. For how many updates `|B| / |G|` is cached.
-            With the ratio known, the update is the gradient of one weighted
-            sum of the two losses: one backward pass, of language models
-            too. Above 1 it is no longer exact, and needs `scope="global"`
-            and `common=True`. Defaults to `1`.
+            Between two computations, the update is the gradient of one
+            weighted sum of the two losses, which takes one backward pass, also
+            for language models. Above 1 the update is not exact, and
+            `scope="global"` and `common=True` are required. Defaults to `1`.
         bias_probabilities: float array of shape `(n,)`, or `None`. For each
-            training sample a bias-only model's probability of its label, out
-            of fold. Defaults to `None`: the model's own.
+            training sample, the out-of-fold probability of its label under a
+            bias-only model. Defaults to `None`: the probability under the
+            model in training.
 
     Raises:
         ValueError: If an argument is out of range, or `refresh` is above 1

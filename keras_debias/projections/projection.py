@@ -7,10 +7,11 @@ from keras_debias.utils.configurable import Configurable
 class Projection(Configurable, abc.ABC):
     """Base class of all projections: turns gradients into the update.
 
-    A subclass overrides one method, `project`, a pure function in
-    `keras.ops`. One that needs more than the task's gradient also declares
-    its objectives; every objective is a function of the per-sample losses,
-    all of them share one forward pass, and equal ones one backward pass.
+    A subclass overrides one method, `project`, a pure function in `keras.ops`.
+    A projection that needs more than the task's gradient also declares its
+    objectives. Every objective is a function of the per-sample losses. All
+    objectives share one forward pass, and equal objectives share one backward
+    pass.
 
     Example:
 
@@ -33,7 +34,7 @@ class Projection(Configurable, abc.ABC):
         Args:
             gradients: dict from objective to a list of tensors, one for each
                 variable; dense, zeros where an objective does not reach.
-                `gradients["task"]` is the result of the projection before,
+                `gradients["task"]` is the result of the previous projection,
                 if there is one.
             variables: list of `keras.Variable`, in the same order.
 

@@ -21,7 +21,8 @@ class PublishedEDGE(Projection):
     variables are projected.
 
     Args:
-        alpha: float, at least 0. How much is taken out. Defaults to `0.5`.
+        alpha: float, at least 0. Factor of the part that is subtracted.
+            Defaults to `0.5`.
         q: float in (0, 1]. Degree of amplification. Defaults to `0.7`.
 
     Raises:

@@ -10,7 +10,7 @@ class Subspace(Projection):
     """Keeps updates of weights orthogonal to some directions.
 
     For each trained layer that reads the residual stream, `V' (W - W0) = 0`:
-    the component of its input along `V` has the effect that it has in the
+    the component of its input along `V` keeps the effect that it has in the
     pretrained model. For layers that write, `(W - W0) V = 0`.
 
     Projecting gradients is not enough, because Adam scales each entry of a
@@ -48,8 +48,8 @@ class Subspace(Projection):
 
     Reference:
         Our reading of GRASP ([Gilligan-Lee et al., 2026](
-        https://arxiv.org/abs/2605.27676)), of which we know the abstract
-        only; that a projected gradient is followed by a constraint is ours.
+        https://arxiv.org/abs/2605.27676)), of which we know the abstract only.
+        The constraint after the projected gradient is our addition.
     """
 
     def __init__(self, directions):
@@ -60,8 +60,8 @@ class Subspace(Projection):
                 raise TypeError(
                     "Expected `directions` to be `Directions` or an array of "
                     "shape (width, k). Received: "
-                    f"directions={directions!r}. What `latent_factors` "
-                    "returns has them as `.directions`."
+                    f"directions={directions!r}. The result of "
+                    "`latent_factors` has them as `.directions`."
                 )
             directions = Directions(directions)
         self.directions = directions

@@ -18,18 +18,18 @@ from keras_debias.utils.numbers import require_flags
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class Ablation(Recipe):
-    """Fine-tune, find what was relied on, and take it out of activations.
+    """Removes the directions that fine-tuning relied on from activations.
 
     1. Fine-tune plainly, and read the leading directions from the updates of
        the weights (`analysis.latent_factors`).
-    2. With `when="training"`, take the directions out of all that the
+    2. With `when="training"`, remove the directions from all that the
        pretrained network reads (`analysis.ablate`), and fine-tune it from the
-       same start, every update kept orthogonal to them. With
-       `when="inference"` (steering), take them out of the fine-tuned model,
+       same start, with every update kept orthogonal to them. With
+       `when="inference"` (steering), remove them from the fine-tuned model,
        which does not train again.
 
-    `GRASP` keeps updates orthogonal to the directions as well, but leaves the
-    pretrained network as it is: it reads along the directions what it did.
+    `GRASP` keeps updates orthogonal to the directions as well, but does not
+    change the pretrained network, which still reads along them.
 
     When it helps: where the shortcut has a direction that the task does not
     need. SNLI with a planted token, one direction, three seeds: worst group
@@ -37,16 +37,16 @@ class Ablation(Recipe):
     `when="inference"` (plain 17.6 ± 4.4), since the task needs the direction.
 
     Attributes:
-        k: int. How many directions are taken out. Defaults to `1`.
+        k: int. How many directions are removed. Defaults to `1`.
         when: `"training"` or `"inference"`. Defaults to `"training"`.
         side: `"read"`, `"write"` or `"both"`; see `analysis.latent_factors`.
             Defaults to `"read"`.
-        scope: `"shared"` for one set of directions, `"layer"` for one each.
-            Defaults to `"shared"`.
+        scope: `"shared"` for one set of directions, `"layer"` for one set for
+            each layer. Defaults to `"shared"`.
         share: float in (0, 1). The part of the budget for the first stage
             with `when="training"`. Defaults to `0.5`.
-        random: bool. `True` is the control: as many random directions.
-            Defaults to `False`.
+        random: bool. `True` uses the same number of random directions, as a
+            control. Defaults to `False`.
         readers: tuple of names or globs of layers that read the residual
             stream. Defaults to those of KerasHub.
         writers: tuple of names or globs of layers that write to it. Defaults

@@ -15,11 +15,11 @@ from keras_debias.recipes.recipe import Recipe
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class AFR(Recipe):
-    """Automatic feature reweighting: the last layer again, on hard samples.
+    """Automatic feature reweighting: refits the last layer on hard samples.
 
     A part of the training data, stratified by class, is held out. All of the
     budget goes into plain fine-tuning on the rest. Then the last layer is
-    fitted anew on the held-out part, where each sample weighs
+    fitted again on the held-out part, where each sample has the weight
 
     ```
     exp(-gamma p) / (number of samples of its class)
@@ -31,15 +31,15 @@ class AFR(Recipe):
 
     Attributes:
         held_out: float in (0, 1). The part held out. Defaults to `0.2`.
-        gamma: float, at least 0. How much more samples count that the model
-            gets wrong: at most `exp(gamma)` times. Defaults to `4.0`.
+        gamma: float, at least 0. How much more the samples count that the
+            model gets wrong: at most `exp(gamma)` times. Defaults to `4.0`.
         penalty: float, above 0. Factor of the squared distance from the
             fine-tuned layer. Defaults to `1.0`.
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
-            has no `Dense` layer of one output a class at its end, or a class
-            has no held-out sample.
+            does not end in a `Dense` layer with one output for each class, or
+            a class has no held-out sample.
 
     Example:
 

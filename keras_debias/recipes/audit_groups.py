@@ -17,16 +17,16 @@ from keras_debias.utils.numbers import is_number
 )
 @dataclasses.dataclass(frozen=True)
 class AuditGroups(GroupInference):
-    """Groups by label x what the strongest findings of an audit hint at.
+    """Groups by label x what the strongest findings of an audit indicate.
 
-    `kd.audit` looks for features of texts or images that go with a label.
-    The strongest finding is taken for the shortcut, together with the
-    findings of the same measure: with a hue, all hues that go with a label;
-    a token counts by itself. The cue of a row hints at its own label, at
-    another, or the row has none. It needs no training and no budget. It
-    cannot distinguish a shortcut from a feature that belongs to a class
-    (word overlap is evidence of entailment): check `notes["cue"]` before you
-    rely on the result.
+    `kd.audit` looks for features of texts or images that go with a label. The
+    strongest finding is taken for the shortcut, together with the findings of
+    the same measure: for a hue, all hues that go with a label. A token is used
+    alone. Rows are divided by whether their cue hints at their own label or at
+    another one, or whether they have no cue. It needs no training and no
+    budget. It cannot distinguish a shortcut from a feature that belongs to a
+    class (word overlap is evidence of entailment): check `notes["cue"]` before
+    you rely on the result.
 
     When it helps: where one measurable feature is the shortcut. Groups
     balanced: colored digits at 0.95, five seeds: 79.8 % correct where the
@@ -44,8 +44,10 @@ class AuditGroups(GroupInference):
             distinct cues. Defaults to `0.3`.
 
     Raises:
-        ValueError: In `infer`, if the audit finds nothing, or labels are not
-            one class a row; see also `kd.audit`.
+        ValueError: If an argument is out of range; in `infer`, if the audit
+            finds nothing, or labels are not one class a row; see also
+            `kd.audit`.
+        TypeError: If `cues` is not an integer.
 
     Example:
 

@@ -21,18 +21,19 @@ TOKENS = r"\w+|[^\w\s]+"
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class BagOfWords:
-    """A bias-only model: which words and signs occur, in no order.
+    """A bias-only model of which words and signs occur, without order.
 
-    Logistic regression on the presence of tokens. Of pairs of texts it reads
-    the last one alone (the hypothesis), so what it gets right can be got
-    right without doing the task.
+    Logistic regression on the presence of tokens. For pairs of texts it reads
+    only the last one (the hypothesis), so what it predicts well can be
+    predicted without doing the task.
 
     Attributes:
-        min_df: int. Rows that a token must occur in. Defaults to `5`.
+        min_df: int. Least number of rows that a token must occur in. Defaults
+            to `5`.
         C: float, above 0. The inverse of the strength of the regression's
             penalty, as in scikit-learn. Defaults to `0.1`.
-        folds: int. Parts for predictions of the training rows: each row is
-            predicted by a model that has not seen it. Defaults to `5`.
+        folds: int. Number of parts for predictions of the training rows: each
+            row is predicted by a model that has not seen it. Defaults to `5`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -91,7 +92,7 @@ class BagOfWords:
         return found / found.sum(-1, keepdims=True)
 
     def predict(self, train, split) -> np.ndarray:
-        """Predictions for other rows: label names, or classes without.
+        """Predicted label names of other rows; without names, their classes.
 
         Args:
             train: `kd.data.Split` to learn from.
@@ -137,7 +138,7 @@ def _num_classes(train) -> int:
 
 
 def _last_texts(split) -> np.ndarray:
-    """The texts, of pairs the last ones, or raises."""
+    """The texts (of pairs, the last ones), or raises."""
     x = split.x[-1] if isinstance(split.x, tuple) else split.x
     if not isinstance(x, np.ndarray) or x.dtype != object:
         raise TypeError(

@@ -4,7 +4,7 @@ from keras_debias.evaluation.score_frame import Settings
 
 
 class BestWeights:
-    """Keeps the weights that a criterion likes best on validation data."""
+    """Keeps the weights with the best criterion on validation data."""
 
     def __init__(self, validation, selection):
         self.validation = validation

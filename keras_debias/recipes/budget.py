@@ -5,7 +5,7 @@ from keras_debias.utils.numbers import is_number
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What every method of a comparison may spend: optimizer updates.
+    """The number of optimizer updates that every method may use.
 
     All stages of a method share it. A forward pass without an update, such
     as predicting the training rows to find a model's mistakes, is not
@@ -13,8 +13,9 @@ class Budget:
 
     Attributes:
         epochs: float or `None`. Passes over the training rows; a method that
-            draws rows gets as many updates.
-        updates: int or `None`. Number of updates. Exactly one of the two.
+            draws rows gets the same number of updates.
+        updates: int or `None`. Number of updates. Give exactly one of `epochs`
+            and `updates`.
         batch_size: int. Rows of one update. Defaults to `32`.
         checks: int. At how many points of its last stage, evenly spread, a
             method is scored on validation data when a criterion chooses the
@@ -58,7 +59,7 @@ class Budget:
                 )
 
     def updates_for(self, rows: int) -> int:
-        """The number of updates with so many training rows."""
+        """The number of updates for `rows` training rows."""
         if self.epochs is None:
             return int(self.updates or 0)
         return max(1, round(self.epochs * -(-rows // self.batch_size)))

@@ -6,10 +6,10 @@ from keras_debias.utils.numbers import is_number
 
 
 def check_share(value, name) -> None:
-    """Raises unless `value` is a part of the budget that leaves some."""
+    """Raises unless `value` is above 0 and below 1."""
     if not (is_number(value) and 0 < value < 1):
         raise ValueError(
-            f"Expected `{name}` between 0 and 1, without both. "
+            f"Expected `{name}` between 0 and 1, both excluded. "
             f"Received: {name}={value}"
         )
 

@@ -22,10 +22,10 @@ FOLDS = 5
 class Clusters(GroupInference):
     """Groups by label x cluster of frozen features.
 
-    K-means on what the pretrained encoder computes of each row. Nothing of
-    the label enters, so a cluster is a kind of input: a domain, a dialect, a
-    place. Where a kind of input goes with a label by accident, the clusters
-    show it. They cannot show a single word.
+    K-means on the features that the pretrained encoder computes for each row.
+    Labels are not used, so a cluster is a kind of input, such as a domain, a
+    dialect or a place. If a kind of input goes with a label by accident, the
+    clusters show it. They cannot show the effect of a single word.
 
     Attributes:
         n_clusters: int, or `None`. Defaults to `None`: the smallest of 4, 8
@@ -142,7 +142,7 @@ def _simplest(models, features, train):
 def cell_probabilities(cells, y, classes, folds) -> np.ndarray:
     """Held-out P(label | cell) of each row, `(n, classes)`.
 
-    Counts are smoothed by one row that is spread as the labels are.
+    Counts are smoothed by one row that is distributed like the labels.
     """
     cells = np.unique(cells, return_inverse=True)[1].reshape(-1)
     found = np.zeros((len(y), classes))

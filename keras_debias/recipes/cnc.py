@@ -21,8 +21,8 @@ class CNC(Recipe):
 
     The first model is trained plainly on a share of the budget. The second,
     from the same start, is trained with `losses.CorrectNContrast` on the
-    inputs of its last layer. In its batches, rows that the first gets right
-    and wrong are equally frequent in each class.
+    inputs of its last layer. In each class, its batches hold as many rows that
+    the first model gets wrong as rows that it gets right.
 
     When it helps: where the first model is wrong mainly on rows against the
     shortcut. Colored digits at 0.99, five seeds: 41.0 ± 6.4 % correct where
@@ -30,8 +30,8 @@ class CNC(Recipe):
     4.8 against 65.9).
 
     Attributes:
-        weight: float in [0, 1]. Of the contrast, against the loss. Defaults
-            to `0.75`, the paper's for Waterbirds.
+        weight: float in [0, 1]. Weight of the contrastive term; the loss has
+            the rest. Defaults to `0.75`, the paper's for Waterbirds.
         temperature: float above 0. Defaults to `0.1`.
         first_share: float in (0, 1). The first model's part of the budget.
             Defaults to `0.3`.

@@ -25,17 +25,19 @@ class CoTrainedClusters(GroupInference):
        most overrepresented in it.
     2. Two models learn to predict the *hint*, never the label: a linear probe
        on frozen features, and a shallow model on words and simple measures.
-       Both are cross-fitted. A row that k-means puts on the wrong side of a
-       boundary is corrected, and words that belong to a class are not taken
-       for a cue.
+       Both are cross-fitted. This corrects rows that k-means puts on the wrong
+       side of a boundary, and does not take words that belong to a class for a
+       cue.
     3. Their standardized log-odds are summed, over both models and several
        numbers of clusters, so that no number has to be chosen.
-    4. The cell of a row is the class with the highest sum, and the quarter
-       of its margin over the next class among the rows of that class.
+    4. The cell of a row is the class with the highest sum, together with the
+       quarter (see `bins`) that its margin over the next class falls into
+       among the rows of that class.
 
     Attributes:
         n_clusters: tuple of ints. Defaults to `(4, 8, 16)`.
-        bins: int. Parts of the margin in a class. Defaults to `4`.
+        bins: int. Number of parts into which the margins in a class are
+            divided. Defaults to `4`.
         seed: int, of the k-means starts. Defaults to `0`.
 
     Raises:
@@ -52,11 +54,10 @@ class CoTrainedClusters(GroupInference):
     ```
 
     Reference:
-        Two views that teach each other:
-        [Blum and Mitchell, 1998](https://doi.org/10.1145/279943.279962);
-        clusters as groups: GEORGE,
-        [Sohoni et al., 2020](https://arxiv.org/abs/2011.12945). Joining them
-        is this library's.
+        Two views that teach each other: [Blum and Mitchell,
+        1998](https://doi.org/10.1145/279943.279962); clusters as groups:
+        GEORGE, [Sohoni et al., 2020](https://arxiv.org/abs/2011.12945). The
+        combination is this library's.
     """
 
     attribute: ClassVar[str] = "attribute"

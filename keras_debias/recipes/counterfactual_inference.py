@@ -10,7 +10,7 @@ from keras_debias.utils.numbers import is_number
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 def without_first_text(x):
-    """Pairs of texts without the first, single texts without a word."""
+    """Empties the first text of pairs, and empties single texts."""
     if isinstance(x, tuple):
         return (np.full(len(x[0]), "", dtype=object), *x[1:])
     return np.full(len(x), "", dtype=object)
@@ -58,7 +58,7 @@ class CounterfactualModel:
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class CounterfactualInference(Recipe):
-    """Plain fine-tuning; the bias is taken off at inference (CORSAIR).
+    """Plain fine-tuning; the bias is subtracted at inference (CORSAIR).
 
     The model predicts twice: from the input, and from the input without the
     evidence, where only the bias can decide. `scale` times the second logits
@@ -74,7 +74,12 @@ class CounterfactualInference(Recipe):
         blind: registered function of inputs to inputs without the evidence.
             Defaults to `without_first_text`: the premise of a pair is
             emptied.
-        scale: float. Defaults to `0.5`.
+        scale: float. Factor of the logits without the evidence. Defaults to
+            `0.5`.
+
+    Raises:
+        TypeError: If `blind` is not a function.
+        ValueError: If `scale` is not finite.
 
     Example:
 
@@ -85,8 +90,8 @@ class CounterfactualInference(Recipe):
 
     Reference:
         [Qian et al., 2021](https://aclanthology.org/2021.acl-long.422). They
-        take off a second, partially masked answer as well, and search both
-        scales on validation data; here there is one, and it is given.
+        also subtract a second, partially masked answer, and tune both scales
+        on validation data. Here there is one scale, which is given.
     """
 
     blind: Callable = without_first_text

@@ -78,7 +78,7 @@ def out_of_fold(matrix, y, classes, C, folds, weights=None) -> np.ndarray:
             matrix[fit], y[fit], C, None if weights is None else weights[fit]
         )
         found[np.ix_(held, model.classes_)] = model.predict_proba(matrix[held])
-    # Of float32 features they do not sum to one exactly.
+    # With float32 features they do not sum to one exactly.
     return found / found.sum(axis=1, keepdims=True)
 
 

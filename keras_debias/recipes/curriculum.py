@@ -22,8 +22,10 @@ class Curriculum(Recipe):
     the budget.
 
     Attributes:
-        start: float in (0, 1]. Defaults to `0.25`.
-        growth: float in (0, 1]. Defaults to `0.5`.
+        start: float in (0, 1]. Share of the rows at the start. Defaults to
+            `0.25`.
+        growth: float in (0, 1]. Share of the budget until all rows are used.
+            Defaults to `0.5`.
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
             `BagOfWords()`.
 

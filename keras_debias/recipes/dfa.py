@@ -31,7 +31,8 @@ class DFA(Recipe):
     Attributes:
         q: float in (0, 1]. Degree of the amplification. Defaults to `0.7`.
         bias_weight: float. Weight of the bias classifier. Defaults to `1.0`.
-        swap_weight: float. Weight of the swapped part. Defaults to `1.0`.
+        swap_weight: float. Weight of the losses on swapped features. Defaults
+            to `1.0`.
         begin: float in (0, 1). The share of the updates before the first
             swap. Defaults to `0.2`, the paper's 10,000 of 50,000.
 
@@ -47,8 +48,8 @@ class DFA(Recipe):
 
     Reference:
         [Lee et al., 2021](https://arxiv.org/abs/2107.01372); see
-        `losses.FeatureSwap` for what differs. An update trains both encoders:
-        it costs two of plain fine-tuning.
+        `losses.FeatureSwap` for what differs. An update trains both encoders,
+        so it costs as much as two updates of plain fine-tuning.
     """
 
     q: float = 0.7
@@ -75,7 +76,7 @@ class DFA(Recipe):
         updates = trainer.claim_updates(None, train)
         network = trainer.network(updates)
         encoder, head = cut_at_head(network)
-        # Not seeded again: the encoders start apart.
+        # Not seeded again, so that the encoders start differently.
         other, _ = cut_at_head(trainer.model_fn(updates))
         other.name = "bias_encoder"
         features = [encoder.output, other(network.inputs)]
@@ -97,8 +98,8 @@ class DFA(Recipe):
             ),
         )
         if isinstance(network, keras.Sequential) and not adapted_layers(reader):
-            # Its variables bear its name, by which a saved copy of `reader`
-            # would not find them.
+            # Its variables have its name, so a saved copy of `reader` would
+            # not find them.
             copy = keras.Model.from_config(reader.get_config())
             copy.set_weights(reader.get_weights())
             result = trainer.wrap_untrained(as_compiled(copy, network))

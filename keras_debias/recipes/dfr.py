@@ -21,7 +21,7 @@ class DFR(GroupRecipe):
 
     A part of the training rows, stratified by group, is held out. All of the
     budget goes into plain fine-tuning on the others. Then the last layer is
-    fitted anew: logistic regression on the features of held-out rows, drawn
+    fitted again: logistic regression on the features of held-out rows, drawn
     so that all groups are of one size, averaged over several draws. The
     regression is not an optimizer update; its time counts as training time.
 
@@ -34,8 +34,8 @@ class DFR(GroupRecipe):
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
-            has no `Dense` layer of one output a class at its end, or a group
-            has no held-out row.
+            does not end in a `Dense` layer with one output for each class, or
+            a group has no held-out row.
 
     Example:
 
@@ -120,7 +120,7 @@ class DFR(GroupRecipe):
 
     @staticmethod
     def _as_layer(found, units):
-        """Kernel and bias of one output a class, also for two classes."""
+        """Kernel and bias with one output for each class, also for two."""
         coefficients, intercept = found.coef_, found.intercept_
         if len(coefficients) == 1:
             coefficients = np.concatenate([-coefficients, coefficients]) / 2

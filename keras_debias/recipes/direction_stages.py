@@ -72,8 +72,8 @@ def fine_tune(
         adapters, projection, regularizers: as for `recipes.FineTuning`.
         directions: `Directions` that every update stays orthogonal to.
             Defaults to `None`.
-        ablated: bool. Whether `directions` are taken out of the network
-            first. Defaults to `False`.
+        ablated: bool. Whether `directions` are removed from the network first.
+            Defaults to `False`.
 
     Returns:
         The model, and the kernels it started from; `None` in their place

@@ -19,9 +19,10 @@ class EDGE(Recipe):
     """EDGE against the bias of a bias-only model.
 
     `projections.EDGE` takes examples that are easy for the model in training
-    as biased. Here a bias-only model is fitted first and decides it: the bias
-    gradient weighs each sample by `b^q`, with `b` the out-of-fold probability
-    of the sample's label. The equations are the same.
+    as biased. Here a bias-only model is fitted first and decides which
+    examples are biased: the bias gradient weighs each sample by `b^q`, with
+    `b` the out-of-fold probability of the sample's label. The equations are
+    the same.
 
     Attributes:
         alpha: float, at least 0. See `projections.EDGE`. Defaults to `0.5`.

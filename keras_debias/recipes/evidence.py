@@ -81,7 +81,7 @@ class Evidence:
         self.notes = {}
         # Why the evidence for step 3 is not enough, where there is some.
         self.doubt = None
-        # What group inference takes of a trainer.
+        # The part of a trainer that group inference uses.
         self.clusters = Clusters().cells(self, train)
         self.figures = {}
 

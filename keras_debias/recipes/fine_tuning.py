@@ -10,7 +10,7 @@ from keras_debias.recipes.recipe import Recipe
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class FineTuning(Recipe):
-    """One stage: all of the budget, with what `DebiasedModel` takes.
+    """Fine-tuning in one stage, with the options of `DebiasedModel`.
 
     Without arguments it is plain fine-tuning (ERM).
 
@@ -23,6 +23,9 @@ class FineTuning(Recipe):
             Defaults to `None`.
         adapters: an adapter, or a tuple of them, applied to the network that
             `model_fn` makes. Defaults to `None`: the network as it is.
+
+    Raises:
+        TypeError: If `projection` is not a projection.
 
     Example:
 

@@ -14,17 +14,17 @@ GRID = (0.0003, 0.003, 0.03, 0.3)
 class FrozenProbe:
     """A linear probe on frozen features, cross-fitted.
 
-    Logistic regression on standardized features of a pretrained encoder
-    (their first 384 principal components where there are more). It
-    learns in seconds what fine-tuning finds first. Its held-out predictions
-    tell for `kd.audit(train, predictions=...)` which features of the data
+    Logistic regression on standardized features of a pretrained encoder (their
+    first 384 principal components where there are more). It learns in seconds
+    what fine-tuning finds first. With its held-out predictions,
+    `kd.audit(train, predictions=...)` finds the features of the data that
     mislead a model.
 
     Attributes:
-        features: function of a `Split` to a float array of shape `(n,
-            width)`, as a rule `kd.features.FrozenFeatures(model)`.
-        folds: int. Each training row is predicted by a probe that has not
-            seen it. Defaults to `5`.
+        features: function of a `Split` to a float array of shape `(n, width)`,
+            usually `kd.features.FrozenFeatures(model)`.
+        folds: int. Number of parts; each training row is predicted by a probe
+            that has not seen it. Defaults to `5`.
 
     Raises:
         TypeError: If `features` is not callable.

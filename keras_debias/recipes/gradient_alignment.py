@@ -14,11 +14,11 @@ from keras_debias.recipes.group_recipe import GroupRecipe
 )
 @dataclasses.dataclass(frozen=True)
 class GradientAlignment(GroupRecipe):
-    """Makes rows with and against the shortcut pull equally hard (GA).
+    """Balances the gradients of bias-aligned and conflicting rows (GA).
 
-    See `losses.GradientAlignment`. Every batch has some conflicting rows.
+    See `losses.GradientAlignment`. Every batch holds some conflicting rows.
 
-    When it helps: where conflicting rows are many enough to learn from. With
+    When it helps: where there are enough conflicting rows to learn from. With
     58 to 74 of 4,000 it harms: SNLI with a planted token, three seeds: worst
     group 0.0 % (plain 17.5).
 
@@ -27,12 +27,12 @@ class GradientAlignment(GroupRecipe):
         conflicting: tuple of strings, the names of the groups in which the
             shortcut misleads. Defaults to `None`: those with less than half
             an even share of the rows.
-        gamma: float, above 0. Above one, conflicting rows pull harder.
+        gamma: float, above 0. Above one, conflicting rows get more weight.
             Defaults to `1.0`.
 
     Raises:
-        ValueError: In `fit`, if a name is unknown, or no group or every
-            group is conflicting.
+        ValueError: If `gamma` is out of range; in `fit`, if a name is unknown,
+            or no group or every group is conflicting.
 
     Example:
 

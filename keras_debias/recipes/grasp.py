@@ -47,19 +47,19 @@ def grasp(
     seed: int = 0,
     **fit_arguments,
 ) -> GraspResult:
-    """GRASP: fine-tune, find what was relied on, fine-tune again without.
+    """GRASP: fine-tunes again without the directions that were relied on.
 
     1. Fine-tune plainly, with the adapter.
     2. Read the leading directions from its weights (`latent_factors`).
     3. Restart from the pretrained weights and the same head, and fine-tune
-       with the same settings and order of rows, every update kept orthogonal
-       to the directions (`projections.Subspace`).
+       with the same settings and order of rows, and every update kept
+       orthogonal to the directions (`projections.Subspace`).
 
-    The input keeps the factor, and the pretrained model's use of it stays;
-    what cannot happen is that fine-tuning adds to it.
+    The input still has the factor, and the pretrained model still uses it. But
+    fine-tuning cannot add to this use.
 
-    `recipes.GRASP` does the same within the budget of a `kd.compare`, and
-    more than once if need be.
+    `recipes.GRASP` does the same within the budget of a `kd.compare`, and can
+    repeat it.
 
     Args:
         model: a built `keras.Model` without adapters. It is changed in
@@ -83,9 +83,9 @@ def grasp(
             KerasHub.
         directions: `Directions` to use instead of those found; the first
             stage is not run. Defaults to `None`.
-        naive: path. Folder of the adapter of the first stage: read if it is
-            there, and the first stage is not run; else written. Defaults to
-            `None`.
+        naive: path. Folder of the adapter of the first stage. If it exists, it
+            is read and the first stage is not run; otherwise it is written.
+            Defaults to `None`.
         also_train: as for `adapters.apply`. Defaults to `None`.
         projection: a projection or a list of them, for both stages, before
             the `Subspace`. Defaults to `None`.
@@ -120,12 +120,11 @@ def grasp(
 
     Reference:
         GRASP ([Gilligan-Lee et al., 2026](https://arxiv.org/abs/2605.27676)).
-        Established there: identification from the weights of a naive LoRA
+        The paper states: identification from the weights of a naive LoRA
         fine-tune, and a second fine-tune by projected gradients that cannot
-        gain reliance on the factor and keeps what the pretrained model has.
-        We know its abstract only. How the directions are read, which layers
-        count, and the constraint after the optimizer's update are our
-        reading.
+        gain reliance on the factor and keeps what the pretrained model has. We
+        know its abstract only. How the directions are read, which layers
+        count, and the constraint after the optimizer's update are our reading.
     """
     require_model(model)
     model = unwrap(model)

@@ -25,48 +25,48 @@ _MIN_CELL_SIZE = 5
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class GRASP(Recipe):
-    """Fine-tune, find what was relied on, fine-tune again without.
+    """Fine-tunes again without the directions that were relied on.
 
     1. Fine-tune plainly, and read the leading directions from the updates of
        the weights (`analysis.latent_factors`).
     2. With `repeats` above 1, fine-tune again with updates orthogonal to
        these directions, and read further directions from the new updates,
        until the fine-tuned model no longer finds the factor.
-    3. Fine-tune from the same start, every update kept orthogonal to all
+    3. Fine-tune from the same start, with every update kept orthogonal to all
        directions found (`projections.Subspace`).
 
-    Whether a fine-tuned model finds the factor is measured on the training
-    data where a `factor` is given: within each class, how far the mean
-    predicted probabilities of the factor's values lie apart. Without one, by
+    With a `factor`, whether a fine-tuned model finds it is measured on the
+    training data: by the distance, within each class, of the mean predicted
+    probabilities of the factor's values. Without a `factor`, it is measured by
     whether a direction stands out from random adapters.
 
     When it helps: where the factor has a direction that the task does not
-    need. In the sets measured here it has not: SNLI with a planted token, one
-    direction, three seeds: worst group 11.8 ± 5.7 % (plain 17.6 ± 4.4, random
-    directions 16.9 ± 7.8). Sentences whose domain goes with the label: 3 to 4
-    % (plain 3).
+    need. In the datasets measured here it has none: SNLI with a planted token,
+    one direction, three seeds: worst group 11.8 ± 5.7 % (plain 17.6 ± 4.4,
+    random directions 16.9 ± 7.8). Sentences whose domain goes with the label:
+    3 to 4 % (plain 3).
 
-    `kd.grasp` does steps 1 and 3 on a model of one's own, without a budget.
+    `kd.grasp` does steps 1 and 3 on your own model, without a budget.
 
     Attributes:
         k: int. How many directions are read each time. Defaults to `1`.
         side: `"read"`, `"write"` or `"both"`; see `analysis.latent_factors`.
             Defaults to `"read"`.
-        scope: `"shared"` for one set of directions, `"layer"` for one each.
-            Defaults to `"shared"`.
-        repeats: int. How often directions are read at most. Defaults to `1`.
+        scope: `"shared"` for one set of directions, `"layer"` for one set for
+            each layer. Defaults to `"shared"`.
+        repeats: int. How often directions are read, at most. Defaults to `1`.
         factor: the attribute that must not be learned, where it is known or
             inferred: `"groups"` for the groups of the training data, a
             `GroupInference`, or a sequence with one value for each training
             sample. Defaults to `None`: no labels of groups are used.
-        tolerance: float in (0, 1). With a `factor`: the distance of mean
-            probabilities up to which the factor is not found. Defaults to
-            `0.1`.
+        tolerance: float in (0, 1). With a `factor`: the largest distance of
+            mean probabilities at which the factor counts as not found.
+            Defaults to `0.1`.
         share: float in (0, 1). The part of the budget for all first stages
             together, in equal parts; where fewer are needed, the last stage
             gets the rest. Defaults to `0.5`.
         random: bool. `True` is the control: random directions in place of
-            those found, as many and at the same price. Defaults to `False`.
+            those found, with the same number and cost. Defaults to `False`.
         readers: tuple of names or globs of layers that read the residual
             stream. Defaults to those of KerasHub.
         writers: tuple of names or globs of layers that write to it. Defaults
@@ -240,11 +240,11 @@ class GRASP(Recipe):
 
 
 def factor_distance(probabilities, y, factor) -> float:
-    """How far predictions lie apart by a factor, within classes.
+    """How much predictions differ by a factor, within classes.
 
-    For each class the mean probabilities of its samples with each value of
-    the factor; the largest distance between two values, of any output. Then
-    the mean over classes.
+    For each class, the largest difference in any output between the mean
+    probabilities of its samples with two values of the factor. Then the mean
+    over classes.
 
     Args:
         probabilities: float array `(n, classes)`.
@@ -264,7 +264,7 @@ def factor_distance(probabilities, y, factor) -> float:
 
 
 def join(found, more) -> Directions | None:
-    """Directions of both; `None` where there is no room for more."""
+    """Directions of both; `None` if the width allows no more."""
 
     def joined(before, after):
         after = after.astype("float64")

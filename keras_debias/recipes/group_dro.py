@@ -25,9 +25,13 @@ class GroupDRO(GroupRecipe):
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
-        step_size: float, above 0. Defaults to `0.01`.
+        step_size: float, above 0. Step size of the weights of groups. Defaults
+            to `0.01`.
         balanced: bool. Whether groups are drawn equally often. Defaults to
             `True`.
+
+    Raises:
+        ValueError: If `step_size` is out of range.
 
     Example:
 
@@ -37,8 +41,8 @@ class GroupDRO(GroupRecipe):
 
     Reference:
         [Sagawa et al., 2020](https://arxiv.org/abs/1911.08731). They also
-        regularize strongly (weight decay, early stopping), which here is the
-        optimizer's and the selection's business.
+        regularize strongly (weight decay, early stopping). Here the optimizer
+        and the selection of weights do this.
     """
 
     step_size: float = 0.01

@@ -39,7 +39,7 @@ class GroupInference(abc.ABC):
         """Infers the cell of each row.
 
         Args:
-            trainer: `recipes.Trainer`; what is trained here is taken off its
+            trainer: `recipes.Trainer`; training here uses a part of its
                 budget.
             train: `kd.data.Split` with labels, to learn from.
             split: `kd.data.Split` whose rows get a cell; its labels are not

@@ -16,10 +16,15 @@ class GroupRecipe(Recipe):
     A subclass overrides one method, `fit_groups`.
 
     Attributes:
-        groups: `None`, the groups of the training data; or a way to infer
-            them, such as `XRM()`: then the method needs no group
-            labels. Where the data has groups all the same, the agreement of
-            both is in the notes of the result.
+        groups: `None` for the groups of the training data, or a
+            `GroupInference` such as `XRM()`, which needs no group labels. If
+            the data has groups as well, the agreement of both is in the notes
+            of the result. Defaults to `None`.
+
+    Raises:
+        TypeError: If `groups` is none of these.
+        ValueError: In `fit`, if there are no groups, or fewer than two with
+            rows.
     """
 
     groups: GroupInference | None = None

@@ -29,6 +29,9 @@ class LearnedMixin(Recipe):
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
             `ShallowModel()`.
 
+    Raises:
+        TypeError: If `bias_only` has no `out_of_fold`.
+
     Example:
 
     ```python

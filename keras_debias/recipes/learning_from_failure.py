@@ -15,7 +15,7 @@ class LearningFromFailure(Recipe):
     """Learns most from the rows on which a biased model fails (LfF).
 
     The biased model is trained with the generalized cross entropy, which
-    prefers what is easy. The second model weighs each row by
+    favors easy rows. The second model weighs each row by
     `losses.RelativeDifficulty`.
 
     When it helps: where the shortcut is learned long before the task. Colored

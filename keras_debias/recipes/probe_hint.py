@@ -16,10 +16,10 @@ from keras_debias.recipes.shallow_model import class_names
 class ProbeHint(GroupInference):
     """Groups by label x the class that a probe on frozen features hints at.
 
-    As `ShallowHint`, with a cross-fitted linear probe on the pretrained
+    Like `ShallowHint`, with a cross-fitted linear probe on the pretrained
     encoder's features in place of the shallow model. The probe learns the
-    shortcut and part of the task, so some rows are in a cell because they
-    are hard.
+    shortcut and part of the task, so some rows are in a cell because they are
+    hard.
 
     Attributes:
         confident: float in (0, 1]. The share of the rows that get a class.

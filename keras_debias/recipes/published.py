@@ -38,9 +38,9 @@ Tables 8 and 9, appendix B.4 |
     | `bias_aware_peft` | `gemma2_2b`, `gemma2_9b`, `mistral_7b`, \
 `llama3.2_1b`, `llama3.2_3b` | section 5.1, Table 1 |
 
-    Where a paper says nothing, the setting has AdamW without weight decay,
-    a linear fall of the learning rate, and this library's defaults of the
-    method; the batch size of BEFT's Table 22 is that of its other tables.
+    Where a paper says nothing, the setting has AdamW without weight decay, a
+    linearly decreasing learning rate, and this library's defaults of the
+    method. The batch size of BEFT's Table 22 is that of its other tables.
     BA-LoRA's terms compare classes: for STS-B, a regression, its setting is
     PiSSA alone. A model is a name of the table only: any network can be
     prepared.
@@ -49,11 +49,12 @@ Tables 8 and 9, appendix B.4 |
         paper: string, one of the table.
         model: string, one of the paper's.
         task: string, such as `"rte"` or `"SST-2"`: case and hyphens do not
-            matter. Of EDGE `"nli"`, or `"images"` for `resnet18`.
-        rows: int, the number of training rows, by which the schedules
-            count.
+            matter. For EDGE `"nli"`, or `"images"` for `resnet18`.
+        rows: int, the number of training rows, which sets the length of the
+            schedules.
         regime: string, of BEFT's data regimes on `bert_base`; see
-            `kd.data.low_data`. The other tables have `"low"` only.
+            `kd.data.low_data`. The other tables have `"low"` only. Defaults to
+            `"low"`.
         epochs: float, in place of the paper's. EDGE (early stopping), the
             OPT models of BEFT and Bias-aware PEFT state none: there it must
             be given. Defaults to `None`.

@@ -10,8 +10,8 @@ class Recipe(abc.ABC):
     """Base class of all methods: from training data to a trained model.
 
     A subclass is a frozen dataclass, its fields are the settings, and it
-    overrides one method, `fit`. What trains is the `Trainer`'s business: it
-    makes networks, counts updates, and knows the seed.
+    overrides one method, `fit`. The `Trainer` makes networks, counts updates,
+    and knows the seed.
 
     Example:
 
@@ -40,7 +40,7 @@ class Recipe(abc.ABC):
             train: `kd.data.Split` with labels.
 
         Returns:
-            A model with `predict`, as a rule a `DebiasedModel`.
+            A model with `predict`, usually a `DebiasedModel`.
         """
 
     def get_config(self) -> dict:

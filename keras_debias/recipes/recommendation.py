@@ -12,7 +12,7 @@ from keras_debias.utils.short_repr import ShortRepr
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True, repr=False)
 class Recommendation(ShortRepr, Recipe):
-    """The method that `kd.recommended` decided for, and why.
+    """The method that `kd.recommended` chose, and why.
 
     It is a recipe: it trains by that method, and puts the reason into the
     notes of the result.
@@ -21,6 +21,9 @@ class Recommendation(ShortRepr, Recipe):
         recipe: `kd.recipes.Recipe`, the method.
         reason: string, in words.
         evidence: dict from the name of a figure to its value.
+
+    Raises:
+        TypeError: If `recipe` is not a `Recipe`.
     """
 
     recipe: Recipe

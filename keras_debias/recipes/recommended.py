@@ -44,7 +44,7 @@ class Recommended(Recipe):
 
 
 def of_regression() -> Recommendation:
-    """What is recommended for numbers: the rule is about classes."""
+    """The recommendation for a regression: the rule is about classes."""
     return Recommendation(
         FineTuning(),
         "The labels are numbers. The rule compares how well models predict "
@@ -72,11 +72,11 @@ def recommended(
        probe is wrong more often than by chance on rows that have the cue and
        another label: the groups of that cue are balanced.
     3. The clusters have half of the probe's gain, and the weights of
-       `InversePropensitySampling` raise the held-out accuracy twice: counted
-       with these weights, at the 1 % level, and counted so that label and
-       hinted class are balanced, by one standard error. The label goes with
-       a kind of input: that method. Where the clusters *are* the task, as
-       topics are, the weights do not raise it.
+       `InversePropensitySampling` raise the held-out accuracy in two counts:
+       with these weights, at the 1 % level, and with label and hinted class
+       balanced, by one standard error. Then the label goes with a kind of
+       input, and that method is recommended. If the clusters *are* the task,
+       such as topics, the weights do not raise the accuracy.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
@@ -94,14 +94,14 @@ def recommended(
 
     Args:
         train: `kd.data.Split` of texts or images with one class a row. Its
-            groups, if any, are not looked at. For numbers as labels (a
-            regression) plain fine-tuning is recommended, with the reason.
+            groups, if any, are not used. For numbers as labels (a regression)
+            plain fine-tuning is recommended, with the reason.
         model: the pretrained model that is to be fine-tuned, for its frozen
-            features: see `kd.features.FrozenFeatures`; or a function of a
+            features (see `kd.features.FrozenFeatures`), or a function of a
             `Split` to an array of features. Defaults to `None`: the decision
-            is made when the method trains, on features of the network that
-            the trainer makes.
-        validation: `kd.data.Split` like `train`, or `None`.
+            is made when the method trains, on features of the network that the
+            trainer makes.
+        validation: `kd.data.Split` like `train`. Defaults to `None`.
 
     Returns:
         A recipe, for `kd.compare` or `fit`. With `model`, a

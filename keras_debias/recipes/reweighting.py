@@ -12,7 +12,7 @@ from keras_debias.recipes.shallow_model import ShallowModel
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class Reweighting(Recipe):
-    """Weighs each row by how little a bias-only model believes its label.
+    """Gives less weight to rows whose label a bias-only model predicts.
 
     The weight is `1 - b`, with `b` the bias-only model's probability of the
     right label, scaled to a mean of one.
@@ -26,6 +26,9 @@ class Reweighting(Recipe):
     Attributes:
         bias_only: a bias-only model with `out_of_fold(train)`. Defaults to
             `ShallowModel()`.
+
+    Raises:
+        TypeError: If `bias_only` has no `out_of_fold`.
 
     Example:
 

@@ -18,10 +18,10 @@ class ShallowHint(GroupInference):
     """Groups by label x the class that a shallow model hints at.
 
     The shallow model is cross-fitted: it has not seen the row that it
-    predicts. Where it is in its more confident part, the cell is the class
-    that it predicts, elsewhere "none". It finds what words, length or
-    overlap give away (negation and overlap in MNLI). It cannot tell a
-    shortcut from words that honestly belong to a class.
+    predicts. For the rows on which it is more confident, the cell is the class
+    that it predicts; for the others it is "none". It finds what words, length
+    or overlap give away (negation and overlap in MNLI). It cannot tell a
+    shortcut from words that belong to a class.
 
     Attributes:
         confident: float in (0, 1]. The share of the rows that get a class.

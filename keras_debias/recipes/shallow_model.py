@@ -20,7 +20,7 @@ GRID = (0.01, 0.03, 0.1, 0.3, 1.0)
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class ShallowModel:
-    """A bias-only model: which words occur, and simple measures.
+    """A bias-only model of which words occur, and of simple measures.
 
     Logistic regression on the presence of tokens in all texts of a row,
     together with the simple measures of `kd.audit` (length, negation,
@@ -30,9 +30,11 @@ class ShallowModel:
     chosen by held-out log loss, which also calibrates the probabilities.
 
     Attributes:
-        min_df: int. Rows that a token must occur in. Defaults to `5`.
-        folds: int. Parts for the predictions of the training rows: each row
-            is predicted by a model that has not seen it. Defaults to `5`.
+        min_df: int. Least number of rows that a token must occur in. Defaults
+            to `5`.
+        folds: int. Number of parts for the predictions of the training rows:
+            each row is predicted by a model that has not seen it. Defaults to
+            `5`.
 
     Raises:
         ValueError: If an argument is out of range; in `out_of_fold`, if a
@@ -108,7 +110,7 @@ class ShallowModel:
         return found
 
     def predict(self, train, split) -> np.ndarray:
-        """Predictions of other rows: label names, or classes without names.
+        """Predicted label names of other rows; without names, their classes.
 
         Args:
             train: `kd.data.Split` to learn from.

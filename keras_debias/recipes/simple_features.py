@@ -18,7 +18,7 @@ from keras_debias.utils.renamed import renamed
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class SimpleFeatures:
-    """A bias-only model: the simple features of `kd.audit`, without a word.
+    """A bias-only model of the simple features of `kd.audit`, without words.
 
     Logistic regression on brightness, contrast, saturation and hue of
     images, of the whole and of the border; or on length, negation,
@@ -27,8 +27,8 @@ class SimpleFeatures:
     Attributes:
         C: float, above 0. The inverse of the strength of the regression's
             penalty, as in scikit-learn. Defaults to `1.0`.
-        folds: int. Parts for predictions of the training rows: each row is
-            predicted by a model that has not seen it. Defaults to `5`.
+        folds: int. Number of parts for predictions of the training rows: each
+            row is predicted by a model that has not seen it. Defaults to `5`.
 
     Raises:
         ValueError: If an argument is out of range; in `out_of_fold`, if a

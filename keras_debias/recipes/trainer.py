@@ -33,22 +33,23 @@ class Trainer:
             after `keras.utils.set_random_seed(seed)`: all networks of a run
             start alike.
         budget: `Budget`, shared by all stages.
-        seed: int. Seed of the start and of the order of the rows.
-        validation: `kd.data.Split` or `None`.
+        seed: int. Seed of the start and of the order of the rows. Defaults to
+            `0`.
+        validation: `kd.data.Split`. Defaults to `None`.
         selection: a `kd.comparison.Criterion` or `None`. It picks the
             weights among the budget's checks, on `validation`. Defaults to
             `None`: those after the last update.
-        rows: int. The training rows that a budget in epochs counts by.
+        rows: int. Number of training rows that a budget in epochs refers to.
             Defaults to `None`: those of the first stage.
-        features: function of a `Split` to a float array of shape `(n,
-            width)`, what methods take for the features of a pretrained
-            encoder. Defaults to `None`: `kd.features.FrozenFeatures` of a
-            network that `model_fn` makes.
+        features: function of a `Split` to a float array of shape `(n, width)`,
+            which methods use as the features of a pretrained encoder. Defaults
+            to `None`: `kd.features.FrozenFeatures` of a network that
+            `model_fn` makes.
         verbose: int. `1` shows progress bars of training and of features,
             `2` prints a line for each stage of training. Defaults to `0`.
 
     Attributes:
-        notes: dict. What a recipe found on its way, kept with the result.
+        notes: dict. What a recipe found during training, kept with the result.
         updates, seconds: int and float. What training took so far.
 
     Raises:
@@ -159,7 +160,7 @@ class Trainer:
         )
 
     def claim_updates(self, share, train) -> int:
-        """Takes a share off the budget; returns its number of updates."""
+        """Reserves a share of the budget; returns its number of updates."""
         if share is None:
             share = 1 - self._spent
         if not 0 < share <= 1 or self._spent + share > 1 + ROUNDING:
@@ -168,7 +169,7 @@ class Trainer:
                 f"with share={share}, after stages with {self._spent:g} in all"
             )
         if self._rows is None:
-            # A later stage on part of the rows counts by the whole, too.
+            # A later stage on part of the rows also refers to all rows.
             self._rows = len(train)
         total = self.budget.updates_for(self._rows)
         before = round(self._spent * total)
@@ -230,7 +231,7 @@ class Trainer:
         return model
 
     def wrap_untrained(self, network) -> DebiasedModel:
-        """The model to return where another shares its weights and trains."""
+        """A model to return whose weights are trained in another model."""
         model = self.wrap(network)
         # Not used so far: a file would lack their states.
         for each in (model, network):
@@ -249,7 +250,7 @@ class Trainer:
         first_epoch=0,
         evaluated_model=None,
     ) -> DebiasedModel:
-        """Trains a model for so many updates more, from `first_epoch` on.
+        """Trains a model for `updates` more updates, from `first_epoch` on.
 
         `evaluated_model` is the model to return if the model that trains has
         other outputs. The two share their weights.
@@ -264,7 +265,7 @@ class Trainer:
             model.fit(
                 train,
                 batch_size=self.budget.batch_size,
-                # So that the order of the rows goes on where it ended.
+                # So that the order of the rows continues where it ended.
                 initial_epoch=number,
                 epochs=number + 1,
                 steps_per_epoch=int(steps),
@@ -336,7 +337,7 @@ def _is_builder(model_fn) -> bool:
         inspect.signature(model_fn).bind(1)
     except TypeError:
         return False
-    # Of some built-in functions, nobody knows the signature.
+    # Some built-in functions have no signature.
     except ValueError:
         return True
     return True

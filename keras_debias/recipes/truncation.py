@@ -12,10 +12,10 @@ from keras_debias.recipes.recipe import Recipe
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
 class Truncation(Recipe):
-    """Fine-tune, and keep a few singular components of what was learned.
+    """Fine-tunes, and keeps a few singular components of each update.
 
     The update of each layer is replaced by its leading components
-    (`analysis.truncate_update`): the shortcut is said to be in the tail. It
+    (`analysis.truncate_update`): the paper finds the shortcut in the tail. It
     needs no group labels and no further training.
 
     When it helps: a little where the shortcut is weaker than the task. SNLI
@@ -25,8 +25,8 @@ class Truncation(Recipe):
 
     Attributes:
         k: int. How many components to keep in each layer. Defaults to `1`.
-        energy: float in (0, 1]. Instead of `k`, which is `None` then: the
-            share of the squared length of each update to keep. Defaults to
+        energy: float in (0, 1]. The share of the squared length of each update
+            to keep, instead of `k`, which must be `None` then. Defaults to
             `None`.
         keep: `"top"`, or for the controls `"bottom"` or `"random"`. Defaults
             to `"top"`.

@@ -18,15 +18,14 @@ from keras_debias.utils.numbers import is_number
 class XRM(GroupInference):
     """Groups by label x whether twin models get the row wrong (XRM).
 
-    Two twins are trained on one half of the rows each. After each of several
-    rounds, the twin that has not seen a row predicts it, and the row's label
-    is changed to that prediction with a probability that grows with the
-    twin's confidence: so each twin is confirmed in what it has learned
-    first, the shortcut, and rows against the shortcut are not memorised. At
-    the end a row counts as a mistake if either twin gets its own label
-    wrong.
+    Each of two twin models is trained on one half of the rows. After each of
+    several rounds, the twin that has not seen a row predicts it, and the row's
+    label is changed to that prediction with a probability that grows with the
+    twin's confidence: so each twin is confirmed in what it has learned first,
+    the shortcut, and rows against the shortcut are not memorized. At the end a
+    row counts as a mistake if either twin gets its own label wrong.
 
-    The groups are as good as the twins are biased. A twin that is merely
+    The groups are only as good as the twins are biased. A twin that is merely
     weak is wrong everywhere, and its mistakes say nothing about a shortcut:
     look at `notes["agreement"]` where true groups are known.
 
@@ -39,7 +38,8 @@ class XRM(GroupInference):
     Attributes:
         share: float in (0, 1). The twins' part of the budget. Defaults to
             `0.5`.
-        rounds: int. Rounds between which labels change. Defaults to `4`.
+        rounds: int. Number of rounds between which labels change. Defaults to
+            `4`.
         confident: bool. `True` counts only mistakes made with more
             confidence than the average of the right answers. Defaults to
             `False`.

@@ -40,8 +40,8 @@ def ba_lora(
             schedules of the set for generation need it. Defaults to `None`.
         scale: float above 0. Multiplies all three weights: the one number
             that appendix D.1 tunes. Defaults to `1.0`.
-        k: int. Leading singular values. `None` means the paper's, 5 for
-            classification and 10 for generation. Defaults to `None`.
+        k: int. Number of leading singular values. `None` means the paper's, 5
+            for classification and 10 for generation. Defaults to `None`.
         candidates: int. `k` of `TopKEntropy`, for generation. Defaults to
             `20`.
         temperature: float above 0, of `Consistency`. Defaults to `2.0`.
@@ -65,9 +65,9 @@ def ba_lora(
     ```
 
     Reference:
-        BA-LoRA, section 3.1 and appendix B.4. With fewer than six classes
-        and the paper's `k=5`, the spectral term of classification is
-        constant; it warns.
+        BA-LoRA, section 3.1 and appendix B.4. With fewer than six classes and
+        the paper's `k=5`, the spectral term of classification is constant, and
+        a warning says so.
     """
     if not (is_number(scale) and scale > 0):
         raise ValueError(

@@ -1,9 +1,9 @@
 """Outputs as rows of logits, and sums over them with little memory.
 
-A row is a sample of a classifier or a token of a language model. With a
-large vocabulary one float32 tensor of all rows is as large as everything
-else in a step: whatever is computed from the logits is computed for some
-rows at a time, forward and, through `with_gradient`, backward.
+A row is a sample of a classifier or a token of a language model. With a large
+vocabulary one float32 tensor of all rows is as large as everything else in a
+step: so everything that depends on the logits is computed for some rows at a
+time, forward and, through `with_gradient`, backward.
 """
 
 import math

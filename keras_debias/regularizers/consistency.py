@@ -32,15 +32,16 @@ class Consistency(Regularizer):
         teacher: `keras.Model` that takes the same inputs and returns logits
             of the same shape, for a model without adapters. It is saved with
             the `DebiasedModel`. Defaults to `None`.
-        cache: a `TeacherCache`, for a classifier whose encoder is frozen but
-            for its adapters: the teacher's features are computed once for
-            each training set. Defaults to `None`: one forward pass of the
+        cache: a `TeacherCache`, for a classifier whose encoder is frozen
+            except for its adapters: the teacher's features are computed once
+            for each training set. Defaults to `None`: one forward pass of the
             teacher in each step.
         name: string. Name in the logs. Defaults to `"consistency"`.
 
     Raises:
-        ValueError: If an argument is out of range, or the teacher's outputs
-            have another shape than the student's.
+        ValueError: If an argument is out of range, both `teacher` and `cache`
+            are given, or the teacher's outputs have another shape than the
+            student's.
 
     Example:
 

@@ -17,20 +17,23 @@ _FEW_OUTPUTS = 1024
 class Diversity(Regularizer):
     """Decorrelates the outputs over the batch.
 
-    With `C` the covariance matrix of the `D` outputs over the rows that
-    count, divided by their number less one:
+    `C` is the covariance matrix of the `D` outputs over the rows that count,
+    with their number minus one as the divisor:
 
     ```
     (1 / D) sum over i != j of C[i, j]^2
     ```
 
-    For a large vocabulary `C` is never formed: the sum of its squares is
-    that of the matrix between rows.
+    For a large vocabulary `C` is never formed: the matrix between rows has the
+    same sum of squares.
 
     Args:
         weight: float of at least 0, or a learning-rate schedule. Defaults to
             `0.03`.
         name: string. Name in the logs. Defaults to `"diversity"`.
+
+    Raises:
+        ValueError: If `weight` is out of range.
 
     Example:
 

@@ -10,12 +10,12 @@ class LabelBalance(Regularizer):
     """The two bias-balance losses: `beta * bal1 + gamma * bal2`.
 
     Works on the scores of a `LabelWordClassifier` and on the class logits of
-    any classifier. A `DebiasedModel` takes it for its two terms,
+    any classifier. A `DebiasedModel` replaces it by its two terms,
     `LabelPropensity` and `LabelDiscrimination`, and logs each under its own
-    name, before its factor. Both are statistics of a batch: with fewer rows
+    name, without its factor. Both are statistics of a batch: with fewer rows
     than labels they are rough.
 
-    When it helps: where a model of label words prefers some labels. Emotions
+    When it helps: where a `LabelWordClassifier` prefers some labels. Emotions
     of tweets, SmolLM2, layer 26 alone trained: the spread of the mean scores
     of the labels falls from 0.85 to 0.55, at the same weighted F1 (59.8). In
     other layers it does not fall.
@@ -25,7 +25,10 @@ class LabelBalance(Regularizer):
         gamma: float or schedule. Factor of `bal2`. Defaults to `1.0`.
         cap: float or `None`. See `LabelDiscrimination`. Defaults to `None`.
         smoothing: float. See `LabelPropensity`. Defaults to `1e-3`.
-        name: string.
+        name: string. Defaults to `"label_balance"`.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Example:
 

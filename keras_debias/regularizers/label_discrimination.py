@@ -8,18 +8,21 @@ from keras_debias.utils.numbers import is_number
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class LabelDiscrimination(LabelTerm):
-    """How far labels are told apart, negated: `bal2`.
+    """The discrimination of labels, negated: `bal2`.
 
     `-||H^C - H^N||` over the labels that some rows of the batch have and
-    others have not; see `LabelPropensity`. The term has no lower bound; with
-    `cap`, a norm above it neither counts nor learns.
+    others do not; see `LabelPropensity`. The term has no lower bound. With
+    `cap`, a larger norm counts as `cap` and has no gradient.
 
     Args:
         weight: float or schedule. `gamma`. Defaults to `1.0`.
         cap: float above 0, or `None` for none. The largest norm that counts.
             Defaults to `None`, as in the paper.
-        smoothing: float above 0. See `LabelPropensity`.
+        smoothing: float above 0. See `LabelPropensity`. Defaults to `1e-3`.
         name: string. Defaults to `"label_discrimination"`.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Reference:
         Bias-aware PEFT, equation 3.

@@ -1,4 +1,4 @@
-"""Mean scores of labels over a batch, and what both label terms share."""
+"""Mean scores of labels over a batch, and the base of both label terms."""
 
 import abc
 
@@ -15,7 +15,7 @@ def smooth_norm(vector, smoothing):
 
 
 def label_means(y_true, y_pred, mask=None):
-    """Mean scores of each label over the rows that have it, or have not.
+    """Mean scores of each label over the rows with it and those without it.
 
     Args:
         y_true: int labels `(batch,)` or `(batch, 1)`, or multi-hot ones of
@@ -25,7 +25,8 @@ def label_means(y_true, y_pred, mask=None):
 
     Returns:
         `(contain, lack, has_contain, has_lack)`, each of shape `(labels,)`:
-        the two means, zero where there is no row, and ones where there is.
+        the two means, zero where there is no such row, and ones where there is
+        one.
     """
     scores = ops.cast(y_pred, "float32")
     labels = scores.shape[-1]
@@ -53,7 +54,7 @@ def label_means(y_true, y_pred, mask=None):
 
 
 class LabelTerm(Regularizer):
-    """What the two terms share: checks of the shapes."""
+    """Base class of the two label terms: checks the shapes."""
 
     def __init__(self, weight=1.0, smoothing=1e-3, name=None):
         super().__init__(weight, name)

@@ -10,15 +10,18 @@ class LabelPropensity(LabelTerm):
     """How unequal the mean scores of labels are: `bal1`.
 
     `||H^C - mean(H^C)|| + ||H^N - mean(H^N)||` over the labels of a batch,
-    where `H^C` holds each label's mean score over the rows that have it and
-    `H^N` over those that have not. Labels that no row has are left out;
-    those that every row has are left out of the second norm.
+    where `H^C` holds each label's mean score over the rows that have it, and
+    `H^N` its mean score over the other rows. Labels that no row has are left
+    out; those that every row has are left out of the second norm.
 
     Args:
         weight: float or schedule. `beta`. Defaults to `1.0`.
         smoothing: float above 0. The norms are `sqrt(n^2 + s^2) - s`, whose
             gradient at zero is zero. Defaults to `1e-3`.
         name: string. Defaults to `"label_propensity"`.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Reference:
         Bias-aware PEFT, equation 2.

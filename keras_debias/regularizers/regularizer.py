@@ -12,8 +12,8 @@ from keras_debias.utils.configurable import Configurable
 class Regularizer(Configurable, abc.ABC):
     """Base class of all regularizers: a scalar function of a model's outputs.
 
-    A subclass overrides one method, `call`, in `keras.ops`. In a training
-    step its value, times the weight at that step, joins the loss; its
+    A subclass overrides one method, `call`, in `keras.ops`. In a training step
+    its value, times the weight at that step, is added to the loss; its
     gradient is added to the update after the projections. The logs show the
     value without the weight, under the regularizer's name.
 
@@ -37,7 +37,7 @@ class Regularizer(Configurable, abc.ABC):
     """
 
     needs_teacher = False
-    # Those that need one may take another network, and a cache of its features.
+    # With `needs_teacher`: another network, or a cache of features.
     teacher = None
     cache = None
     # Whether `call` may get the logits of the rows of one process alone; it
@@ -67,7 +67,7 @@ class Regularizer(Configurable, abc.ABC):
 
     @property
     def terms(self) -> list:
-        """What the logs show apart: the regularizer itself, or its parts."""
+        """The terms that are logged separately: itself, or its parts."""
         return [self]
 
     @abc.abstractmethod
@@ -80,9 +80,9 @@ class Regularizer(Configurable, abc.ABC):
                 vocabulary)`.
             teacher_pred: logits of the teacher, of the same shape, or `None`
                 unless `needs_teacher` is set.
-            mask: bool tensor of shape `(batch,)` or `(batch, tokens)`:
-                `False` for what does not count, such as padding. `None`
-                counts everything.
+            mask: bool tensor of shape `(batch,)` or `(batch, tokens)`: `False`
+                for what does not count, such as padding. Defaults to `None`:
+                everything counts.
 
         Returns:
             A float32 scalar; NaN if the mask leaves nothing to count.

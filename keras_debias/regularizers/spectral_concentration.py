@@ -28,8 +28,8 @@ _ZERO = 1e-6
 class SpectralConcentration(Regularizer):
     """Concentrates the outputs of a batch in few directions.
 
-    With the singular values `s` of the matrix of all rows that count, in
-    falling order:
+    `s` are the singular values, in descending order, of the matrix of all rows
+    that count:
 
     ```
     - (s[1] + ... + s[k]) / norm(s)
@@ -44,7 +44,7 @@ class SpectralConcentration(Regularizer):
         weight: float of at least 0, or a learning-rate schedule. Defaults to
             `0.03`.
         k: int. How many leading singular values. Defaults to `5`.
-        norm: a `SpectralNorm`. What they are compared with. `NUCLEAR` needs
+        norm: a `SpectralNorm`. What their sum is divided by. `NUCLEAR` needs
             all singular values: use `FROBENIUS` for tokens of a large
             vocabulary. Defaults to `SpectralNorm.NUCLEAR`.
         name: string. Name in the logs. Defaults to
@@ -100,7 +100,8 @@ class SpectralConcentration(Regularizer):
                 return ops.sum(weight * ops.square(rows))
 
             square = total(sum_rows(squares, outputs, weights))
-            # Decompositions raise on NaN; the step shall refuse the batch.
+            # Decompositions raise on NaN, but the training step must reject
+            # the batch.
             sound = ops.isfinite(square)
             u, s, vt = decompose(outputs, weights)
             leading = ops.sum(s[: self.k])
@@ -205,7 +206,7 @@ class SpectralConcentration(Regularizer):
 
 
 def _orthonormal(product):
-    """An orthonormal basis of the columns of one row a sample or token."""
+    """An orthonormal basis of the columns; rows are samples or tokens."""
     product = joined(product)
     shape = ops.shape(product)
     matrix = ops.reshape(product, (-1, shape[-1]))
@@ -214,7 +215,7 @@ def _orthonormal(product):
 
 
 def _own_rows(matrix, shape):
-    """Of a matrix with the rows of all processes, those here."""
+    """The rows of this process, of a matrix with those of all processes."""
     width = ops.shape(matrix)[-1]
     rows = own(ops.reshape(matrix, (*shape[:-1], width)))
     return ops.reshape(rows, (-1, width))

@@ -11,15 +11,19 @@ from keras_debias.utils.files import atomic_write
 class TeacherCache:
     """The teacher's features of a training set, computed once.
 
-    For a classifier whose encoder is frozen but for its adapters: what the
-    teacher feeds into the head never changes, so `fit` computes it for every
-    row, in inference mode, and the batches bring it along by row. The head
-    is applied anew in each step. `fit` refuses a cache of other rows, or of
-    another encoder.
+    For a classifier whose encoder is frozen except for its adapters. The
+    features that the teacher passes to the head never change, so `fit`
+    computes them once for every row, in inference mode, and adds them to the
+    batches. Each step applies only the head. `fit` refuses a cache of other
+    rows or of another encoder.
 
     Args:
-        path: file to keep the features in, `.npz`, for later runs; read if
-            it is there. Defaults to `None`: in memory only.
+        path: path of an `.npz` file that keeps the features for later runs; it
+            is read if it exists. Defaults to `None`: in memory only.
+
+    Raises:
+        TypeError: If `path` is not a path.
+        ValueError: When loaded, if the file cannot be read.
 
     Example:
 
@@ -42,7 +46,7 @@ class TeacherCache:
         self.rows: str | None = None
 
     def load(self) -> bool:
-        """Whether features are there, in memory or in the file."""
+        """Reads the file, if any; returns whether there are features."""
         if self.features is None and self.path and os.path.exists(self.path):
             try:
                 if not os.path.isfile(self.path):

@@ -10,12 +10,11 @@ from keras_debias.utils.numbers import require_count
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class TopKEntropy(Regularizer):
-    """Keeps the most likely candidates of each token apart from a certainty.
+    """Raises the entropy of the most likely candidates of each token.
 
-    The mean over rows of the negative entropy of the `k` most likely
-    outputs, renormalized among themselves: minimizing it spreads
-    probability over the candidates that are plausible anyway, and leaves
-    the rest of the vocabulary alone.
+    The mean over rows of the negative entropy of the `k` most likely outputs,
+    renormalized among themselves. Minimizing it spreads probability over
+    plausible candidates, and leaves the rest of the vocabulary alone.
 
     Args:
         weight: float of at least 0, or a learning-rate schedule. Defaults to

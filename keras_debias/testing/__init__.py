@@ -1,4 +1,4 @@
-"""Contract tests: what every method must keep, also one of your own."""
+"""Contract tests that every method must pass, including your own."""
 
 from keras_debias.testing.check_adapter import check_adapter
 from keras_debias.testing.check_group_inference import check_group_inference

@@ -2,11 +2,10 @@ from keras_debias.testing.test_case import TestCase
 
 
 def check_adapter(create, build, data, expected_trainable, **settings) -> dict:
-    """Checks what every adapter must keep, on one architecture.
+    """Checks the contract of every adapter, on one architecture.
 
-    Applying changes nothing, exactly the declared variables train, saving,
-    loading, merging and disabling are exact, and so on: the invariants of
-    the page on design.
+    Among others: applying does not change the outputs, exactly the declared
+    variables train, and saving, loading, merging and disabling are exact.
 
     Args:
         create: function without arguments that makes the adapter.

@@ -8,11 +8,11 @@ from keras_debias.testing.check_recipe import shuffled
 
 
 def check_group_inference(inference, train, model_fn, budget, seed: int = 0):
-    """Checks what every way to infer groups must keep.
+    """Checks the contract of every way to infer groups.
 
-    Its config makes an equal one; every row gets a group, of its own label;
-    groups are the same again with the same seed, and do not depend on the
-    groups of the data.
+    A copy from its config is equal. Every row gets a group, and all rows of a
+    group have one label. The same seed gives the same groups. Groups do not
+    depend on the groups of the data.
 
     Args:
         inference: a `GroupInference`.
@@ -28,7 +28,7 @@ def check_group_inference(inference, train, model_fn, budget, seed: int = 0):
     Raises:
         TypeError: If `inference` is not a `GroupInference`.
         ValueError: If `train` has no groups.
-        AssertionError: If something does not hold.
+        AssertionError: If a check fails.
 
     Example:
 

@@ -3,11 +3,11 @@ from keras_debias.testing.test_case import TestCase
 
 
 def check_projection(projection, idempotent: bool = False) -> None:
-    """Checks what every projection must keep.
+    """Checks the contract of every projection.
 
-    Its config makes an equal projection; updates have the shapes and dtypes
-    of the variables; they are finite for gradients of zero, and for very
-    small and very large ones.
+    A copy from its config is equal. Updates have the shapes and dtypes of the
+    variables. They are finite for gradients of zero, and for very small and
+    very large ones.
 
     Args:
         projection: a `Projection`.
@@ -16,7 +16,7 @@ def check_projection(projection, idempotent: bool = False) -> None:
 
     Raises:
         TypeError: If `projection` is not a `Projection`.
-        AssertionError: If something does not hold.
+        AssertionError: If a check fails.
 
     Example:
 

@@ -7,11 +7,11 @@ from keras_debias.recipes.trainer import Trainer
 
 
 def check_recipe(recipe, train, model_fn, budget, seed: int = 0) -> np.ndarray:
-    """Checks what every recipe must keep.
+    """Checks the contract of every recipe.
 
-    Its config makes an equal recipe; it spends exactly the budget; outputs
-    are finite, and the same again with the same seed; it does not look at
-    groups unless it says that it needs them.
+    A copy from its config is equal. It spends exactly the budget. Outputs are
+    finite, and the same seed gives the same outputs. It does not use groups
+    unless `needs_groups` is true.
 
     Args:
         recipe: a `Recipe`.
@@ -27,7 +27,7 @@ def check_recipe(recipe, train, model_fn, budget, seed: int = 0) -> np.ndarray:
     Raises:
         TypeError: If `recipe` is not a `Recipe`.
         ValueError: If `train` has no groups.
-        AssertionError: If something does not hold.
+        AssertionError: If a check fails.
 
     Example:
 

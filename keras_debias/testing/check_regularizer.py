@@ -3,18 +3,18 @@ from keras_debias.testing.test_case import TestCase
 
 
 def check_regularizer(regularizer) -> None:
-    """Checks what every regularizer must keep.
+    """Checks the contract of every regularizer.
 
-    Its config makes an equal regularizer; its value is a float32 scalar that
-    is not constant; what the mask leaves out has no influence and no
-    gradient; values and gradients are finite for small and large logits.
+    A copy from its config is equal. Its value is a float32 scalar that is not
+    constant. Masked rows have no influence and no gradient. Values and
+    gradients are finite for small and large logits.
 
     Args:
         regularizer: a `Regularizer` that accepts four outputs and more.
 
     Raises:
         TypeError: If `regularizer` is not a `Regularizer`.
-        AssertionError: If something does not hold.
+        AssertionError: If a check fails.
 
     Example:
 

@@ -50,13 +50,16 @@ class DenseGradients(Projection):
 
 
 class TestCase(unittest.TestCase):
-    """The contract tests of each kind; every method returns what it held.
+    """Contract tests of adapters, projections, regularizers and training.
 
     Example:
 
     ```python
     TestCase().run_adapter_test(
-        lambda: MyAdapter(), build=build_model, data=(x, y)
+        lambda: MyAdapter(),
+        build=build_model,
+        data=(x, y),
+        expected_trainable={"dense/lora_a"},
     )
     ```
     """
@@ -91,16 +94,17 @@ class TestCase(unittest.TestCase):
             data: `(x, y)`, a batch of an even number of rows.
             expected_trainable: set of paths of exactly the variables that
                 must train.
-            loss: Keras loss. Sparse cross entropy from logits by default.
+            loss: Keras loss. Defaults to `None`: sparse cross entropy from
+                logits.
             also_train: as for `adapters.apply`.
-            reference: array. Outputs after ten steps, as committed; `None`
-                to leave that check to the caller.
+            reference: array, the expected outputs after ten steps. Defaults to
+                `None`: that check is left to the caller.
             merges: bool. Whether `merge` can keep the architecture; it must
-                refuse otherwise.
-            learning_rate: float. Of the ten steps. Defaults to `0.1`.
-            changes_nothing: bool. Whether outputs are as before when it is
-                applied. Else they are where it is disabled. Defaults to
-                `True`.
+                raise otherwise. Defaults to `True`.
+            learning_rate: float, for the ten steps. Defaults to `0.1`.
+            changes_nothing: bool. Whether applying it does not change the
+                outputs. Otherwise they must be unchanged while it is disabled.
+                Defaults to `True`.
             tolerance: float. How far outputs after ten steps may lie from
                 `reference`, see `assert_close`. Defaults to `1e-5`.
 
@@ -134,7 +138,7 @@ class TestCase(unittest.TestCase):
         self.assertIn(">", config["registered_name"])
         held.append(8)
 
-        # 4. Nothing succeeds at nothing, and nothing is changed by failing.
+        # 4. A selector without a match raises, and a failure changes nothing.
         wrong_targets = create()
         wrong_targets.targets = ("no_such_layer",)
         with self.assertRaisesRegex(ValueError, "has these layers"):
@@ -311,7 +315,7 @@ class TestCase(unittest.TestCase):
             adapters.merge(model)
 
     def run_training_test(self, build, data, loss=None, reference=None) -> dict:
-        """What full fine-tuning in a `DebiasedModel` must keep.
+        """Checks full fine-tuning in a `DebiasedModel`.
 
         The invariants that make sense without an adapter: see
         `run_adapter_test`.
@@ -357,7 +361,8 @@ class TestCase(unittest.TestCase):
 
         Args:
             projection: the projection.
-            idempotent: bool. Whether projecting twice is projecting once.
+            idempotent: bool. Whether projecting twice must equal projecting
+                once. Defaults to `False`.
         """
         generator = np.random.default_rng(0)
         config = keras.saving.serialize_keras_object(projection)
@@ -440,7 +445,7 @@ class TestCase(unittest.TestCase):
         self.assertGreater(np.abs(gradient).max(), 0.0)
         np.testing.assert_array_equal(run(z, None)[1], gradient)
         self.assert_close(run(z, np.ones_like(mask))[0], value)
-        # What the mask leaves out neither counts nor learns.
+        # Masked rows have no influence and no gradient.
         value, gradient = run(z, mask)
         elsewhere = np.where(mask[..., None], z, 7.0)
         self.assert_close(run(elsewhere, mask)[0], value)

@@ -9,15 +9,16 @@ from keras_debias.utils.numbers import require_seed
 class BiasForm(Configurable, abc.ABC):
     """Base class of the forms in which a bias trains.
 
-    A value without weights. The bias in training is `b + delta`, where `b`
-    is the pretrained one, frozen, or nothing where the model has none.
+    A form holds settings and no weights. The bias in training is `b + delta`,
+    where `b` is the pretrained one, frozen, or nothing where the model has
+    none.
     """
 
     # Whether there is nothing to train without a pretrained bias.
     needs_bias = False
 
     def check(self, path: str, size: int) -> None:
-        """Raises if a bias of so many entries cannot have this form."""
+        """Raises if a bias of `size` entries cannot have this form."""
 
     @abc.abstractmethod
     def start(self, size: int, base: np.ndarray | None) -> dict:
@@ -55,7 +56,7 @@ class MatrixForm(BiasForm):
         self.seed = seed
 
     def grid(self, size: int) -> tuple[int, int]:
-        """`(n, m)` for a bias: as given, else as square as can be."""
+        """`(n, m)` for a bias: as given, else as square as possible."""
         rows, columns = self.rows, self.columns
         if rows is None and columns is None:
             rows = max(n for n in range(1, int(size**0.5) + 1) if size % n == 0)

@@ -7,21 +7,21 @@ from keras_debias.adapters.bias_forms.bias_form import MatrixForm
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 class DoRABias(MatrixForm):
-    """Length and direction of a bias train apart: `m v / |v|`.
+    """Length and direction of a bias train separately: `m v / |v|`.
 
     `v = b + vec(A B)` as in `LoRABias`; the number `m` starts at `|b|`.
 
     Args:
-        rank: int. Defaults to `8`.
-        rows: int. The paper's `n`. By default the matrix is as square as
-            can be.
-        columns: int. The paper's `m`. As above.
+        rank: int. Rank of `A B`. Defaults to `8`.
+        rows: int. The paper's `n`. Defaults to `None`: the matrix is as square
+            as possible.
+        columns: int. The paper's `m`. Defaults to `None`, as for `rows`.
         seed: int. Seed of the start of `A`. Defaults to `0`.
 
     Raises:
-        ValueError: If an argument is not a positive integer; when applied,
-            if there is no bias or it is zero (it has no direction), or the
-            matrix does not have as many entries.
+        ValueError: If an argument is not a positive integer; when applied, if
+            there is no bias or it is zero (it has no direction), the matrix
+            does not have as many entries, or `rank` is above its smaller side.
 
     Example:
 

@@ -13,15 +13,16 @@ class LoRABias(MatrixForm):
     `(rows, rank)`, `B` is `(rank, columns)` and starts at zero.
 
     Args:
-        rank: int. Defaults to `8`.
-        rows: int. The paper's `n`. By default the matrix is as square as
-            can be: 24 x 32 for 768 entries, 32 x 32 for 1,024.
-        columns: int. The paper's `m`. As above.
+        rank: int. Rank of `A B`. Defaults to `8`.
+        rows: int. The paper's `n`. Defaults to `None`: the matrix is as square
+            as possible, 24 x 32 for 768 entries, 32 x 32 for 1,024.
+        columns: int. The paper's `m`. Defaults to `None`, as for `rows`.
         seed: int. Seed of the start of `A`. Defaults to `0`.
 
     Raises:
-        ValueError: If an argument is not a positive integer; when applied,
-            if the matrix does not have as many entries as the bias.
+        ValueError: If an argument is not a positive integer; when applied, if
+            the matrix does not have as many entries as the bias, or `rank` is
+            above its smaller side.
 
     Example:
 

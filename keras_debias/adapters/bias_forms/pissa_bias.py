@@ -14,15 +14,15 @@ class PiSSABias(MatrixForm):
     decomposition.
 
     Args:
-        rank: int. Defaults to `8`.
-        rows: int. The paper's `n`. By default the matrix is as square as
-            can be.
-        columns: int. The paper's `m`. As above.
+        rank: int. Rank of `A B`. Defaults to `8`.
+        rows: int. The paper's `n`. Defaults to `None`: the matrix is as square
+            as possible.
+        columns: int. The paper's `m`. Defaults to `None`, as for `rows`.
 
     Raises:
-        ValueError: If an argument is not a positive integer; when applied,
-            if there is no bias or it is zero, or the matrix does not have as
-            many entries.
+        ValueError: If an argument is not a positive integer; when applied, if
+            there is no bias or it is zero, the matrix does not have as many
+            entries, or `rank` is above its smaller side.
 
     Example:
 

@@ -15,17 +15,18 @@ class VeRABias(MatrixForm):
     vectors train, `rows + rank` weights: 32 of 768.
 
     Args:
-        rank: int. Defaults to `8`.
-        rows: int. The paper's `n`. By default the matrix is as square as
-            can be.
-        columns: int. The paper's `m`. As above.
+        rank: int. Rank of `B A`. Defaults to `8`.
+        rows: int. The paper's `n`. Defaults to `None`: the matrix is as square
+            as possible.
+        columns: int. The paper's `m`. Defaults to `None`, as for `rows`.
         initial_scale: float. Start of `s_d`; `s_b` starts at zero. Defaults
             to `0.1`.
         seed: int. Seed of the random matrices. Defaults to `0`.
 
     Raises:
-        ValueError: If an argument is out of range; when applied, if the
-            matrix does not have as many entries as the bias.
+        ValueError: If an argument is out of range; when applied, if the matrix
+            does not have as many entries as the bias, or `rank` is above its
+            smaller side.
 
     Example:
 

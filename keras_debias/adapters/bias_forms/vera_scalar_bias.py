@@ -15,6 +15,9 @@ class VeRAScalarBias(BiasForm):
     Args:
         seed: int. Seed of `v`. Defaults to `0`.
 
+    Raises:
+        ValueError: If `seed` is out of range.
+
     Example:
 
     ```python
@@ -23,9 +26,9 @@ class VeRAScalarBias(BiasForm):
 
     Reference:
         BEFT (Huang et al.), appendix C.4, "VeRA 1d". The paper says that one
-        scalar is "directly applied" to the bias (1.3 per mille of 768); that
-        it weighs a random direction, as the two vectors of VeRA do, is our
-        reading: scaling the bias itself would not work for injected ones.
+        scalar is "directly applied" to the bias (1.3 per mille of 768). That
+        it scales a random direction, as the two vectors of VeRA do, is our
+        reading: scaling the bias itself would not work for injected biases.
     """
 
     def __init__(self, seed=0):

@@ -8,7 +8,7 @@ from keras_debias.linalg import kernel_view
 
 
 class DoRAKernel(KernelForm):
-    """The length of each kernel column trains apart from its direction.
+    """The length of each kernel column trains separately from its direction.
 
     With `V = W + s A B` the layer computes `y_j = m_j (x V)_j / |V_j|` for
     each column `j` of the 2-D view (inputs x outputs), `m` starting at the
@@ -19,10 +19,10 @@ class DoRAKernel(KernelForm):
 
     A column of zeros has no direction. It stays zero.
 
-    Where a subspace is protected, the kernel is split: its part along the
-    directions stays outside, and length and direction are those of the rest
-    (on the side of the outputs, what scaling brings back along the
-    directions is taken out again).
+    If a subspace is protected, the kernel is split: its part along the
+    directions is left out, and length and direction are those of the rest. For
+    directions of the outputs, the part that scaling brings back along them is
+    removed.
 
     Args:
         inner: `KernelForm`. How `A` and `B` train.
@@ -74,7 +74,7 @@ class DoRAKernel(KernelForm):
         }
 
     def _base_matrix(self, layer):
-        """What is scaled of the frozen kernel, inputs x outputs, float32."""
+        """The scaled part of the frozen kernel, inputs x outputs, float32."""
         kernel = _keras_internals.dequantized_kernel(layer)
         matrix = ops.cast(kernel_view(layer).to_matrix(kernel), "float32")
         if self.protected is not None:
@@ -103,9 +103,10 @@ class DoRAKernel(KernelForm):
             return layer.lora_gate * (layer.lora_magnitude / safe - 1.0)
 
     def outputs(self, layer, outputs, inputs):
-        """`y = x V`, and what scaling adds to it.
+        """The outputs `y = x V` plus their change due to scaling.
 
-        A difference, so that at half precision a small one is not lost.
+        The change is computed as a difference, so that at half precision a
+        small change is not lost.
         """
         return ops.add(
             outputs, self._magnitude_correction(layer, outputs, inputs)
@@ -118,7 +119,7 @@ class DoRAKernel(KernelForm):
             return view.scale(y, factors)
         v = ops.convert_to_tensor(self.protected.directions)
         if self.protected.side == "write":
-            # Outputs of one axis at the end: `DoRA.constrain` sees to it.
+            # `DoRA.constrain` ensures that the outputs are one axis, the last.
             v = ops.cast(v, y.dtype)
 
             def free(outputs):

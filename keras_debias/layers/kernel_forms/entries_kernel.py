@@ -9,12 +9,12 @@ from keras_debias.layers.kernel_forms.kernel_form import Weight
 class EntriesKernel(KernelForm):
     """Some entries of the kernel train, drawn at random.
 
-    As a product: a column of `A` has the trained value in the row of its
-    entry, a row of `B` a one in its column.
+    The update is a product: a column of `A` holds the trained value in the row
+    of its entry, and a row of `B` holds a one in the column of its entry.
 
     Args:
-        count: int. How many.
-        seed: int. Which ones.
+        count: int. How many entries train.
+        seed: int. Seed of the choice of entries.
     """
 
     def __init__(self, count, seed):

@@ -15,11 +15,12 @@ class Weight:
 class KernelForm(abc.ABC):
     """Base class of the forms in which the update of a kernel trains.
 
-    A value without weights. The kernel in training is `W + s (A B - A0 B0)`
-    as a matrix, inputs x outputs, where `W` is the pretrained one, frozen.
-    A form says which weights make the factors `A` and `B`, and how; `A0` and
-    `B0` are factors to subtract, if any. `LowRankUpdate` holds the weights,
-    and passes them to the form as `values`, a dict of tensors by name.
+    A form holds settings and no weights. The kernel in training is
+    `W + s (A B - A0 B0)` as a matrix, inputs x outputs, where `W` is the
+    pretrained one, frozen. A form says which weights make the factors `A` and
+    `B`, and how; `A0` and `B0` are factors to subtract, if any.
+    `LowRankUpdate` holds the weights, and passes them to the form as `values`,
+    a dict of tensors by name.
 
     Args:
         rank: int. Columns of `A` and rows of `B`.
@@ -37,7 +38,7 @@ class KernelForm(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, inputs: int, outputs: int) -> dict[str, Weight]:
-        """The weights by name, for a kernel of so many inputs and outputs."""
+        """The weights by name, for a kernel of these sizes."""
 
     @abc.abstractmethod
     def initial(self, layer, start: tuple | None) -> dict:
@@ -49,7 +50,7 @@ class KernelForm(abc.ABC):
         """
 
     def constants(self, inputs: int, outputs: int) -> dict:
-        """Tensors that never train and are in no file, by name."""
+        """Tensors that never train and are never saved, by name."""
         return {}
 
     @abc.abstractmethod
@@ -67,8 +68,8 @@ class KernelForm(abc.ABC):
     def names_of(self, side: str) -> list[str]:
         """The weights that are factors on a side, `"read"` or `"write"`.
 
-        The one that trains comes first. Empty where the factor on that side
-        is made of something else.
+        The one that trains comes first. Empty if the factor on that side is
+        computed from other weights.
         """
         return []
 

@@ -31,9 +31,9 @@ class StartedKernel(LoRAKernel):
     def update_factors(self, values):
         """Factors of `A B - A0 B0` of twice the rank.
 
-        As `(A - A0) B + A0 (B - B0)`: zero to the bit at the start, and no
-        difference of two large products later. In float32 whatever the
-        layer computes in: the changes are small beside the factors.
+        Computed as `(A - A0) B + A0 (B - B0)`, which is exactly zero at the
+        start and never a difference of two large products. Always in float32,
+        because the changes are small compared to the factors.
         """
         with _keras_internals.without_autocast():
             a, b = values["lora_a"], values["lora_b"]

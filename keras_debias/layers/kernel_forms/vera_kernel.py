@@ -16,10 +16,10 @@ class VeRAKernel(KernelForm):
     """Frozen random factors, and two vectors that scale them.
 
     `A` is a random factor times `diag(d)`, `B` another one times `diag(b)`.
-    `d` starts at a constant and `b` at zero. The random factors come from
-    the seed alone. Their entries are drawn for one input, or output, after
-    the other: the factors of a smaller layer are those of a larger one, cut
-    off, but for their scale.
+    `d` starts at a constant and `b` at zero. The random factors come from the
+    seed alone. Their entries are drawn input by input, or output by output. So
+    the factors of a smaller layer are a part of those of a larger layer, up to
+    their scale.
 
     Args:
         rank: int. Size of `d`.
@@ -55,7 +55,8 @@ class VeRAKernel(KernelForm):
         key = (self.seed, self.rank, size, transpose)
         found = _shared.get(key)
         if found is None:
-            # Its streams never change, those of newer generators may.
+            # Streams of `RandomState` never change, those of newer generators
+            # may.
             generator = np.random.RandomState([self.seed, int(transpose)])
             limit = (6 / fan_in) ** 0.5
             factor = generator.uniform(-limit, limit, (size, self.rank))

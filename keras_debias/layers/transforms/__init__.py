@@ -1,4 +1,4 @@
-"""What an adapter does to the inputs or outputs of a layer."""
+"""Trained functions of the inputs or outputs of a layer."""
 
 from keras_debias.layers.transforms.bottleneck import Bottleneck
 from keras_debias.layers.transforms.scaling import Scaling

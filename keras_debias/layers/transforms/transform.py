@@ -6,18 +6,18 @@ from keras_debias.layers.kernel_forms import Weight
 
 
 class Transform(abc.ABC):
-    """Base class of trained functions of what enters or leaves a layer.
+    """Base class of trained functions of a layer's inputs or outputs.
 
-    A value without weights. `TransformedLayer` holds the weights, and passes
-    them as `values`, a dict of tensors by name. At the start, and where the
-    adapter is off, a transform is the identity.
+    A transform has settings and no weights. `TransformedLayer` holds the
+    weights, and passes them as `values`, a dict of tensors by name. At the
+    start, and where the adapter is off, a transform is the identity.
 
     Args:
         side: `"inputs"` of the layer, or its `"outputs"` before the
             activation.
     """
 
-    # Whether kernel and bias can take it over.
+    # Whether it can be merged into kernel and bias.
     merges = False
     # Whether it works on several axes, such as heads and their size.
     takes_axes = False
@@ -51,6 +51,6 @@ class Transform(abc.ABC):
     def merged(self, values: dict, matrix, bias) -> tuple:
         """Kernel `(inputs, outputs)` and bias with the transform in them.
 
-        `bias` is a vector or `None`; only where `merges`.
+        `bias` is a vector or `None`. Called only if `merges` is set.
         """
         raise NotImplementedError
