@@ -10,6 +10,8 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.find_target_layer import find_target_layer
 from keras_debias.data.split import Split
+from keras_debias.utils.numbers import require_count
+from keras_debias.utils.numbers import require_seed
 
 
 class TargetLayerFreezing(keras.callbacks.Callback):
@@ -63,12 +65,18 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         seed: int = 0,
     ):
         super().__init__()
-        if not isinstance(after_epoch, int) or after_epoch < 1:
+        if (
+            not isinstance(after_epoch, int)
+            or isinstance(after_epoch, bool)
+            or after_epoch < 1
+        ):
             raise ValueError(
                 "Expected `after_epoch` to be an integer of at least 1; to "
                 "train one layer from the start, apply a `TargetLayer`. "
                 f"Received: after_epoch={after_epoch!r}"
             )
+        require_count(samples, "samples")
+        require_seed(seed)
         if (layer is None) == (data is None):
             raise ValueError(
                 "Expected either `layer`, or `data` to find it with. "
@@ -80,6 +88,7 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         self.samples = samples
         self.seed = seed
         self.search = None
+        self._frozen = None
 
     def on_train_begin(self, logs=None):
         found = blocks(unwrap(self.model))
@@ -90,8 +99,10 @@ class TargetLayerFreezing(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.after_epoch:
+        # Later where a run begins at a later epoch.
+        if epoch >= self.after_epoch and self._frozen is not self.model:
             self._freeze()
+            self._frozen = self.model
 
     def _freeze(self):
         model = self.model

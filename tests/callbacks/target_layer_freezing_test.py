@@ -102,7 +102,34 @@ def test_all_but_one_layer_freezes(given):
     assert int(model.optimizer.iterations) == 8
 
 
+@pytest.mark.once
+def test_a_run_that_begins_later_freezes_as_well():
+    x, y = toy_language.texts(8)
+    network = classifier()
+    kd.adapters.apply(network, kd.adapters.LoRA(2))
+    model = kd.DebiasedModel(network, seed=0)
+    model.compile(keras.optimizers.Adam(0.01))
+    freezing = kd.callbacks.TargetLayerFreezing(1, layer=0)
+    model.fit(
+        x,
+        y,
+        batch_size=8,
+        initial_epoch=2,
+        epochs=4,
+        verbose=0,
+        callbacks=[freezing],
+    )
+    trained = {p for p, v in variable_paths(network).items() if v.trainable}
+    assert trained
+    assert all(path.startswith("transformer_layer_0/") for path in trained)
+
+
 def test_bad_input():
+    for arguments in ({"samples": 0}, {"seed": -1}, {"after_epoch": True}):
+        with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):
+            kd.callbacks.TargetLayerFreezing(
+                **{"after_epoch": 1, "layer": 1, **arguments}
+            )
     with pytest.raises(ValueError, match="at least 1"):
         kd.callbacks.TargetLayerFreezing(0, layer=1)
     with pytest.raises(ValueError, match="either `layer`"):
