@@ -439,7 +439,7 @@ def _run(
             settings=scoring,
             metrics=metrics,
         )
-        validation, constant, learnt = _criteria(
+        validation, constant, learned = _criteria(
             model, trainer, train, batch_size, criteria
         )
     run = Run(
@@ -461,7 +461,7 @@ def _run(
         environment=environment(),
         accelerator_memory=accelerator.peak(),
         constant=constant,
-        learnt=learnt,
+        learned=learned,
         bootstrap=scoring.bootstrap,
         min_group_size=scoring.min_group_size,
         **_parameters(model),
@@ -551,10 +551,10 @@ def _criteria(model, trainer, train, batch_size, further) -> tuple:
         for c in criteria
         if type(c) in KNOWN
     }
-    return values, constant, has_learnt(predictions, constant["Average"])
+    return values, constant, has_learned(predictions, constant["Average"])
 
 
-def has_learnt(predictions, majority: float) -> bool:
+def has_learned(predictions, majority: float) -> bool:
     """Whether a model is better than one answer for all rows.
 
     It is if its accuracy is above the share of the largest class. It also is

@@ -223,13 +223,13 @@ class Comparison:
                 f"criterion={criterion!r}. Criteria are computed where "
                 "`compare` gets `validation` data."
             )
-        learnt = {
+        learned = {
             method: mean
             for method, mean in means.items()
-            if diagnoses.has_learnt(self, method)
+            if diagnoses.has_learned(self, method)
             and mean > diagnoses.constant(self, method, criterion)
         }
-        if not learnt:
+        if not learned:
             best = max(means, key=means.__getitem__)
             constant = diagnoses.constant(self, best, criterion)
             unit = " %" if criterion[:1].isupper() else ""
@@ -242,7 +242,7 @@ class Comparison:
                 "the best constant answer. Train longer, with another "
                 "learning rate, or on more rows."
             )
-        return max(learnt, key=learnt.__getitem__)
+        return max(learned, key=learned.__getitem__)
 
     def best(self, criterion: str | None = None) -> Run:
         """The run to serve, chosen on validation data.

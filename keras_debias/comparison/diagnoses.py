@@ -14,9 +14,11 @@ def _runs(comparison, method) -> list:
     return [run for run in comparison.runs if run.method == method]
 
 
-def has_learnt(comparison, method) -> bool:
+def has_learned(comparison, method) -> bool:
     """Whether more than half of the runs have learned, or it is unknown."""
-    said = [r.learnt for r in _runs(comparison, method) if r.learnt is not None]
+    said = [
+        r.learned for r in _runs(comparison, method) if r.learned is not None
+    ]
     return not said or 2 * sum(said) > len(said)
 
 
@@ -35,9 +37,9 @@ def sentences(comparison) -> list[str]:
     found = []
     for method in comparison.methods:
         runs = _runs(comparison, method)
-        if runs and not has_learnt(comparison, method):
+        if runs and not has_learned(comparison, method):
             found.append(
-                f"{method} has not learnt what the validation data asks: it "
+                f"{method} has not learned what the validation data asks: it "
                 "is no better than one answer for all rows."
             )
         found += _notes(method, runs)

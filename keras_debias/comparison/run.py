@@ -28,7 +28,7 @@ class Run(ShortRepr):
             during the run; `None` on a CPU.
         constant: dict from criterion to the value that the best constant
             answer has on the validation data; empty without.
-        learnt: bool, whether the model is better than one answer for all
+        learned: bool, whether the model is better than one answer for all
             validation rows, by accuracy or by the mean accuracy of the
             classes; `None` without validation data.
         bootstrap, min_group_size: int, how the scores were computed.
@@ -50,7 +50,7 @@ class Run(ShortRepr):
     environment: dict
     accelerator_memory: int | None = None
     constant: dict = dataclasses.field(default_factory=dict)
-    learnt: bool | None = None
+    learned: bool | None = None
     bootstrap: int = 1000
     min_group_size: int = MIN_GROUP_SIZE
     trainable_parameters: int | None = None
@@ -103,7 +103,7 @@ class Run(ShortRepr):
             "environment": dict,
             "accelerator_memory": (int, type(None)),
             "constant": dict,
-            "learnt": (bool, type(None)),
+            "learned": (bool, type(None)),
             "bootstrap": int,
             "min_group_size": int,
             "trainable_parameters": (int, type(None)),

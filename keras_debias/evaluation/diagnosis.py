@@ -47,7 +47,7 @@ def diagnose(
         notes.append(
             f"The accuracy, {100 * score.accuracy:.1f} %, is not above "
             f"{100 * majority:.1f} %, that of always answering "
-            f"{_name(name)}: the model has not learnt what this split asks."
+            f"{_name(name)}: the model has not learned what this split asks."
         )
     elif low is not None and low <= majority:
         notes.append(

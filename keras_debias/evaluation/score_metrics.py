@@ -73,5 +73,5 @@ def _diagnosis(data, weight) -> list[str]:
     return [
         f"The root mean squared error, {np.sqrt(own):.3g}, is not below "
         f"{np.sqrt(constant):.3g}, that of always answering the mean: the "
-        "model has not learnt what this split asks."
+        "model has not learned what this split asks."
     ]

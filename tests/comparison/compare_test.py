@@ -546,9 +546,9 @@ def test_choose_refuses_a_constant_model():
             validation=toy.numbers(60, 0.5, seed=3),
         )
     )
-    assert not any(run.learnt for run in found.runs)
+    assert not any(run.learned for run in found.runs)
     assert "answers 'yes' for every row" in str(found)
-    assert "constant has not learnt" in str(found)
+    assert "constant has not learned" in str(found)
     for criterion in ("Average", "WorstClass", "WorstGroup"):
         with pytest.raises(ValueError, match="best constant answer"):
             found.choose(criterion)

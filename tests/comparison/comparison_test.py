@@ -245,13 +245,13 @@ def test_what_cannot_be_told_from_the_first(monkeypatch):
     assert all("shifted" not in s and "far" in s for s in better)
 
 
-def test_choose_refuses_what_has_not_learnt():
-    def made(method, seed, learnt, constant):
+def test_choose_refuses_what_has_not_learned():
+    def made(method, seed, learned, constant):
         return dataclasses.replace(
             run("plain", seed),
             method=method,
             validation={"Average": 0.55, "WorstClass": 0.2},
-            learnt=learnt,
+            learned=learned,
             constant={"Average": constant, "WorstClass": 0.0},
         )
 
@@ -265,6 +265,6 @@ def test_choose_refuses_what_has_not_learnt():
     ]
     both = Comparison(["bad", "good"], good + bad)
     assert both.choose("WorstClass") == both.choose("Average") == "good"
-    assert any("bad has not learnt" in said for said in both.diagnoses())
+    assert any("bad has not learned" in said for said in both.diagnoses())
     with pytest.raises(ValueError, match="58.0 % .bad., and 60.0 %"):
         Comparison(["bad"], bad).choose("Average")

@@ -1,4 +1,4 @@
-"""Sentences on models that answer one class, learnt nothing, follow a cue."""
+"""Sentences on models that answer one class, learned nothing, follow a cue."""
 
 import numpy as np
 import pytest
@@ -38,14 +38,14 @@ def test_one_class():
     assert len(found) == 1 and "answers 'yes' for every row" in found[0]
 
 
-def test_not_learnt():
+def test_not_learned():
     split, _, rng = data()
     chance = notes(
         split, np.where(np.arange(400) % 9 < 5, split.y, 1 - split.y)
     )
     assert "cannot be told from" in chance[0]
     below = notes(split, np.where(rng.random(400) < 0.4, split.y, 1 - split.y))
-    assert "has not learnt" in below[0]
+    assert "has not learned" in below[0]
     assert "cannot be told" not in " ".join(below)
 
 

@@ -119,7 +119,7 @@ def test_compare_and_recommended_of_a_regression(tmp_path):
     assert summary.loc[("recommended", "rmse")]["difference"] == 0.0
     assert "worst_group_spearman" in summary.loc["plain"].index
     assert "test rmse worst group" in str(found)
-    assert {run.learnt for run in found.runs} == {True}
+    assert {run.learned for run in found.runs} == {True}
     assert set(found.runs[0].validation) == {"rmse", "worst_group_rmse"}
     assert found.choose("worst_group_rmse") in found.methods
     assert found.plot().axes

@@ -352,7 +352,7 @@ def test_directions_that_do_not_fit_change_nothing(create, message):
 
 
 @pytest.mark.parametrize("adapter", ["LoRA", "PiSSA", "DoRA", "TargetLayer"])
-def test_what_was_learnt_already_is_not_taken_away(adapter):
+def test_what_was_learned_already_is_not_taken_away(adapter):
     model = BERT.build()
     kd.adapters.apply(model, ADAPTERS[adapter]())
     generator = np.random.default_rng(0)

@@ -29,7 +29,7 @@ def data(strength=0.9, rows=512):
     return split.with_label_groups({"factor": factor}), factor, direction
 
 
-def test_repeated_until_the_factor_is_no_longer_learnt():
+def test_repeated_until_the_factor_is_no_longer_learned():
     """More directions, less of the factor; the control keeps it."""
     train, factor, direction = data()
     settings = {"factor": "groups", "tolerance": 0.02}
