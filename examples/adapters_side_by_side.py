@@ -153,7 +153,9 @@ def build(name, train, seed, steps):
         optimizer = kd.optimizers.lora_plus(optimizer)
     if name == "AdaLoRA":
         callbacks.append(
-            kd.callbacks.RankAllocator(RANK, steps // 10, steps // 5)
+            kd.callbacks.RankAllocator(
+                RANK, steps // 10, steps // 5, total_steps=steps
+            )
         )
     model.compile(
         optimizer,
