@@ -13,6 +13,9 @@ from keras_debias.recipes.group_recipe import GroupRecipe
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.renamed import renamed
 
+# Inferred groups with fewer held-out rows are left out of the last layer.
+MIN_INFERRED = 10
+
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,8 @@ class DFR(GroupRecipe):
     fitted again: logistic regression on the features of held-out rows, drawn
     so that all groups are of one size, averaged over several draws. The
     regression is not an optimizer update; its time counts as training time.
+    Inferred groups with fewer than 10 held-out rows are not held out; their
+    names are in the notes of the result.
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
@@ -35,7 +40,8 @@ class DFR(GroupRecipe):
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
             does not end in a `Dense` layer with one output for each class, or
-            a group has no held-out row.
+            a group has no held-out row, or a class has none in inferred
+            groups that are large enough.
 
     Example:
 
@@ -73,27 +79,11 @@ class DFR(GroupRecipe):
         held = sampling.stratified_mask(
             train.groups.ids, self.held_out, generator, content_keys(train.x)
         )
+        if self.groups is not None:
+            held &= self._is_large(trainer, train, held)
         balanced, rest = train.take(held), train.take(~held)
-        sizes = np.bincount(
-            balanced.groups.ids, minlength=len(train.groups.names)
-        )
-        if not sizes.all():
-            counts = train.groups.counts()
-            absent = {
-                name: counts[name]
-                for name, size in zip(train.groups.names, sizes, strict=True)
-                if not size
-            }
-            raise ValueError(
-                "Expected held-out rows of every group. Received: none of "
-                f"{list(absent)}. "
-                + (
-                    f"Raise `held_out={self.held_out}`."
-                    if min(absent.values()) > 1
-                    else "A group of one row cannot be divided: merge it with "
-                    "another, or leave it out with `train.take(...)`."
-                )
-            )
+        ids = self._consecutive(train.groups, balanced.groups.ids)
+        sizes = np.bincount(ids)
         model = trainer.fit(rest)
         head, features = trainer.features(model, balanced)
         trainer.notes["rows_a_group"] = int(sizes.min())
@@ -101,9 +91,7 @@ class DFR(GroupRecipe):
         features = scaler.transform(features)
         kernel, bias = 0.0, 0.0
         for _ in range(self.draws):
-            rows = sampling.draw(
-                balanced.groups.ids, sizes.min() * len(sizes), generator
-            )
+            rows = sampling.draw(ids, sizes.min() * len(sizes), generator)
             found = LogisticRegression(C=self.C, max_iter=1000).fit(
                 features[rows], balanced.y[rows]
             )
@@ -113,6 +101,48 @@ class DFR(GroupRecipe):
         bias = bias / self.draws - scaler.mean_ @ kernel
         head.set_weights([kernel, bias])
         return model
+
+    @staticmethod
+    def _is_large(trainer, train, held) -> np.ndarray:
+        """Which rows are of inferred groups that can be balanced.
+
+        The smallest group decides how many rows of each are drawn.
+        """
+        ids, names = train.groups.ids, train.groups.names
+        sizes = np.bincount(ids[held], minlength=len(names))
+        large = sizes >= MIN_INFERRED
+        left_out = [n for n, kept in zip(names, large, strict=True) if not kept]
+        trainer.notes["left_out_groups"] = left_out
+        is_large = large[ids]
+        missing = set(np.unique(train.y)) - set(train.y[held & is_large])
+        if missing or large.sum() < 2:
+            raise ValueError(
+                f"Expected inferred groups with at least {MIN_INFERRED} "
+                "held-out rows for every class. Received: held-out rows by "
+                f"group {dict(zip(names, sizes.tolist(), strict=True))}. "
+                "Infer fewer groups, or raise `held_out`."
+            )
+        return is_large
+
+    def _consecutive(self, groups, ids) -> np.ndarray:
+        """Ids of the groups without gaps, where all have held-out rows."""
+        filled = np.unique(ids)
+        if self.groups is None and len(filled) < len(groups.names):
+            counts = groups.counts()
+            absent = [
+                name for i, name in enumerate(groups.names) if i not in filled
+            ]
+            raise ValueError(
+                "Expected held-out rows of every group. Received: none of "
+                f"{absent}. "
+                + (
+                    f"Raise `held_out={self.held_out}`."
+                    if min(counts[name] for name in absent) > 1
+                    else "A group of one row cannot be divided: merge it with "
+                    "another, or leave it out with `train.take(...)`."
+                )
+            )
+        return np.searchsorted(filled, ids)
 
     @classmethod
     def from_config(cls, config):

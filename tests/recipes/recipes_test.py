@@ -307,6 +307,40 @@ def test_dfr_refits_the_last_layer_on_balanced_rows():
     )
 
 
+class Given(R.GroupInference):
+    """Cells that a test makes up."""
+
+    def __init__(self, cells):
+        self.values = cells
+
+    def cells(self, trainer, train, split=None):
+        return self.values
+
+
+def test_dfr_leaves_out_inferred_groups_that_are_too_small():
+    train = toy.numbers(300, strength=0.5)
+    cells = np.where(np.arange(300) < 150, "a", "b").astype(object)
+    cells[:3] = "few"
+    trainer = toy.trainer(10)
+    R.DFR(held_out=0.5, draws=1, groups=Given(cells)).fit(trainer, train)
+    assert trainer.notes["left_out_groups"]
+    assert all("few" in name for name in trainer.notes["left_out_groups"])
+    assert trainer.notes["rows_a_group"] >= 10
+    # All large: what it does with groups of the data.
+    known = train.with_label_groups({"cell": np.where(cells == "a", "a", "b")})
+    first, second = toy.trainer(10), toy.trainer(10)
+    inferred = Given(np.where(cells == "a", "a", "b"))
+    one = R.DFR(held_out=0.5, draws=1, groups=inferred).fit(first, train)
+    other = R.DFR(held_out=0.5, draws=1).fit(second, known)
+    np.testing.assert_allclose(
+        one.predict(train.x, verbose=0), other.predict(train.x, verbose=0)
+    )
+    # One class has no group that is large enough.
+    cells = np.where(train.y == 0, np.arange(300).astype(str), "b")
+    with pytest.raises(ValueError, match="for every class"):
+        R.DFR(groups=Given(cells)).fit(toy.trainer(10), train)
+
+
 def test_corsair_takes_off_the_blind_answer():
     class Linear:
         label_names = ("a", "b", "c")
