@@ -13,8 +13,8 @@ from keras_debias.recipes.group_recipe import GroupRecipe
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.renamed import renamed
 
-# Inferred groups with fewer held-out rows are left out of the last layer.
-MIN_INFERRED = 10
+# Where an inferred group has fewer held-out rows, rows are weighted, not drawn.
+MIN_DRAWN = 10
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -27,8 +27,8 @@ class DFR(GroupRecipe):
     fitted again: logistic regression on the features of held-out rows, drawn
     so that all groups are of one size, averaged over several draws. The
     regression is not an optimizer update; its time counts as training time.
-    Inferred groups with fewer than 10 held-out rows are not held out; their
-    names are in the notes of the result.
+    Where an inferred group has fewer than 10 held-out rows, all held-out rows
+    are used once, with weights that make the groups equal.
 
     Attributes:
         groups: see `GroupRecipe`. Defaults to `None`: those of the data.
@@ -40,8 +40,8 @@ class DFR(GroupRecipe):
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
             does not end in a `Dense` layer with one output for each class, or
-            a group has no held-out row, or a class has none in inferred
-            groups that are large enough.
+            a group has no held-out row. An inferred group without any is left
+            out, unless it is all of a class.
 
     Example:
 
@@ -79,70 +79,55 @@ class DFR(GroupRecipe):
         held = sampling.stratified_mask(
             train.groups.ids, self.held_out, generator, content_keys(train.x)
         )
-        if self.groups is not None:
-            held &= self._is_large(trainer, train, held)
         balanced, rest = train.take(held), train.take(~held)
-        ids = self._consecutive(train.groups, balanced.groups.ids)
+        filled, ids = np.unique(balanced.groups.ids, return_inverse=True)
+        names = train.groups.names
+        absent = [name for i, name in enumerate(names) if i not in filled]
+        if absent:
+            self._check_absent(absent, train, balanced)
         sizes = np.bincount(ids)
         model = trainer.fit(rest)
         head, features = trainer.features(model, balanced)
         trainer.notes["rows_a_group"] = int(sizes.min())
+        if self.groups is not None:
+            trainer.notes["groups_without_held_out_rows"] = absent
         scaler = StandardScaler().fit(features)
         features = scaler.transform(features)
+        if self.groups is not None and sizes.min() < MIN_DRAWN:
+            # Too few to draw as many of each: all rows, with weights.
+            parts = [(slice(None), 1.0 / sizes[ids] * sizes.mean())]
+        else:
+            parts = [
+                (sampling.draw(ids, sizes.min() * len(sizes), generator), None)
+                for _ in range(self.draws)
+            ]
         kernel, bias = 0.0, 0.0
-        for _ in range(self.draws):
-            rows = sampling.draw(ids, sizes.min() * len(sizes), generator)
+        for rows, weights in parts:
             found = LogisticRegression(C=self.C, max_iter=1000).fit(
-                features[rows], balanced.y[rows]
+                features[rows], balanced.y[rows], weights
             )
             new = self._as_layer(found, head.units)
             kernel, bias = kernel + new[0], bias + new[1]
-        kernel = kernel / self.draws / scaler.scale_[:, None]
-        bias = bias / self.draws - scaler.mean_ @ kernel
+        kernel = kernel / len(parts) / scaler.scale_[:, None]
+        bias = bias / len(parts) - scaler.mean_ @ kernel
         head.set_weights([kernel, bias])
         return model
 
-    @staticmethod
-    def _is_large(trainer, train, held) -> np.ndarray:
-        """Which rows are of inferred groups that can be balanced.
-
-        The smallest group decides how many rows of each are drawn.
-        """
-        ids, names = train.groups.ids, train.groups.names
-        sizes = np.bincount(ids[held], minlength=len(names))
-        large = sizes >= MIN_INFERRED
-        left_out = [n for n, kept in zip(names, large, strict=True) if not kept]
-        trainer.notes["left_out_groups"] = left_out
-        is_large = large[ids]
-        missing = set(np.unique(train.y)) - set(train.y[held & is_large])
-        if missing or large.sum() < 2:
-            raise ValueError(
-                f"Expected inferred groups with at least {MIN_INFERRED} "
-                "held-out rows for every class. Received: held-out rows by "
-                f"group {dict(zip(names, sizes.tolist(), strict=True))}. "
-                "Infer fewer groups, or raise `held_out`."
+    def _check_absent(self, absent, train, balanced):
+        """Raises if groups without held-out rows cannot be left out."""
+        if self.groups is not None and set(balanced.y) == set(train.y):
+            return
+        counts = train.groups.counts()
+        raise ValueError(
+            f"Expected held-out rows of every group. Received: none of {absent}"
+            ". "
+            + (
+                f"Raise `held_out={self.held_out}`."
+                if min(counts[name] for name in absent) > 1
+                else "A group of one row cannot be divided: merge it with "
+                "another, or leave it out with `train.take(...)`."
             )
-        return is_large
-
-    def _consecutive(self, groups, ids) -> np.ndarray:
-        """Ids of the groups without gaps, where all have held-out rows."""
-        filled = np.unique(ids)
-        if self.groups is None and len(filled) < len(groups.names):
-            counts = groups.counts()
-            absent = [
-                name for i, name in enumerate(groups.names) if i not in filled
-            ]
-            raise ValueError(
-                "Expected held-out rows of every group. Received: none of "
-                f"{absent}. "
-                + (
-                    f"Raise `held_out={self.held_out}`."
-                    if min(counts[name] for name in absent) > 1
-                    else "A group of one row cannot be divided: merge it with "
-                    "another, or leave it out with `train.take(...)`."
-                )
-            )
-        return np.searchsorted(filled, ids)
+        )
 
     @classmethod
     def from_config(cls, config):

@@ -317,28 +317,53 @@ class Given(R.GroupInference):
         return self.values
 
 
-def test_dfr_leaves_out_inferred_groups_that_are_too_small():
+def test_dfr_weighs_the_rows_of_small_inferred_groups():
     train = toy.numbers(300, strength=0.5)
     cells = np.where(np.arange(300) < 150, "a", "b").astype(object)
-    cells[:3] = "few"
+    # One row cannot be divided, and six leave three.
+    cells[np.flatnonzero(train.y == 0)[0]] = "one"
+    cells[np.flatnonzero(train.y == 1)[:6]] = "few"
     trainer = toy.trainer(10)
-    R.DFR(held_out=0.5, draws=1, groups=Given(cells)).fit(trainer, train)
-    assert trainer.notes["left_out_groups"]
-    assert all("few" in name for name in trainer.notes["left_out_groups"])
-    assert trainer.notes["rows_a_group"] >= 10
-    # All large: what it does with groups of the data.
-    known = train.with_label_groups({"cell": np.where(cells == "a", "a", "b")})
+    recipe = R.DFR(held_out=0.5, draws=2, groups=Given(cells))
+    model = recipe.fit(trainer, train)
+    assert trainer.notes["rows_a_group"] in (1, 3)
+    from keras_debias.data import sampling
+
+    groups = recipe.groups.infer(trainer, train.with_groups(None))
+    _, ids = np.unique(groups.ids, return_inverse=True)
+    generator = np.random.default_rng([0, 2])
+    held = sampling.stratified_mask(ids, 0.5, generator)
+    part, ids = train.take(held), ids[held]
+    _, features = trainer.features(model, part)
+    scaled = (features - features.mean(0)) / features.std(0)
+    sizes = np.bincount(ids)
+    weights = 1 / sizes[ids]
+    weights /= weights.mean()
+    found = LogisticRegression(C=1.0, max_iter=1000).fit(
+        scaled, part.y, weights
+    )
+    outputs = np.asarray(model.predict(part.x, verbose=0))
+    np.testing.assert_allclose(
+        outputs[:, 1] - outputs[:, 0],
+        found.decision_function(scaled),
+        atol=1e-3,
+    )
+    absent = trainer.notes["groups_without_held_out_rows"]
+    kept = np.unique(groups.ids[held])
+    assert absent == [n for i, n in enumerate(groups.names) if i not in kept]
+
+
+def test_dfr_draws_from_large_inferred_groups():
+    train = toy.numbers(300, strength=0.5)
+    cells = np.where(np.arange(300) < 150, "a", "b")
+    known = train.with_label_groups({"cell": cells})
     first, second = toy.trainer(10), toy.trainer(10)
-    inferred = Given(np.where(cells == "a", "a", "b"))
-    one = R.DFR(held_out=0.5, draws=1, groups=inferred).fit(first, train)
+    inferred = R.DFR(held_out=0.5, draws=1, groups=Given(cells))
+    one = inferred.fit(first, train)
     other = R.DFR(held_out=0.5, draws=1).fit(second, known)
     np.testing.assert_allclose(
         one.predict(train.x, verbose=0), other.predict(train.x, verbose=0)
     )
-    # One class has no group that is large enough.
-    cells = np.where(train.y == 0, np.arange(300).astype(str), "b")
-    with pytest.raises(ValueError, match="for every class"):
-        R.DFR(groups=Given(cells)).fit(toy.trainer(10), train)
 
 
 def test_corsair_takes_off_the_blind_answer():
