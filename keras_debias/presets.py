@@ -100,8 +100,8 @@ def smollm2(cache_dir: str | os.PathLike | None = None) -> str:
     key-value heads, no biases.
 
     Args:
-        cache_dir: Folder that holds the converted model. Defaults to the
-            environment variable `KERAS_DEBIAS_CACHE`, or
+        cache_dir: path of the folder that holds the converted model.
+            Defaults to the environment variable `KERAS_DEBIAS_CACHE`, or
             `~/.cache/keras_debias` where it is not set.
 
     Returns:

@@ -134,7 +134,7 @@ class BiasTermRanking:
         Needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
+            path: path of a picture to be written, or None.
 
         Returns:
             A `matplotlib.figure.Figure`.

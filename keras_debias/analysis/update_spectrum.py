@@ -178,7 +178,7 @@ class UpdateSpectrum:
         """Draws the spectrum against random adapters; needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
+            path: path of a picture to be written, or None.
 
         Returns:
             A `matplotlib.figure.Figure`.

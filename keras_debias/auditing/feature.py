@@ -68,7 +68,7 @@ class Feature:
             split: `Split` with inputs of the kind that was audited.
 
         Returns:
-            Boolean array of shape `(n,)`.
+            A bool array of shape `(n,)`.
 
         Raises:
             ValueError: If the split has no such field, or, where the feature
@@ -108,7 +108,7 @@ def presence(features: Sequence[Feature], split) -> np.ndarray:
         split: `Split` with inputs of the kind that was audited.
 
     Returns:
-        Boolean array of shape `(n, features)`.
+        A bool array of shape `(n, features)`.
     """
     present = np.zeros((len(split), len(features)), dtype=bool)
     texts, images = [], []

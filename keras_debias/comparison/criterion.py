@@ -38,7 +38,7 @@ class Criterion:
             split: the `kd.data.Split` that was predicted.
 
         Returns:
-            Float; by default, the result of `score`.
+            A float; by default, the result of `score`.
         """
         return self.score(scores.predictions, split)
 
@@ -52,7 +52,7 @@ class Criterion:
             split: the `kd.data.Split` that was predicted.
 
         Returns:
-            Float.
+            A float.
         """
         right = predictions["label"] == predictions["prediction"]
         return float(np.average(right, weights=row_weights(predictions)))

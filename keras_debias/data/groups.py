@@ -95,9 +95,9 @@ class Groups:
     """One group a row, and the names of the groups.
 
     Args:
-        ids: Integer array of shape `(n,)`, the group of each row: an index
+        ids: int array of shape `(n,)`, the group of each row: an index
             into `names`.
-        names: Sequence of strings, one a group, each only once. A name that
+        names: sequence of strings, one a group, each only once. A name that
             no row uses is a declared, empty group.
 
     Raises:
@@ -165,7 +165,7 @@ class Groups:
         the group "none"; booleans are spelled "yes" and "no".
 
         Args:
-            columns: Dict from column name to values: strings, integers or
+            columns: dict from column name to values: strings, integers or
                 booleans, all of one length. The categories of a
                 `pandas.Categorical` keep their order.
 
@@ -211,7 +211,7 @@ class Groups:
         """Makes one group of each value of one array.
 
         Args:
-            values: Array of shape `(n,)`: strings, which are the group
+            values: array of shape `(n,)`: strings, which are the group
                 names, or integers, which get names like `"group=3"`.
 
         Returns:

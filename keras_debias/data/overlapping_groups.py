@@ -14,7 +14,7 @@ class OverlappingGroups:
     `Groups`.
 
     Args:
-        columns: Dict from the name of a group to booleans of shape `(n,)`,
+        columns: dict from the name of a group to booleans of shape `(n,)`,
             whether each row is in it. Zeros and ones count as booleans.
 
     Raises:
@@ -74,9 +74,9 @@ class OverlappingGroups:
         """Makes a group of each pair of a first and a second attribute.
 
         Args:
-            first: Dict from name to booleans, for instance of labels.
-            second: Dict from name to booleans, for instance of identities.
-                Defaults to None: the first alone.
+            first: dict from name to booleans, for instance of labels.
+            second: dict from name to booleans, for instance of identities.
+                Defaults to `None`: the first alone.
 
         Returns:
             `OverlappingGroups` with names like `"label=toxic, female"`.

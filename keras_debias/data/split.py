@@ -120,14 +120,14 @@ class Split:
             from name to such arrays (crossed into one group a row), a
             `keras_debias.data.Groups`, or, where a row may be in several
             groups, a `keras_debias.data.OverlappingGroups`.
-        label_names: Sequence of strings, the name of each label. Defaults to
+        label_names: sequence of strings, the name of each label. Defaults to
             the categories where `y` is a `pandas.Categorical`, to the sorted
             unique labels where it holds other strings, else None. A word that
             is named here is a class, even if it is one of those for a missing
             label.
-        sample_weight: Float array of shape `(n,)`, or of the shape of `y` for
-            labels of tokens. Defaults to None.
-        name: String, shown in tables. Defaults to None.
+        sample_weight: float array of shape `(n,)`, or of the shape of `y` for
+            labels of tokens. Defaults to `None`.
+        name: string, shown in tables. Defaults to `None`.
 
     Raises:
         ValueError: If lengths differ, there are no rows, labels are out of
@@ -240,14 +240,14 @@ class Split:
             groups: Column name or tuple of column names, crossed.
             label_names: See `Split`.
             sample_weight: Column name or None.
-            name: String or None.
-            by_label: Boolean. If True, the groups are each label with each
+            name: string or None.
+            by_label: bool. If True, the groups are each label with each
                 of the groups of the columns, such as `"label=toxic,
-                gender=female"`. Defaults to False.
-            overlapping: Boolean. If True, each column of `groups` says with
+                gender=female"`. Defaults to `False`.
+            overlapping: bool. If True, each column of `groups` says with
                 booleans, or zeros and ones, whether a row is in the group of
                 its name; a row may be in several, or in none. Defaults to
-                False.
+                `False`.
 
         Returns:
             A `Split`.
@@ -295,7 +295,7 @@ class Split:
         `Split`.
 
         Args:
-            path: Path of the file; `pandas.read_csv` reads it.
+            path: path of the file; `pandas.read_csv` reads it.
             x, y, groups, label_names, sample_weight, name, by_label,
                 overlapping: See `from_pandas`.
             **read_csv_options: Passed to `pandas.read_csv`, for instance
@@ -369,20 +369,20 @@ class Split:
         `audit`, `recommended` and `compare` take such a split.
 
         Args:
-            folder: Path. Without `csv`, the label of an image is the name of
+            folder: path. Without `csv`, the label of an image is the name of
                 the folder inside of it that holds the image; images that lie
                 in it directly have no label.
-            csv: Path of a table (CSV, TSV, JSON Lines or Parquet; the
+            csv: path of a table (CSV, TSV, JSON Lines or Parquet; the
                 extension decides), a `pandas.DataFrame`, or None.
             label: Column name in `csv`, or None.
             groups: Column name in `csv` or tuple of column names, crossed.
             file: Name of the column in `csv` that names the files, relative
-                to `folder`. Defaults to None: the one column that holds
+                to `folder`. Defaults to `None`: the one column that holds
                 names of image files.
             label_names: See `Split`.
-            image_size: Tuple of two integers, height and width: the largest
+            image_size: tuple of two ints, height and width: the largest
                 part of this shape is cut out of the middle and resized.
-            name: String or None.
+            name: string or None.
             by_label, overlapping: See `from_pandas`.
 
         Returns:
@@ -443,7 +443,7 @@ class Split:
             dataset: A `datasets.Dataset`: one split.
             x, y, groups: See `from_pandas`.
             label_names: See `Split`; defaults to those of the column.
-            name: String or None.
+            name: string or None.
 
         Returns:
             A `Split`.
@@ -471,7 +471,7 @@ class Split:
         """Returns the rows `indices`, with the same names.
 
         Args:
-            indices: Integer array, or boolean mask of shape `(n,)`.
+            indices: int array, or boolean mask of shape `(n,)`.
         """
         indices = np.asarray(indices)
         if indices.dtype == bool and indices.shape == (len(self),):
@@ -500,12 +500,12 @@ class Split:
         """Draws `n` rows without replacement, in random order.
 
         Args:
-            n: Integer, the number of rows; at most `len(split)`.
-            seed: Integer; the same seed draws the same rows. Defaults to 0.
-            balance_groups: Boolean, whether all groups get the same number of
-                rows, if they have enough. Defaults to False.
-            balance_labels: Boolean, the same for the labels. Defaults to
-                False.
+            n: int, the number of rows; at most `len(split)`.
+            seed: int; the same seed draws the same rows. Defaults to `0`.
+            balance_groups: bool, whether all groups get the same number of
+                rows, if they have enough. Defaults to `False`.
+            balance_labels: bool, the same for the labels. Defaults to
+                `False`.
 
         Returns:
             A `Split` of `n` rows.
@@ -545,8 +545,8 @@ class Split:
         no inputs.
 
         Args:
-            fraction: Float between 0 and 1, the first part's share.
-            seed: Integer; the same seed gives the same parts. Defaults to 0.
+            fraction: float between 0 and 1, the first part's share.
+            seed: int; the same seed gives the same parts. Defaults to `0`.
 
         Returns:
             Tuple of two `Split`s, with `fraction` and the rest of the rows;
@@ -592,13 +592,13 @@ class Split:
         """Returns the same rows grouped by label and `extra` attributes.
 
         Args:
-            extra: Dict from attribute name to one value a row, a
+            extra: dict from attribute name to one value a row, a
                 `pandas.DataFrame` of such columns, or None: the label
                 alone. Groups that the split has are replaced.
-            overlapping: Boolean. If True, `extra` holds booleans for
+            overlapping: bool. If True, `extra` holds booleans for
                 attributes of which a row may have several, and the groups are
                 each label with each attribute, as in CivilComments. Defaults
-                to False: all values are crossed into one group a row.
+                to `False`: all values are crossed into one group a row.
 
         Returns:
             A `Split` with group names like `"label=neutral, token=no"`.
@@ -628,7 +628,7 @@ class Split:
         is "not".
 
         Args:
-            label_names: Sequence of strings that holds every label name of
+            label_names: sequence of strings that holds every label name of
                 this split, in the order wanted.
 
         Returns:

@@ -27,7 +27,7 @@ def calibrated_scores(scores, prior_scores) -> np.ndarray:
             without content. Their probabilities are averaged.
 
     Returns:
-        Float array `(n, labels)`: log-probabilities among the labels minus
+        A float array `(n, labels)`: log-probabilities among the labels minus
         the log of the prior.
 
     Raises:

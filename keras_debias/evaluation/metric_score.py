@@ -10,18 +10,18 @@ class MetricScore(ShortRepr):
     """One metric on one split: of all rows, and of each group.
 
     Attributes:
-        name: String.
-        higher_is_better: Boolean, the direction.
-        value: Float, of all rows; None where it is undefined.
-        interval: Tuple of two floats, or None.
-        groups: Dict from group to value; None where it is undefined, as a
+        name: string.
+        higher_is_better: bool, the direction.
+        value: float, of all rows; None where it is undefined.
+        interval: tuple of two floats, or None.
+        groups: dict from group to value; None where it is undefined, as a
             recall without a row of the class.
-        group_intervals: Dict from group to interval or None.
-        worst_group: String, the group with the worst value, or None.
-        worst: Float, its value, or None.
-        gap: Float, by how much the worst group is worse than all rows; or
+        group_intervals: dict from group to interval or None.
+        worst_group: string, the group with the worst value, or None.
+        worst: float, its value, or None.
+        gap: float, by how much the worst group is worse than all rows; or
             None.
-        ratio: Float, the worst value over that of all rows, or the inverse
+        ratio: float, the worst value over that of all rows, or the inverse
             where lower is better: 1 where they are alike, less where a group
             is worse; or None, as where values are not positive.
         worst_interval, gap_interval, ratio_interval: Tuples of two floats,

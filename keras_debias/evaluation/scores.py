@@ -25,10 +25,10 @@ class GroupScore(ShortRepr):
     """Accuracy of one group.
 
     Attributes:
-        name: String.
-        n: Integer, the number of rows.
-        accuracy: Float, or None if the group is empty.
-        interval: Tuple of two floats, the Clopper-Pearson interval, or None.
+        name: string.
+        n: int, the number of rows.
+        accuracy: float, or None if the group is empty.
+        interval: tuple of two floats, the Clopper-Pearson interval, or None.
     """
 
     name: str
@@ -42,28 +42,28 @@ class SplitScore(ShortRepr):
     """What was measured on one split.
 
     Attributes:
-        name: String.
-        n: Integer, the number of rows.
-        accuracy: Float; for multi-label splits the share of rows with all
+        name: string.
+        n: int, the number of rows.
+        accuracy: float; for multi-label splits the share of rows with all
             labels right; None for a regression.
-        weighted_f1: Float, F1 averaged over classes by their frequency; None
+        weighted_f1: float, F1 averaged over classes by their frequency; None
             for a regression.
-        groups: Tuple of `GroupScore`; empty if the split has no groups.
-        worst_group: String, the name of the group with the lowest accuracy,
+        groups: tuple of `GroupScore`; empty if the split has no groups.
+        worst_group: string, the name of the group with the lowest accuracy,
             or None without groups.
-        worst_group_accuracy: Float or None.
-        gap: Float or None, `accuracy - worst_group_accuracy`.
-        train_weighted_accuracy: Float or None, group accuracies averaged by
+        worst_group_accuracy: float or None.
+        gap: float or None, `accuracy - worst_group_accuracy`.
+        train_weighted_accuracy: float or None, group accuracies averaged by
             the group shares of the training split.
         accuracy_interval, worst_group_accuracy_interval, gap_interval:
             Tuples of two floats, or None; see `evaluation/intervals.py`.
-        weighted_f1_interval: Tuple of two floats, the bootstrap interval, or
+        weighted_f1_interval: tuple of two floats, the bootstrap interval, or
             None.
-        kind: String, `"class"`, `"multi_label"`, `"regression"` or
+        kind: string, `"class"`, `"multi_label"`, `"regression"` or
             `"generation"`.
-        metrics: Dict from name to `MetricScore`: those that were requested,
+        metrics: dict from name to `MetricScore`: those that were requested,
             else the default ones of a regression or of generated answers.
-        notes: Tuple of strings: how rows and groups were counted, and what is
+        notes: tuple of strings: how rows and groups were counted, and what is
             wrong with the model.
     """
 
@@ -116,9 +116,9 @@ class Scores:
     `scores["hans"].accuracy` is a number, `print(scores)` a table.
 
     Args:
-        splits: Sequence of `SplitScore`.
+        splits: sequence of `SplitScore`.
         predictions: `pandas.DataFrame` or None.
-        confidence: Float, that of the intervals, or None without them.
+        confidence: float, that of the intervals, or None without them.
 
     Example:
 
@@ -182,7 +182,7 @@ class Scores:
         """Writes the predictions, compressed.
 
         Args:
-            path: Path that ends in `.csv.gz` or `.parquet`.
+            path: path that ends in `.csv.gz` or `.parquet`.
         """
         name = os.fspath(path)
         if not name.endswith((".csv.gz", ".parquet")):
@@ -256,8 +256,8 @@ class Scores:
         """Writes one HTML page that needs no other file.
 
         Args:
-            path: Path of the file.
-            title: String, the heading. Defaults to `"Evaluation"`.
+            path: path of the file.
+            title: string, the heading. Defaults to `"Evaluation"`.
         """
         content = page.page(self, title)
         write_text(path, content)
@@ -275,9 +275,9 @@ class Scores:
         Needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
-            metric: String, the name of one of `metrics` to be drawn instead.
-                Defaults to None: the accuracy, for a regression the first
+            path: path of a picture to be written, or None.
+            metric: string, the name of one of `metrics` to be drawn instead.
+                Defaults to `None`: the accuracy, for a regression the first
                 metric.
 
         Returns:

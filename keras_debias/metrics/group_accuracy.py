@@ -21,9 +21,9 @@ def group_accuracy(
     """Computes the accuracy and the number of rows of each group.
 
     Args:
-        correct: Boolean array of shape `(n,)`, whether each row is right.
-        ids: Integer array of shape `(n,)`, the group of each row.
-        num_groups: Integer, the number of groups; defaults to the largest
+        correct: bool array of shape `(n,)`, whether each row is right.
+        ids: int array of shape `(n,)`, the group of each row.
+        num_groups: int, the number of groups; defaults to the largest
             id plus one.
 
     Returns:
@@ -91,11 +91,11 @@ def accuracy_gap(overall: float, accuracies: Sequence[float]) -> float:
     """Returns the overall accuracy minus that of the worst group.
 
     Args:
-        overall: Float, the accuracy over all rows.
-        accuracies: Float array of shape `(num_groups,)`; NaN where empty.
+        overall: float, the accuracy over all rows.
+        accuracies: float array of shape `(num_groups,)`; NaN where empty.
 
     Returns:
-        Float, 0 where all groups are as good as the whole; NaN if all
+        A float, 0 where all groups are as good as the whole; NaN if all
         groups are empty.
 
     Example:
@@ -125,11 +125,11 @@ def weighted_group_accuracy(
     groups are left out and the other shares scaled up.
 
     Args:
-        accuracies: Float array of shape `(num_groups,)`; NaN where empty.
-        shares: Float array of shape `(num_groups,)`, not negative.
+        accuracies: float array of shape `(num_groups,)`; NaN where empty.
+        shares: float array of shape `(num_groups,)`, not negative.
 
     Returns:
-        Float; NaN if no group with a share has rows.
+        A float; NaN if no group with a share has rows.
 
     Raises:
         ValueError: If shapes differ or a share is negative.

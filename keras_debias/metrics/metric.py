@@ -160,7 +160,7 @@ class Metric:
             prepared: what `prepared(data)` returned, or `None`.
 
         Returns:
-            Float array of shape `(resamples,)`.
+            A float array of shape `(resamples,)`.
         """
         found = np.full(len(counts), np.nan)
         for i, drawn in enumerate(counts):
