@@ -24,6 +24,13 @@ class LabelDiscrimination(LabelTerm):
     Raises:
         ValueError: If an argument is out of range.
 
+    Example:
+
+    >>> scores = ops.array([[2.0, 0.0], [0.0, 1.0]])
+    >>> labels = ops.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> float(LabelDiscrimination(cap=1.0).call(labels, scores))
+    -1.0
+
     Reference:
         Bias-aware PEFT, equation 3.
     """

@@ -23,6 +23,13 @@ class LabelPropensity(LabelTerm):
     Raises:
         ValueError: If an argument is out of range.
 
+    Example:
+
+    >>> scores = ops.array([[2.0, 0.0], [0.0, 1.0]])
+    >>> labels = ops.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> round(float(LabelPropensity().call(labels, scores)), 2)
+    0.71
+
     Reference:
         Bias-aware PEFT, equation 2.
     """
