@@ -22,7 +22,7 @@ def subsample_classes(
         split: `Split` with `label_names`.
         ratio: dict from label name to its share, in any unit; 0 leaves a
             label out. Every label of the split must be named. Defaults to
-            `{"entailment": 100, "neutral": 10, "contradiction": 1}`.
+            `None`: `{"entailment": 100, "neutral": 10, "contradiction": 1}`.
         seed: int; the same seed draws the same rows. Defaults to `0`.
 
     Returns:
@@ -31,6 +31,7 @@ def subsample_classes(
     Raises:
         ValueError: If a label is unknown, left unnamed, or the split is too
             small for one row of each label.
+        TypeError: If `split` or `ratio` is of another type.
 
     Example:
 

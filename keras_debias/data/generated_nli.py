@@ -230,7 +230,7 @@ def generated_nli(n: int, seed: int = 0) -> Split:
 
     Args:
         n: int, the number of pairs, at least 3.
-        seed: int; the same seed makes the same pairs.
+        seed: int; the same seed makes the same pairs. Defaults to `0`.
 
     Returns:
         A `Split` with `x = (premises, hypotheses)`, the labels entailment,
@@ -332,7 +332,7 @@ def generated_overlap(n: int, seed: int = 0) -> Split:
 
     Args:
         n: int, the number of pairs, at least 4.
-        seed: int; the same seed makes the same pairs.
+        seed: int; the same seed makes the same pairs. Defaults to `0`.
 
     Returns:
         A `Split` with `x = (premises, hypotheses)`, the labels entailment

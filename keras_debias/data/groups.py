@@ -216,6 +216,15 @@ class Groups:
 
         Returns:
             A `Groups`, its names in sorted order.
+
+        Raises:
+            ValueError: If `values` are not 1-D.
+            TypeError: If they are floats or nested.
+
+        Example:
+
+        >>> Groups.from_values(["sea", "land", "sea"])
+        Groups('land': 1, 'sea': 2)
         """
         if np.ndim(values) != 1:
             raise ValueError(
@@ -246,7 +255,11 @@ class Groups:
         return {name: count / n for name, count in self.counts().items()}
 
     def take(self, indices: Sequence[int]) -> "Groups":
-        """Returns the groups of the rows `indices`, with the same names."""
+        """Returns the groups of some rows, with the same names.
+
+        Args:
+            indices: int array of rows, or boolean mask.
+        """
         return Groups(self.ids[np.asarray(indices)], self.names)
 
     def members(self) -> np.ndarray:

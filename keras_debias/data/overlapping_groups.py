@@ -80,6 +80,15 @@ class OverlappingGroups:
 
         Returns:
             `OverlappingGroups` with names like `"label=toxic, female"`.
+
+        Raises:
+            ValueError: If lengths differ.
+
+        Example:
+
+        >>> labels = {"label=toxic": [True, True, False]}
+        >>> OverlappingGroups.crossed(labels, {"young": [True, False, True]})
+        OverlappingGroups('label=toxic, young': 1)
         """
         if not second:
             return cls(first)
@@ -128,7 +137,11 @@ class OverlappingGroups:
         return {name: count / n for name, count in self.counts().items()}
 
     def take(self, indices: Sequence[int]) -> "OverlappingGroups":
-        """Returns the groups of the rows `indices`, with the same names."""
+        """Returns the groups of some rows, with the same names.
+
+        Args:
+            indices: int array of rows, or boolean mask.
+        """
         return OverlappingGroups(self._columns(self.matrix[indices]))
 
     def members(self) -> np.ndarray:

@@ -110,6 +110,7 @@ class Split:
             arrays.
         y: The labels: integers or strings of shape `(n,)`, any other numeric
             array with `n` rows (regression, multi-hot labels), or None.
+            Defaults to `None`.
             Strings become int32 indices into `label_names`, booleans into
             `("False", "True")`. Rows whose label says that there is none
             (NaN, None, -1, and the words "", "-", "NA", "nan", "NULL",
@@ -119,12 +120,13 @@ class Split:
         groups: None, an array of shape `(n,)` of strings or integers, a dict
             from name to such arrays (crossed into one group a row), a
             `keras_debias.data.Groups`, or, where a row may be in several
-            groups, a `keras_debias.data.OverlappingGroups`.
+            groups, a `keras_debias.data.OverlappingGroups`. Defaults to
+            `None`.
         label_names: sequence of strings, the name of each label. Defaults to
-            the categories where `y` is a `pandas.Categorical`, to the sorted
-            unique labels where it holds other strings, else None. A word that
-            is named here is a class, even if it is one of those for a missing
-            label.
+            `None`: the categories where `y` is a `pandas.Categorical`, the
+            sorted unique labels where it holds other strings, else none. A
+            word that is named here is a class, even if it is one of those for
+            a missing label.
         sample_weight: float array of shape `(n,)`, or of the shape of `y` for
             labels of tokens. Defaults to `None`.
         name: string, shown in tables. Defaults to `None`.
@@ -236,11 +238,12 @@ class Split:
         Args:
             frame: `pandas.DataFrame`.
             x: Column name, or tuple of column names: pairs of texts.
-            y: Column name or None.
-            groups: Column name or tuple of column names, crossed.
-            label_names: See `Split`.
-            sample_weight: Column name or None.
-            name: string or None.
+            y: Column name. Defaults to `None`: there are no labels.
+            groups: Column name or tuple of column names, crossed. Defaults to
+                `()`.
+            label_names: See `Split`. Defaults to `None`.
+            sample_weight: Column name. Defaults to `None`.
+            name: string. Defaults to `None`.
             by_label: bool. If True, the groups are each label with each
                 of the groups of the columns, such as `"label=toxic,
                 gender=female"`. Defaults to `False`.
@@ -297,7 +300,7 @@ class Split:
         Args:
             path: path of the file; `pandas.read_csv` reads it.
             x, y, groups, label_names, sample_weight, name, by_label,
-                overlapping: See `from_pandas`.
+                overlapping: See `from_pandas`, with its defaults.
             **read_csv_options: Passed to `pandas.read_csv`, for instance
                 `sep="\\t"`.
 
@@ -373,17 +376,20 @@ class Split:
                 the folder inside of it that holds the image; images that lie
                 in it directly have no label.
             csv: path of a table (CSV, TSV, JSON Lines or Parquet; the
-                extension decides), a `pandas.DataFrame`, or None.
-            label: Column name in `csv`, or None.
+                extension decides), or a `pandas.DataFrame`. Defaults to
+                `None`.
+            label: Column name in `csv`. Defaults to `None`.
             groups: Column name in `csv` or tuple of column names, crossed.
+                Defaults to `()`.
             file: Name of the column in `csv` that names the files, relative
                 to `folder`. Defaults to `None`: the one column that holds
                 names of image files.
-            label_names: See `Split`.
+            label_names: See `Split`. Defaults to `None`.
             image_size: tuple of two ints, height and width: the largest
                 part of this shape is cut out of the middle and resized.
-            name: string or None.
-            by_label, overlapping: See `from_pandas`.
+                Defaults to `(224, 224)`.
+            name: string. Defaults to `None`.
+            by_label, overlapping: See `from_pandas`. Default to `False`.
 
         Returns:
             A `Split` whose `x` is an `ImageFiles`, for which `split.x[:5]`
@@ -441,9 +447,9 @@ class Split:
 
         Args:
             dataset: A `datasets.Dataset`: one split.
-            x, y, groups: See `from_pandas`.
-            label_names: See `Split`; defaults to those of the column.
-            name: string or None.
+            x, y, groups: See `from_pandas`, with its defaults.
+            label_names: See `Split`. Defaults to `None`: those of the column.
+            name: string. Defaults to `None`.
 
         Returns:
             A `Split`.
@@ -472,6 +478,18 @@ class Split:
 
         Args:
             indices: int array, or boolean mask of shape `(n,)`.
+
+        Returns:
+            A `Split`, its rows in the order of `indices`.
+
+        Raises:
+            TypeError: If `indices` are neither.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c"], ["no", "yes", "no"])
+        >>> split.take([2, 0]).x.tolist()
+        ['c', 'a']
         """
         indices = np.asarray(indices)
         if indices.dtype == bool and indices.shape == (len(self),):
@@ -513,6 +531,12 @@ class Split:
         Raises:
             ValueError: If `n` is out of range, both flags are set, or there
                 is nothing to balance by.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c", "d"], ["no", "no", "no", "yes"])
+        >>> sorted(split.sample(2, balance_labels=True).y.tolist())
+        [0, 1]
         """
         sampling.check_size(n, len(self))
         check_seed(seed)
@@ -554,6 +578,13 @@ class Split:
 
         Raises:
             ValueError: If `fraction` would leave one part empty.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c", "d"], ["no", "no", "yes", "yes"])
+        >>> first, second = split.partition(0.5)
+        >>> first.y.tolist(), second.y.tolist()
+        ([0, 1], [0, 1])
         """
         n = len(self)
         check_seed(seed)
@@ -580,7 +611,20 @@ class Split:
         return self.take(first), self.take(~first)
 
     def with_groups(self, groups) -> "Split":
-        """Returns the same rows with other `groups` (see `Split`)."""
+        """Returns the same rows with other groups.
+
+        Args:
+            groups: see `Split`; `None` removes them.
+
+        Returns:
+            A `Split`.
+
+        Example:
+
+        >>> split = Split(["a", "b"], ["no", "yes"])
+        >>> split.with_groups({"place": ["sea", "land"]}).groups.names
+        ('place=land', 'place=sea')
+        """
         return self._replace(groups=groups)
 
     def with_label_groups(
@@ -592,9 +636,9 @@ class Split:
         """Returns the same rows grouped by label and `extra` attributes.
 
         Args:
-            extra: dict from attribute name to one value a row, a
-                `pandas.DataFrame` of such columns, or None: the label
-                alone. Groups that the split has are replaced.
+            extra: dict from attribute name to one value a row, or a
+                `pandas.DataFrame` of such columns. Defaults to `None`: the
+                label alone. Groups that the split has are replaced.
             overlapping: bool. If True, `extra` holds booleans for
                 attributes of which a row may have several, and the groups are
                 each label with each attribute, as in CivilComments. Defaults
@@ -602,6 +646,9 @@ class Split:
 
         Returns:
             A `Split` with group names like `"label=neutral, token=no"`.
+
+        Raises:
+            ValueError: If the labels are not one class a row.
 
         Example:
 
@@ -635,7 +682,14 @@ class Split:
             A `Split` whose `label_names` are those given.
 
         Raises:
-            ValueError: If a label name of this split is not among them.
+            ValueError: If a label name of this split is not among them, or it
+                has none.
+
+        Example:
+
+        >>> split = Split(["a", "b"], ["no", "yes"])
+        >>> split.align_labels(["yes", "no", "maybe"]).y.tolist()
+        [1, 0]
         """
         wanted = check_label_names(label_names)
         if self.label_names is None:

@@ -19,6 +19,7 @@ class StratifiedBatchSampler:
     Raises:
         ValueError: If the part is empty or everything, or leaves no room for
             the others in a batch.
+        TypeError: If `mask` is not a 1-D array of booleans.
 
     Example:
 
