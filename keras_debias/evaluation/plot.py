@@ -307,7 +307,8 @@ def plot_comparison(
     Args:
         named_scores: dict from a name, for instance that of a method, to
             `Scores`.
-        path: path of a picture to be written, or None.
+        path: path of a picture to be written. Defaults to `None`: nothing is
+            written.
 
     Returns:
         A `matplotlib.figure.Figure`.

@@ -28,7 +28,8 @@ def plot_history(
             `OODEvaluation` with `every_steps`.
         logs: sequence of strings, the logs to be drawn. Defaults to `None`:
             all of them, on one axis.
-        path: path of a picture to be written, or None.
+        path: path of a picture to be written. Defaults to `None`: nothing is
+            written.
 
     Returns:
         A `matplotlib.figure.Figure`.

@@ -28,7 +28,14 @@ class GroupScore(ShortRepr):
         name: string.
         n: int, the number of rows.
         accuracy: float, or None if the group is empty.
-        interval: tuple of two floats, the Clopper-Pearson interval, or None.
+        interval: tuple of two floats, the Clopper-Pearson interval. Defaults
+            to `None`.
+
+    Example:
+
+    >>> group = GroupScore("place=sea", 20, accuracy=0.75, interval=(0.5, 0.9))
+    >>> group.accuracy
+    0.75
     """
 
     name: str
@@ -48,23 +55,39 @@ class SplitScore(ShortRepr):
             labels right; None for a regression.
         weighted_f1: float, F1 averaged over classes by their frequency; None
             for a regression.
-        groups: tuple of `GroupScore`; empty if the split has no groups.
-        worst_group: string, the name of the group with the lowest accuracy,
-            or None without groups.
-        worst_group_accuracy: float or None.
-        gap: float or None, `accuracy - worst_group_accuracy`.
-        train_weighted_accuracy: float or None, group accuracies averaged by
-            the group shares of the training split.
+        groups: tuple of `GroupScore`. Defaults to `()`: the split has none.
+        worst_group: string, the name of the group with the lowest accuracy.
+            Defaults to `None`: there are no groups.
+        worst_group_accuracy: float. Defaults to `None`.
+        gap: float, `accuracy - worst_group_accuracy`. Defaults to `None`.
+        train_weighted_accuracy: float, group accuracies averaged by the group
+            shares of the training split. Defaults to `None`.
         accuracy_interval, worst_group_accuracy_interval, gap_interval:
-            Tuples of two floats, or None; see `evaluation/intervals.py`.
-        weighted_f1_interval: tuple of two floats, the bootstrap interval, or
-            None.
+            tuples of two floats; see `evaluation/intervals.py`. Default to
+            `None`.
+        weighted_f1_interval: tuple of two floats, the bootstrap interval.
+            Defaults to `None`.
         kind: string, `"class"`, `"multi_label"`, `"regression"` or
-            `"generation"`.
+            `"generation"`. Defaults to `"class"`.
         metrics: dict from name to `MetricScore`: those that were requested,
             else the default ones of a regression or of generated answers.
+            Defaults to an empty one.
         notes: tuple of strings: how rows and groups were counted, and what is
-            wrong with the model.
+            wrong with the model. Defaults to `()`.
+
+    Example:
+
+    >>> class Network:
+    ...     def predict(self, x, **kwargs):
+    ...         return np.eye(2)[[0, 0, 0, 1]]
+    >>> x, groups = np.zeros((4, 3)), ["a", "b", "b", "a"]
+    >>> test = Split(x, [0, 0, 1, 1], groups, name="test")
+    >>> scores = kd.evaluate(
+    ...     Network(), test, from_logits=False, min_group_size=1
+    ... )
+    >>> score = scores["test"]
+    >>> score.accuracy, score.worst_group, score.gap
+    (0.75, 'group=b', 0.25)
     """
 
     name: str
@@ -117,8 +140,10 @@ class Scores:
 
     Args:
         splits: sequence of `SplitScore`.
-        predictions: `pandas.DataFrame` or None.
-        confidence: float, that of the intervals, or None without them.
+        predictions: `pandas.DataFrame`. Defaults to `None`: they were not
+            kept.
+        confidence: float, that of the intervals. Defaults to `None`: there
+            are none.
 
     Example:
 
@@ -183,6 +208,9 @@ class Scores:
 
         Args:
             path: path that ends in `.csv.gz` or `.parquet`.
+
+        Raises:
+            ValueError: If it ends otherwise, or there are no predictions.
         """
         name = os.fspath(path)
         if not name.endswith((".csv.gz", ".parquet")):
@@ -205,6 +233,9 @@ class Scores:
         `"ratio"`, or `"group"`, whose name is in the column `group`. Undefined
         values are NaN.
 
+        Returns:
+            A `pandas.DataFrame`.
+
         Example:
 
         >>> scores = Scores([SplitScore("test", 4, 0.5, 0.4)])
@@ -226,7 +257,17 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Scores":
-        """Makes `Scores` of what `to_dict` returns."""
+        """Makes `Scores` of what `to_dict` returns.
+
+        Args:
+            values: dict.
+
+        Returns:
+            `Scores`, without predictions.
+
+        Raises:
+            ValueError: If `values` are something else.
+        """
         try:
             return cls(
                 [_split_from_dict(split) for split in values["splits"]],
@@ -240,7 +281,17 @@ class Scores:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "Scores":
-        """Reads scores that `to_json` wrote."""
+        """Reads scores that `to_json` wrote.
+
+        Args:
+            path: path of the file.
+
+        Returns:
+            `Scores`, without predictions.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
         with open(path, encoding="utf-8") as file:
             try:
                 return cls.from_dict(json.load(file))
@@ -275,7 +326,8 @@ class Scores:
         Needs matplotlib.
 
         Args:
-            path: path of a picture to be written, or None.
+            path: path of a picture to be written. Defaults to `None`: nothing
+                is written.
             metric: string, the name of one of `metrics` to be drawn instead.
                 Defaults to `None`: the accuracy, for a regression the first
                 metric.
