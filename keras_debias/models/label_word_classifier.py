@@ -309,7 +309,13 @@ class LabelWordClassifier(keras.Model):
     def vocabulary_logits(self, hidden):
         """Logits over the vocabulary, in float32 whatever the policy.
 
-        In half precision neighbouring logits of common size are equal.
+        In half precision neighboring logits of common size are equal.
+
+        Args:
+            hidden: tensor of shape `(..., width)`.
+
+        Returns:
+            A tensor of shape `(..., vocabulary)`.
         """
         embedding = self.backbone.token_embedding
         with _float32_logits(embedding):
@@ -383,12 +389,13 @@ class LabelWordClassifier(keras.Model):
 
         Args:
             x: texts, a `kd.data.Split`, or what Keras takes. The labels of a
-                `Split` are matched by name.
-            y, batch_size, callbacks, shuffle, sample_weight: as for Keras,
-                with its defaults.
+                `Split` are matched by name. Defaults to `None`.
+            y, batch_size, callbacks: as for Keras. Default to `None`.
             validation_data: `(x, y)`, `(x, y, sample_weight)` or a `Split`.
                 Defaults to `None`.
             validation_batch_size: int. Defaults to `None`: `batch_size`.
+            shuffle: bool. Defaults to `True`.
+            sample_weight: as for Keras. Defaults to `None`.
             **kwargs: other arguments of `keras.Model.fit`.
 
         Returns:
@@ -425,7 +432,17 @@ class LabelWordClassifier(keras.Model):
     def evaluate(
         self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs
     ):
-        """As `keras.Model.evaluate`, of texts and Splits too."""
+        """As `keras.Model.evaluate`, of texts and Splits too.
+
+        Args:
+            x: texts, a `kd.data.Split`, or what Keras takes. Defaults to
+                `None`.
+            y, batch_size, sample_weight: as for Keras. Default to `None`.
+            **kwargs: other arguments of `keras.Model.evaluate`.
+
+        Returns:
+            The loss and the metrics, as Keras returns them.
+        """
         x, y, sample_weight, batches = self._batches(
             x, y, sample_weight, batch_size
         )
@@ -438,7 +455,16 @@ class LabelWordClassifier(keras.Model):
         )
 
     def predict(self, x, batch_size=None, **kwargs):
-        """As `keras.Model.predict`, of texts and Splits too."""
+        """As `keras.Model.predict`, of texts and Splits too.
+
+        Args:
+            x: texts, a `kd.data.Split`, or what Keras takes.
+            batch_size: int. Defaults to `None`.
+            **kwargs: other arguments of `keras.Model.predict`.
+
+        Returns:
+            A float32 array of scores of shape `(n, labels)`.
+        """
         x, _, _, batches = self._batches(
             x.x if isinstance(x, Split) else x, None, None, batch_size
         )
