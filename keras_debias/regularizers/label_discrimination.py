@@ -19,7 +19,7 @@ class LabelDiscrimination(LabelTerm):
         cap: float above 0, or `None` for none. The largest norm that counts.
             Defaults to `None`, as in the paper.
         smoothing: float above 0. See `LabelPropensity`. Defaults to `1e-3`.
-        name: string. Defaults to `"label_discrimination"`.
+        name: string. Defaults to `None`: `"label_discrimination"`.
 
     Raises:
         ValueError: If an argument is out of range.

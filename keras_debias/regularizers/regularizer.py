@@ -111,7 +111,11 @@ class Regularizer(Configurable, abc.ABC):
         return None
 
     def warn_if_idle(self, shape: tuple) -> None:
-        """Warns, once for each regularizer, of a term that cannot act."""
+        """Warns, once for each regularizer, of a term that cannot act.
+
+        Args:
+            shape: as for `idle_reason`.
+        """
         reason = None if self._warned else self.idle_reason(shape)
         if reason is not None:
             self._warned = True
