@@ -65,7 +65,9 @@ class IA3(TransformAdapter):
         """One adapter for outputs, and one for inputs, by path.
 
         Raises:
-            ValueError: If a layer is named in `targets` and in `feedforward`.
+            ValueError: If a layer is named in `targets` and in `feedforward`,
+                or, without `targets`, keys and values have no projections of
+                their own.
         """
         outputs = self._outputs(model, training)
         inputs = self._inputs(model, training)

@@ -259,6 +259,9 @@ class Groups:
 
         Args:
             indices: int array of rows, or boolean mask.
+
+        Returns:
+            `Groups` of these rows.
         """
         return Groups(self.ids[np.asarray(indices)], self.names)
 

@@ -141,6 +141,9 @@ class OverlappingGroups:
 
         Args:
             indices: int array of rows, or boolean mask.
+
+        Returns:
+            `OverlappingGroups` of these rows.
         """
         return OverlappingGroups(self._columns(self.matrix[indices]))
 

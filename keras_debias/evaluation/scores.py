@@ -87,7 +87,7 @@ class SplitScore(ShortRepr):
     ... )
     >>> score = scores["test"]
     >>> score.accuracy, score.worst_group, score.gap
-    (0.75, 'group=b', 0.25)
+    (0.75, 'b', 0.25)
     """
 
     name: str

@@ -62,7 +62,7 @@ class FrozenFeatures:
     Raises:
         ValueError: If the model has no features that can be read (the error
             says what to pass instead), or `batch_size` is below 1.
-        TypeError: If an argument is of another type.
+        TypeError: If `model`, `batch_size` or `cache_dir` is of another type.
 
     Example:
 

@@ -193,7 +193,15 @@ class Metric:
         return found
 
     def lenient(self, data: MetricData, weight=None) -> float:
-        """`value` of a subset of the rows; NaN where it raises."""
+        """`value` of a subset of the rows; NaN where it raises.
+
+        Args:
+            data: `MetricData` of the subset.
+            weight: float array of shape `(n,)`. Defaults to `None`.
+
+        Returns:
+            A float.
+        """
         if not len(data):
             return np.nan
         try:
