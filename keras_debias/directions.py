@@ -163,6 +163,12 @@ class Directions:
             length that lies in the span. For one vector, this is the cosine of
             its angle to the span. A dict from layer path to float unless the
             directions are shared.
+
+        Example:
+
+        >>> directions = Directions(np.eye(2)[:, :1])
+        >>> round(directions.overlap([1.0, 1.0]), 2)
+        0.71
         """
         other = np.asarray(vectors, "float64")
         other = other[:, None] if other.ndim == 1 else other

@@ -74,6 +74,14 @@ class Finding(ShortRepr):
 
         Raises:
             ValueError: If the split lacks the field, or has no class labels.
+
+        Example:
+
+        >>> texts = ["it never works"] * 30 + ["it always works"] * 30
+        >>> train = Split(texts, ["no"] * 30 + ["yes"] * 30)
+        >>> finding = kd.audit(train, folds=0).findings[0]
+        >>> finding.with_groups(train).groups.names[0]
+        "label=no, text has 'always'=no"
         """
         return split.with_label_groups(
             {str(self.feature): self.feature.present(split)}
