@@ -392,10 +392,10 @@ def site_links(text: str, origin: str, page: str) -> str:
     """Rewrites the relative links of a file for its page in the site.
 
     Args:
-        text: String, Markdown.
-        origin: String, path of the file that the text is from, from the root
+        text: string, Markdown.
+        origin: string, path of the file that the text is from, from the root
             of the repository.
-        page: String, path of its page in the documentation.
+        page: string, path of its page in the documentation.
     """
     targets = _site_targets()
 

@@ -39,7 +39,7 @@ def choose_backend(environ: dict, installed=is_installed) -> str:
 
     Args:
         environ: Mapping of environment variables.
-        installed: Function from the name of a package to a boolean.
+        installed: function from the name of a package to a boolean.
 
     Returns:
         A string, the name of the backend.

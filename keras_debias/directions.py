@@ -32,9 +32,9 @@ class Directions:
         side: `"read"`, `"write"` or `"both"`: which layers the directions
             apply to. Defaults to `"read"`.
         readers: names or globs of layers that read. Defaults to those of
-            KerasHub.
+            KerasHub's models.
         writers: names or globs of layers that write. Defaults to those of
-            KerasHub.
+            KerasHub's models.
 
     Raises:
         ValueError: If `side` is unknown, or the vectors are missing, not a
@@ -78,20 +78,53 @@ class Directions:
         return [self.vectors] if self.shared else list(self.vectors.values())
 
     def role_of(self, path: str, adapted: bool = True) -> str | None:
-        """`"read"` or `"write"`: how a layer uses the directions, or `None`.
+        """How a layer uses the directions.
 
-        `None` if `side` leaves the layer out, or if its name is in neither
-        list and it has no adapter.
+        Args:
+            path: string. Path of the layer.
+            adapted: bool. Whether the layer has an adapter: if its name is in
+                neither list, it then counts as one that reads. Defaults to
+                `True`.
+
+        Returns:
+            `"read"` or `"write"`; `None` if `side` leaves the layer out, or
+            if its name is in neither list and it has no adapter.
+
+        Example:
+
+        >>> directions = Directions(np.eye(4)[:, :1], side="both")
+        >>> directions.role_of("layer_0/query")
+        'read'
+        >>> directions.role_of("layer_0/attention_output")
+        'write'
         """
         role = role_of(path, self.readers, self.writers, adapted)
         return role if self.side in (role, "both") else None
 
     def of(self, path: str) -> np.ndarray | None:
-        """The directions of a layer, of shape `(width, k)`, or `None`."""
+        """The directions of a layer.
+
+        Args:
+            path: string. Path of the layer.
+
+        Returns:
+            A float array of shape `(width, k)`; `None` if there are none of
+            this layer.
+        """
         return self.vectors if self.shared else self.vectors.get(path)
 
     def first(self, k: int) -> "Directions":
-        """The first `k` directions."""
+        """The first `k` directions.
+
+        Args:
+            k: int, from 1 to `rank`.
+
+        Returns:
+            `Directions` of the same layers.
+
+        Raises:
+            ValueError: If `k` is out of range.
+        """
         if not 1 <= k <= self.rank:
             raise ValueError(
                 f"Expected `k` from 1 to {self.rank}. Received: k={k}"
@@ -99,7 +132,14 @@ class Directions:
         return self._like(lambda v: v[:, :k])
 
     def random(self, seed: int = 0) -> "Directions":
-        """Random directions of the same number and layers, as a control."""
+        """Random directions of the same number and layers, as a control.
+
+        Args:
+            seed: int. Defaults to `0`.
+
+        Returns:
+            `Directions`.
+        """
         generator = np.random.default_rng(seed)
         return self._like(
             lambda v: np.linalg.qr(generator.standard_normal(v.shape))[0]
@@ -123,6 +163,12 @@ class Directions:
             length that lies in the span. For one vector, this is the cosine of
             its angle to the span. A dict from layer path to float unless the
             directions are shared.
+
+        Example:
+
+        >>> directions = Directions(np.eye(2)[:, :1])
+        >>> round(directions.overlap([1.0, 1.0]), 2)
+        0.71
         """
         other = np.asarray(vectors, "float64")
         other = other[:, None] if other.ndim == 1 else other

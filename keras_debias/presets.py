@@ -100,9 +100,10 @@ def smollm2(cache_dir: str | os.PathLike | None = None) -> str:
     key-value heads, no biases.
 
     Args:
-        cache_dir: Folder that holds the converted model. Defaults to the
-            environment variable `KERAS_DEBIAS_CACHE`, or
-            `~/.cache/keras_debias` where it is not set.
+        cache_dir: path of the folder that holds the converted model.
+            Defaults to `None`: that of the environment variable
+            `KERAS_DEBIAS_CACHE`, or `~/.cache/keras_debias` where it is not
+            set.
 
     Returns:
         A string, the folder of the converted model.
@@ -150,8 +151,9 @@ def efficientnet_lite0(cache_dir: str | os.PathLike | None = None) -> str:
 
     Args:
         cache_dir: path of the folder that keeps the converted network.
-            Defaults to the environment variable `KERAS_DEBIAS_CACHE`, or
-            `~/.cache/keras_debias` where it is not set.
+            Defaults to `None`: that of the environment variable
+            `KERAS_DEBIAS_CACHE`, or `~/.cache/keras_debias` where it is not
+            set.
 
     Returns:
         A string, the folder of the converted network.

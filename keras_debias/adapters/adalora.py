@@ -23,7 +23,7 @@ class AdaLoRA(LowRankAdapter):
             should remain. Defaults to `12`.
         alpha: float. Numerator of the scale. `None` means `rank`. Defaults
             to `None`.
-        dropout, targets, train_bias: As for `LoRA`.
+        dropout, targets, train_bias: As for `LoRA`, with its defaults.
         orthogonality: float. Weight of `|P'P - I|^2 + |QQ' - I|^2`, summed
             over layers, in the loss; with `0` there is no penalty. Defaults
             to `0.1`.

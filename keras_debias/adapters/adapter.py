@@ -27,7 +27,19 @@ class Adapter(Configurable, abc.ABC):
 
     Args:
         targets: name, glob, several of them, or a function of a layer that
-            returns a bool. The layers to adapt.
+            returns a bool. The layers to adapt. Defaults to
+            `("query", "value")`.
+
+    The methods share their arguments: `path` is the path of a layer in the
+    model, `layer` the `keras.Layer` itself, `layers` a dict of layers by path,
+    and `training` the set of ids of the variables that train besides the
+    adapters.
+
+    Example:
+
+    >>> adapter = kd.adapters.LoRA(rank=2, targets="*/query")
+    >>> adapter.targets, adapter.needs_data
+    ('*/query', False)
     """
 
     # Whether `adapters.apply` must be given `data`.
@@ -51,9 +63,13 @@ class Adapter(Configurable, abc.ABC):
     def find(self, model, training) -> dict[str, keras.Layer]:
         """The layers to adapt, by path.
 
-        `training` holds the ids of the weights that train in any case.
         Wildcards and functions select many layers at once, so layers that
-        train as a whole, such as the head, are left out.
+        train as a whole, such as the head, are left out where
+        `needs_frozen_layers` is set.
+
+        Raises:
+            ValueError: If the targets match no layer, or name a layer that
+                trains as a whole.
         """
         found = select(model, self.targets, self.accepts, "targets")
         named = self.targets
@@ -86,7 +102,11 @@ class Adapter(Configurable, abc.ABC):
         """Raises if the layer cannot take this adapter."""
 
     def check_layer(self, path, layer) -> None:
-        """Raises unless the layer is a built, plain `Dense` or its like."""
+        """Raises unless the layer is a built, plain `Dense` or its like.
+
+        Raises:
+            ValueError: If it is a subclass of them, or has no weights yet.
+        """
         if original_class(layer) is None:
             raise ValueError(
                 "Expected a `Dense` or `EinsumDense` layer. Received: "
@@ -101,7 +121,16 @@ class Adapter(Configurable, abc.ABC):
             )
 
     def check_free(self, path, layer, way_out) -> None:
-        """Raises if another adapter trains the same bias."""
+        """Raises if another adapter trains the same part of the layer.
+
+        Args:
+            path: string. Path of the layer.
+            layer: the layer.
+            way_out: string. What to do about it, for the message.
+
+        Raises:
+            ValueError: If one does, or changes all that enters or leaves it.
+        """
         others = adapters_of(layer)
         taken = set().union(*(a.exclusive_parts(layer) for a in others))
         if "transform" in taken:
@@ -145,7 +174,7 @@ class Adapter(Configurable, abc.ABC):
 
     @abc.abstractmethod
     def attach(self, layer, prepared) -> None:
-        """Changes the layer."""
+        """Changes the layer; `prepared` is what `prepare` returned."""
 
     def disabled_values(self, layer) -> list[tuple]:
         """`(variable, value)` pairs that switch the adapter off."""

@@ -23,7 +23,8 @@ class DoRA(LoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`,
+            with its defaults.
         protected: `kd.constraints.OrthogonalUpdate`. Length and direction are
             those of the kernel without its part along these directions.
             `projections.Subspace` sets it. Defaults to `None`.

@@ -62,7 +62,13 @@ class IA3(TransformAdapter):
         self.feedforward = feedforward
 
     def resolve(self, model, training):
-        """One adapter for outputs, and one for inputs, by path."""
+        """One adapter for outputs, and one for inputs, by path.
+
+        Raises:
+            ValueError: If a layer is named in `targets` and in `feedforward`,
+                or, without `targets`, keys and values have no projections of
+                their own.
+        """
         outputs = self._outputs(model, training)
         inputs = self._inputs(model, training)
         both = sorted(set(outputs) & set(inputs))

@@ -18,7 +18,8 @@ class LoRAFA(LoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`,
+            with its defaults.
 
     Raises:
         ValueError: If `rank`, `alpha` or `dropout` is out of range.

@@ -139,6 +139,9 @@ def disabled(model: keras.Model):
     Args:
         model: an adapted `keras.Model`, or a `DebiasedModel` around one.
 
+    Returns:
+        A context manager, which gives the model.
+
     Raises:
         ValueError: If the model has no adapters.
 

@@ -15,7 +15,8 @@ class PiSSA(DecomposedLoRA):
 
     Args:
         rank: int. Rank of each update. Defaults to `8`.
-        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`.
+        alpha, dropout, rank_stabilized, targets, train_bias: As for `LoRA`,
+            with its defaults.
         exact: bool. Whether to decompose the kernels exactly, which takes ten
             times as long. Otherwise a randomized algorithm is used, whose
             starting product has at least 0.99 of the norm of the exact one.

@@ -27,6 +27,12 @@ class TrainableSummary(ShortRepr):
     Args:
         rows: tuple of `(path, shape, count)`, one for each trainable weight.
         total: int. The number of all weights of the model.
+
+    Example:
+
+    >>> summary = TrainableSummary((("dense/lora_a", (4, 2), 8),), total=32)
+    >>> summary.trainable, summary.share
+    (8, 0.25)
     """
 
     rows: tuple[tuple[str, tuple[int, ...], int], ...]

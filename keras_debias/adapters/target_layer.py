@@ -57,7 +57,8 @@ class TargetLayer(KernelAdapter):
         modules: name or tuple of names. Which kernels train, of
             `"attention_output"`, `"feedforward_output"`, `"query"`, `"key"`,
             `"value"`, `"feedforward_intermediate"` and `"feedforward_gate"`;
-            may be empty. Defaults to the first two.
+            may be empty. Defaults to
+            `("attention_output", "feedforward_output")`.
         refine: bool. Whether to train a vector on the input of the block.
             Defaults to `True`.
 

@@ -26,7 +26,7 @@ class VeRA(LowRankAdapter):
             kernel: each one costs a single weight. Defaults to `256`.
         initial_scale: float. Start of `d`; `b` starts at zero. Defaults to
             `0.1`.
-        dropout, targets, train_bias: As for `LoRA`.
+        dropout, targets, train_bias: As for `LoRA`, with its defaults.
         seed: int. Seed of `A` and `B`. Defaults to `0`.
 
     Raises:

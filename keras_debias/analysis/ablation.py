@@ -76,6 +76,9 @@ def ablated(model: keras.Model, directions: Directions):
         model: a built `keras.Model`, or a `DebiasedModel` around one.
         directions: `Directions`.
 
+    Returns:
+        A context manager, which gives the model.
+
     Raises:
         ValueError: If no layer meets the directions, or a width differs.
 

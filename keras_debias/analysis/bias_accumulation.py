@@ -23,6 +23,13 @@ class BiasAccumulation(ShortRepr):
         contain: array of shape `(layers, labels)`. The mean score of each
             label over the rows that have it; NaN where none has.
         lack: array like `contain`, over the rows that have it not.
+
+    Example:
+
+    >>> contain = np.array([[1.0, 1.0], [3.0, 1.0]])
+    >>> found = BiasAccumulation(("joy", "fear"), contain, np.zeros((2, 2)))
+    >>> found.propensity.tolist(), found.discrimination.tolist()
+    ([0.0, 1.0], [1.0, 2.0])
     """
 
     label_names: tuple[str, ...]
@@ -31,7 +38,7 @@ class BiasAccumulation(ShortRepr):
 
     @property
     def propensity(self) -> np.ndarray:
-        """At every depth, the spread over labels of `contain`."""
+        """At every depth, the standard deviation over labels of `contain`."""
         return np.nanstd(self.contain, axis=1)
 
     @property
@@ -40,14 +47,30 @@ class BiasAccumulation(ShortRepr):
         return np.nanmean(self.contain - self.lack, axis=1)
 
     def plot_contain(self, path) -> None:
-        """Saves a curve for each label: how scores grow apart."""
+        """Saves a curve for each label: how scores grow apart.
+
+        Needs matplotlib.
+
+        Args:
+            path: path of a picture to be written.
+        """
         curves = dict(zip(self.label_names, self.contain.T))
         plot_layer_curves(
             path, curves, "Rows that contain the label", ylabel="Mean score"
         )
 
     def plot_labels(self, path, labels: Sequence[str]) -> None:
-        """Saves both curves of some labels, dashed for rows without it."""
+        """Saves both curves of some labels, dashed for rows without it.
+
+        Needs matplotlib.
+
+        Args:
+            path: path of a picture to be written.
+            labels: sequence of strings among `label_names`.
+
+        Raises:
+            ValueError: If there is no label, or an unknown one.
+        """
         unknown = [name for name in labels if name not in self.label_names]
         if unknown or not len(labels):
             raise ValueError(

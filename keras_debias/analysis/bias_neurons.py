@@ -24,6 +24,11 @@ class BiasNeuron(ShortRepr):
         index: int. Its row in the kernel of that layer.
         attribution: float. By how much the margin of the best wrong label
             falls without it, to first order.
+
+    Example:
+
+    >>> BiasNeuron("block_0/output_dense", index=3, attribution=0.2).index
+    3
     """
 
     path: str
@@ -71,8 +76,9 @@ def find_bias_neurons(
         List of `BiasNeuron`, the largest attribution first, all above zero.
 
     Raises:
-        ValueError: If `split` has no labels or not so many rows, or the model
-            has no transformer blocks.
+        ValueError: If `split` has no labels or not so many rows, `count` or
+            `samples` is below one, or the model has no transformer blocks.
+        TypeError: If `split` is not a `Split`.
 
     Example:
 
@@ -143,6 +149,15 @@ def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
     Raises:
         TypeError: If an argument is of another type.
         ValueError: If a neuron is not in the model. It is unchanged then.
+
+    Example:
+
+    >>> network = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(3, name="out")]
+    ... )
+    >>> prune_neurons(network, [BiasNeuron("out", index=1, attribution=0.2)])
+    >>> ops.convert_to_numpy(network.layers[0].kernel)[1].tolist()
+    [0.0, 0.0, 0.0]
     """
     require_model(model)
     if not isinstance(neurons, (list, tuple)) or not all(

@@ -12,6 +12,19 @@ class BiasTermMeasure(Configurable, abc.ABC):
 
     A subclass overrides `values` and `total`. One that compares two values of
     a bias is a `ChangeMeasure`.
+
+    Example:
+
+    ```python
+    class LargestEntry(kd.analysis.BiasTermMeasure):
+        name = "largest entry"
+
+        def values(self, model, terms, before):
+            return [float(np.abs(term.value()).max()) for term in terms]
+
+        def total(self, values, sizes):
+            return float(values.max())
+    ```
     """
 
     # Shown in tables, and the end of the names of logs.
@@ -34,6 +47,9 @@ class BiasTermMeasure(Configurable, abc.ABC):
             terms: list of bias terms of the network.
             before: list of float32 arrays of shape `(size,)`, their earlier
                 values, or `None` if the measure compares none.
+
+        Returns:
+            A list of floats, in the order of `terms`.
         """
 
     @abc.abstractmethod
@@ -43,4 +59,7 @@ class BiasTermMeasure(Configurable, abc.ABC):
         Args:
             values: float array of shape `(layers,)`, one value a layer.
             sizes: int array of shape `(layers,)`, the entries of each bias.
+
+        Returns:
+            A float.
         """

@@ -23,6 +23,9 @@ class BiasTermRanking:
             no such term.
         totals: sequence of floats, one a term.
 
+    Raises:
+        ValueError: If `values` or `totals` do not fit the layers and terms.
+
     Example:
 
     >>> ranking = BiasTermRanking(
@@ -134,7 +137,8 @@ class BiasTermRanking:
         Needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
+            path: path of a picture to be written. Defaults to `None`: nothing
+                is written.
 
         Returns:
             A `matplotlib.figure.Figure`.

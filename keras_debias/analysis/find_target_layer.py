@@ -23,6 +23,12 @@ class TargetLayerSearch(ShortRepr):
         layer: int. The layer with the largest value.
         curve: tuple of floats, one for each layer: the mean KL divergence.
         pairs: tuple of `(label, wrong label)`, one for each sample.
+
+    Example:
+
+    >>> search = TargetLayerSearch(1, (0.1, 0.4), (("joy", "fear"),))
+    >>> search.curve[search.layer]
+    0.4
     """
 
     layer: int
@@ -30,7 +36,11 @@ class TargetLayerSearch(ShortRepr):
     pairs: tuple[tuple[str, str], ...]
 
     def plot(self, path) -> None:
-        """Saves the curve as a picture."""
+        """Saves the curve as a picture; needs matplotlib.
+
+        Args:
+            path: path of a picture to be written.
+        """
         plot_layer_curves(
             path,
             {"": self.curve},

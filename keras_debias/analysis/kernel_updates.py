@@ -66,7 +66,23 @@ def model_updates(model: keras.Model, base) -> dict[str, tuple]:
 
 
 def kernels(model: keras.Model) -> dict[str, np.ndarray]:
-    """All kernels of dense layers by path, inputs x outputs, merged."""
+    """All kernels of dense layers, with the updates of their adapters.
+
+    Args:
+        model: a `keras.Model`, or a `DebiasedModel` around one. Layers that
+            are not built are left out.
+
+    Returns:
+        A dict from path to float32 array of shape `(inputs, outputs)`.
+
+    Example:
+
+    >>> network = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(3, name="out")]
+    ... )
+    >>> {path: kernel.shape for path, kernel in kernels(network).items()}
+    {'out': (2, 3)}
+    """
     require_model(model)
     found = {}
     for path, layer in layer_paths(unwrap(model)).items():

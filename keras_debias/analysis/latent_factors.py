@@ -55,9 +55,9 @@ def latent_factors(
         scope: `"shared"` for one set of directions, `"layer"` for one each.
             Defaults to `"shared"`.
         readers: names or globs of layers that read. Defaults to those of
-            KerasHub; adapted layers of unknown names count as readers.
+            KerasHub's models; adapted layers of unknown names count as readers.
         writers: names or globs of layers that write. Defaults to those of
-            KerasHub.
+            KerasHub's models.
         null: sequence of `UpdateSpectrum`, of the same model fine-tuned on
             shuffled labels. A detected direction must have a larger share
             than any of theirs. Use it where every fine-tuning has one strong

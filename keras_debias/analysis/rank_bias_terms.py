@@ -39,8 +39,8 @@ def rank_bias_terms(
         terms: string, several, or `None` for all: what to rank. Beside
             `"query"`, `"key"` and `"value"` there are `"attention_output"`
             and, by the name of their layer, the other biases of a block,
-            such as `"feedforward_output_dense"`. Defaults to the first
-            three, as in the paper.
+            such as `"feedforward_output_dense"`. Defaults to
+            `("query", "key", "value")`, as in the paper.
 
     Returns:
         A `BiasTermRanking`; printing it shows a table.

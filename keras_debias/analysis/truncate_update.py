@@ -36,10 +36,10 @@ def truncate_update(
             without adapters; with adapters other than LoRA, merge them
             first. Defaults to `None`.
         k: int. How many components to keep in each layer; those of lower
-            rank keep all.
+            rank keep all. Defaults to `None`: as `energy` says.
         energy: float in (0, 1]. Instead of `k`: the share of the squared
             length of each update that the leading components kept must
-            hold; `"bottom"` and `"random"` keep as many.
+            hold; `"bottom"` and `"random"` keep as many. Defaults to `None`.
         keep: `"top"`, or for the controls `"bottom"` (the smallest that are
             not zero) or `"random"`. Defaults to `"top"`.
         seed: int. Seed of the random choice. Defaults to `0`.

@@ -41,6 +41,17 @@ class UpdateSpectrum:
     Attributes:
         directions: as above.
         layer_shares: as above.
+
+    Example:
+
+    >>> found = UpdateSpectrum(
+    ...     Directions(np.eye(3)[:, :1]),
+    ...     spectra={"": np.array([0.9, 0.1])},
+    ...     nulls={"": np.array([[0.5, 0.5], [0.5, 0.5]])},
+    ...     layer_shares={"dense": 0.9},
+    ... )
+    >>> found.share, found.threshold, found.detected
+    (0.9, 0.75, 1)
     """
 
     def __init__(
@@ -71,7 +82,27 @@ class UpdateSpectrum:
         seed,
         floor=0.0,
     ) -> "UpdateSpectrum":
-        """From the factors of `latent_factors`, each of length one."""
+        """Decomposes factors of updates; `latent_factors` calls it.
+
+        Args:
+            factors: dict from path to float array `(width, rank)` of Frobenius
+                norm one: one side of a layer's update.
+            k: int. How many directions.
+            side: as for `latent_factors`.
+            scope: as for `latent_factors`.
+            readers: as for `latent_factors`.
+            writers: as for `latent_factors`.
+            null_draws: int. How many random adapters.
+            seed: int. Seed of the random adapters.
+            floor: float. As for `UpdateSpectrum`. Defaults to `0.0`.
+
+        Returns:
+            An `UpdateSpectrum`.
+
+        Raises:
+            ValueError: If layers that share directions differ in width, or
+                `k` is more than the rank of an update.
+        """
         generator = np.random.default_rng(seed)
         if scope == "shared":
             widths = {p: f.shape[0] for p, f in factors.items()}
@@ -143,8 +174,8 @@ class UpdateSpectrum:
     def threshold(self) -> float:
         """The share that a direction needs to count.
 
-        1.5 times the largest share that random adapters reach in 99 of 100
-        draws, or what was found after training on shuffled labels.
+        The larger of two: 1.5 times the share that the first direction of
+        random adapters stays below in 99 of 100 draws, and `floor`.
         """
         largest = np.mean([n[:, 0] for n in self.nulls.values()], axis=0)
         random = float(MARGIN * np.percentile(largest, PERCENTILE))
@@ -178,7 +209,8 @@ class UpdateSpectrum:
         """Draws the spectrum against random adapters; needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
+            path: path of a picture to be written. Defaults to `None`: nothing
+                is written.
 
         Returns:
             A `matplotlib.figure.Figure`.
@@ -187,6 +219,11 @@ class UpdateSpectrum:
 
     def save(self, folder: str | os.PathLike, overwrite=False) -> None:
         """Writes a folder with a safetensors and a JSON file.
+
+        Args:
+            folder: path of the folder.
+            overwrite: bool. Whether an existing folder is replaced. Defaults
+                to `False`.
 
         Raises:
             ValueError: If the folder exists and `overwrite` is `False`.
@@ -217,6 +254,12 @@ class UpdateSpectrum:
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "UpdateSpectrum":
         """Reads what `save` wrote.
+
+        Args:
+            folder: path of the folder.
+
+        Returns:
+            An `UpdateSpectrum`.
 
         Raises:
             ValueError: If the folder is not whole or of another kind.

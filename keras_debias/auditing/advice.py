@@ -17,6 +17,13 @@ class Advice(ShortRepr):
         finding: string, what was found.
         methods: tuple of strings, what fits, as it is called under `kd`.
         reason: string, why it fits, and what to look out for.
+
+    Example:
+
+    >>> texts = ["it never works"] * 30 + ["it always works"] * 30
+    >>> report = kd.audit(Split(texts, ["no"] * 30 + ["yes"] * 30), folds=0)
+    >>> report.advice[0].methods[0]
+    'evaluate'
     """
 
     finding: str

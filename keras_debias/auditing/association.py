@@ -87,7 +87,7 @@ def stratified_p_value(
         n: ints, the number of rows of each stratum.
 
     Returns:
-        Float, the probability of a sum of `with_both` or more.
+        A float, the probability of a sum of `with_both` or more.
 
     Reference:
 

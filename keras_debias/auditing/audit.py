@@ -81,8 +81,8 @@ def audit(
             shape `(n, labels)`. For rows that the model was trained on use
             out-of-fold predictions: a model that has memorized its training
             rows makes no errors there. Defaults to `None`.
-        fields: sequence of strings, the names of the texts, or `None`: a
-            pair is called premise and hypothesis.
+        fields: sequence of strings, the names of the texts. Defaults to
+            `None`: a pair is called premise and hypothesis.
         min_count: int. Features of fewer rows are not tested. Defaults to
             `20`.
         min_difference: float. The smallest difference that is reported:

@@ -39,12 +39,12 @@ class AuditReport:
         min_count: int, see `audit`.
         min_difference: float, see `audit`.
         false_discovery_rate: float, see `audit`.
-        advice: tuple of `Advice`.
-        target: string, see `audit`.
+        advice: tuple of `Advice`. Defaults to `()`.
+        target: string, see `audit`. Defaults to `"labels"`.
         group_findings: tuple like `findings`, of the attributes of the
-            split's own groups.
-        error_rate: float, the share of wrong predictions, or `None` without
-            predictions.
+            split's own groups. Defaults to `()`.
+        error_rate: float, the share of wrong predictions. Defaults to `None`:
+            there were no predictions.
 
     Example:
 
@@ -83,7 +83,14 @@ class AuditReport:
         return min(self.groups.items(), key=lambda item: item[1])
 
     def with_advice(self, advice) -> "AuditReport":
-        """The same report with other advice."""
+        """The same report with other advice.
+
+        Args:
+            advice: sequence of `Advice`.
+
+        Returns:
+            An `AuditReport`.
+        """
         return dataclasses.replace(self, advice=tuple(advice))
 
     def by_harm(self) -> "AuditReport":
@@ -167,7 +174,11 @@ class AuditReport:
         return tuple(chosen)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One line for each finding, in the order of the report."""
+        """One line for each finding, in the order of the report.
+
+        Returns:
+            A `pandas.DataFrame`; without findings it has columns and no line.
+        """
         if not self.findings:
             kind = error_slice if self.target == "errors" else finding
             return pd.DataFrame(columns=kind.COLUMNS)
@@ -222,7 +233,8 @@ class AuditReport:
         errors the error rates without and with the feature.
 
         Args:
-            path: path of the image file to be written, or `None`.
+            path: path of the image file to be written. Defaults to `None`:
+                nothing is written.
             top: int, how many findings. Defaults to `15`.
 
         Returns:

@@ -33,7 +33,8 @@ def contact_sheet(
         split: `Split` of images of shape `(n, height, width, channels)`.
         groups: `Groups`, or an array of shape `(n,)` of strings or integers:
             the group of each row.
-        path: path of the PNG file to be written, or `None`.
+        path: path of the PNG file to be written. Defaults to `None`: nothing is
+            written.
         columns: int, how many images side by side. Defaults to `8`.
         rows: int, how many lines of images for each group. Defaults to `1`.
         seed: int, of the draw of images. Defaults to `0`.

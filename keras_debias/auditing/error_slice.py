@@ -35,6 +35,18 @@ class ErrorSlice(ShortRepr):
         odds_ratio: float, with half a row added to each cell.
         phi: float from -1 to 1, the correlation of feature and error within
             the class.
+
+    Example:
+
+    >>> texts = ["it never works"] * 20 + ["it works"] * 40
+    >>> labels = ["yes"] * 40 + ["no"] * 20
+    >>> says = ["no"] * 20 + labels[20:]
+    >>> report = kd.audit(
+    ...     Split(texts, labels), target="errors", predictions=says
+    ... )
+    >>> found = report.findings[0]
+    >>> found.label, found.errors, found.n, found.error_rate_without
+    ('yes', 20, 20, 0.0)
     """
 
     feature: Feature
@@ -63,6 +75,9 @@ class ErrorSlice(ShortRepr):
         Returns:
             A `Split` with the groups label x feature, for `kd.evaluate` and
             for methods that need groups.
+
+        Raises:
+            ValueError: If the split lacks the field, or has no class labels.
         """
         return split.with_label_groups(
             {str(self.feature): self.feature.present(split)}

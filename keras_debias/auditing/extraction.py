@@ -86,7 +86,7 @@ class Extraction:
                 `None`: all.
 
         Returns:
-            Float array of shape `(features, indicators)`.
+            A float array of shape `(features, indicators)`.
         """
         size = len(self.features) if features is None else len(features)
         counts = np.zeros((size, indicators.shape[1]))

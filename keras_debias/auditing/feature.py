@@ -43,9 +43,12 @@ class Feature:
             `text_measures.py` and `image_measures.py`.
         column: int or string. Which part of `split.x` the field is; ignored
             where `x` is one array. For the measure `"group"`, the attribute.
-        token: string, for the measures `"token"` and `"group"`.
-        low: float or `None`, the least value that counts.
-        high: float or `None`, the greatest value that counts.
+            Defaults to `0`.
+        token: string, for the measures `"token"` and `"group"`. Defaults to
+            `None`.
+        low: float, the least value that counts. Defaults to `None`: there is
+            no least one.
+        high: float, the greatest value that counts. Defaults to `None`.
 
     Example:
 
@@ -68,7 +71,7 @@ class Feature:
             split: `Split` with inputs of the kind that was audited.
 
         Returns:
-            Boolean array of shape `(n,)`.
+            A bool array of shape `(n,)`.
 
         Raises:
             ValueError: If the split has no such field, or, where the feature
@@ -77,7 +80,20 @@ class Feature:
         return presence([self], split)[:, 0]
 
     def within(self, measured: np.ndarray) -> np.ndarray:
-        """Which measured values lie from `low` to `high`; NaN does not."""
+        """Which measured values lie from `low` to `high`; NaN does not.
+
+        Args:
+            measured: float array.
+
+        Returns:
+            A bool array of the same shape.
+
+        Example:
+
+        >>> length = Feature("text", "words", high=3.0)
+        >>> length.within(np.array([2.0, 5.0, np.nan])).tolist()
+        [True, False, False]
+        """
         low = -np.inf if self.low is None else self.low
         high = np.inf if self.high is None else self.high
         return (measured >= low) & (measured <= high)
@@ -108,7 +124,7 @@ def presence(features: Sequence[Feature], split) -> np.ndarray:
         split: `Split` with inputs of the kind that was audited.
 
     Returns:
-        Boolean array of shape `(n, features)`.
+        A bool array of shape `(n, features)`.
     """
     present = np.zeros((len(split), len(features)), dtype=bool)
     texts, images = [], []

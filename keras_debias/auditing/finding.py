@@ -34,7 +34,15 @@ class Finding(ShortRepr):
         phi: float from -1 to 1, the correlation of feature and label
             (Cramer's V of the table of two by two, with its sign).
         harm: `Harm`, whether a model follows the feature where it misleads,
-            or `None` if the audit was made without predictions.
+            Defaults to `None`: the audit was made without predictions.
+
+    Example:
+
+    >>> texts = ["it never works"] * 30 + ["it always works"] * 30
+    >>> report = kd.audit(Split(texts, ["no"] * 30 + ["yes"] * 30), folds=0)
+    >>> finding = report.findings[0]
+    >>> str(finding.feature), finding.label, finding.share, finding.prior
+    ("text has 'always'", 'yes', 1.0, 0.5)
     """
 
     feature: Feature
@@ -63,6 +71,17 @@ class Finding(ShortRepr):
         Returns:
             A `Split` with the groups label x feature, for `kd.evaluate` and
             for methods that need groups.
+
+        Raises:
+            ValueError: If the split lacks the field, or has no class labels.
+
+        Example:
+
+        >>> texts = ["it never works"] * 30 + ["it always works"] * 30
+        >>> train = Split(texts, ["no"] * 30 + ["yes"] * 30)
+        >>> finding = kd.audit(train, folds=0).findings[0]
+        >>> finding.with_groups(train).groups.names[0]
+        "label=no, text has 'always'=no"
         """
         return split.with_label_groups(
             {str(self.feature): self.feature.present(split)}

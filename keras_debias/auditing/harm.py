@@ -27,6 +27,16 @@ class Harm(ShortRepr):
             findings.
         significant: bool, whether `adjusted_p_value` is at most the false
             discovery rate of the audit.
+
+    Example:
+
+    >>> texts = ["never good"] * 40 + ["never bad"] * 10 + ["always good"] * 50
+    >>> labels = ["no"] * 40 + ["yes"] * 50 + ["no"] * 10
+    >>> says = ["no" if "never" in text else "yes" for text in texts]
+    >>> report = kd.audit(Split(texts, labels), predictions=says, folds=0)
+    >>> harm = report.findings[0].harm
+    >>> harm.n, harm.errors, harm.significant
+    (10, 10, True)
     """
 
     n: int

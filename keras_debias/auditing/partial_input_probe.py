@@ -40,6 +40,12 @@ class PartialInputProbe(ShortRepr):
             approximation to all permutations of the labels), times the
             number of probes.
         significant: bool, whether `p_value` is below the level asked for.
+
+    Example:
+
+    >>> probe = PartialInputProbe("hypothesis only", 90, 0.6, 1 / 3, 1e-9, True)
+    >>> round(probe.gain, 2)
+    0.27
     """
 
     name: str

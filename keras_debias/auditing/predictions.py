@@ -16,7 +16,7 @@ def predicted_labels(split, predictions) -> np.ndarray:
         predictions: see `audit`.
 
     Returns:
-        Int array of shape `(n,)` of class ids, or for multi-hot labels a
+        An int array of shape `(n,)` of class ids, or for multi-hot labels a
         float array of zeros and ones of shape `(n, labels)`.
     """
     predictions = np.asarray(predictions)

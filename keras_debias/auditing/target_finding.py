@@ -26,6 +26,14 @@ class TargetFinding(ShortRepr):
         p_value: float, of both sides, by the normal approximation.
         adjusted_p_value: float, after Benjamini and Hochberg, over all
             features that were tested.
+
+    Example:
+
+    >>> texts = ["it never works"] * 30 + ["it always works"] * 30
+    >>> report = kd.audit(Split(texts, [0.25] * 30 + [0.75] * 30))
+    >>> finding = report.findings[0]
+    >>> str(finding.feature), finding.mean_with, finding.mean_without
+    ("text has 'always'", 0.75, 0.25)
     """
 
     feature: Feature

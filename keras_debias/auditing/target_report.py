@@ -50,7 +50,11 @@ class TargetReport:
     false_discovery_rate: float
 
     def to_pandas(self) -> pd.DataFrame:
-        """One line for each finding, in the order of the report."""
+        """One line for each finding, in the order of the report.
+
+        Returns:
+            A `pandas.DataFrame`; without findings it has columns and no line.
+        """
         return pd.DataFrame(
             [f.to_record() for f in self.findings], columns=list(COLUMNS)
         )

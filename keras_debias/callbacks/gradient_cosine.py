@@ -16,7 +16,8 @@ class GradientCosine(keras.callbacks.Callback):
 
     Args:
         objective: function of per-sample losses. The objective to compare
-            with. Defaults to `GeneralizedCrossEntropy(0.7)`, EDGE's own.
+            with. Defaults to `None`: `GeneralizedCrossEntropy(0.7)`, EDGE's
+            own.
 
     Raises:
         TypeError: If `objective` is not a function, or the model is not a

@@ -44,31 +44,31 @@ class OODEvaluation(keras.callbacks.Callback):
     model raises before the first step.
 
     Args:
-        splits: Dict from name to `keras_debias.data.Split` with labels, or
+        splits: dict from name to `keras_debias.data.Split` with labels, or
             one `Split` with a name.
-        batch_size: Integer or None, passed to `model.predict`. Defaults to
-            None.
-        every: Integer. Evaluate in the first epoch and in every `every`-th
+        batch_size: int or None, passed to `model.predict`. Defaults to
+            `None`.
+        every: int. Evaluate in the first epoch and in every `every`-th
             epoch after it; in between, the last values are repeated. Defaults
-            to 1.
-        label_names: Sequence of strings or None, the names of the model's
+            to `1`.
+        label_names: sequence of strings or None, the names of the model's
             outputs in their order; see `keras_debias.evaluate`. Defaults to
-            None.
-        from_logits: Boolean or None, see `keras_debias.evaluate`. Defaults to
-            None.
-        min_group_size: Integer, see `keras_debias.evaluate`. Defaults to 10.
-        metrics: Dict from name to metric, or sequence of metrics, see
-            `keras_debias.evaluate`. Defaults to None.
+            `None`.
+        from_logits: bool or None, see `keras_debias.evaluate`. Defaults to
+            `None`.
+        min_group_size: int, see `keras_debias.evaluate`. Defaults to `10`.
+        metrics: dict from name to metric, or sequence of metrics, see
+            `keras_debias.evaluate`. Defaults to `None`.
         tune_threshold_on: `Split` with multi-hot labels or None: before each
             evaluation the model's `tune_threshold` is called with it, for a
             `LabelWordClassifier` with several labels a row. Defaults to
-            None.
-        every_steps: Integer or None: also evaluate after every `every_steps`
+            `None`.
+        every_steps: int or None: also evaluate after every `every_steps`
             steps of the run, and keep the values in `history`. Defaults to
-            None.
+            `None`.
 
     Attributes:
-        history: List of dicts, one for each evaluation: `"step"`, the number
+        history: list of dicts, one for each evaluation: `"step"`, the number
             of steps of `fit` before it, and the logs. See
             `kd.evaluation.plot_history`.
 

@@ -150,7 +150,14 @@ class RankAllocator(keras.callbacks.Callback):
             self._allocate(self.budget(step), for_good=step == last)
 
     def budget(self, step: int) -> int:
-        """The number of triplets of all layers after `step` updates."""
+        """The number of triplets of all layers after some updates.
+
+        Args:
+            step: int. The number of updates since training began.
+
+        Returns:
+            An int.
+        """
         start, target = self._budgets
         last = self._total - self.final_steps
         if step <= self.initial_steps:

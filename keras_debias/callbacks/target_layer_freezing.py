@@ -28,8 +28,8 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         layer: int or `None`. The layer, counted as for
             `keras_debias.adapters.TargetLayer`. Defaults to `None`: found by
             `keras_debias.analysis.find_target_layer`.
-        data: `Split` with labels, for the search. Required unless `layer`
-            is given.
+        data: `Split` with labels, for the search. Defaults to `None`:
+            `layer` must be given then.
         samples: int. Rows of `data` for the search. Defaults to `20`.
         seed: int. Seed of the choice of rows. Defaults to `0`.
 

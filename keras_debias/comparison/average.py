@@ -9,4 +9,16 @@ class Average(Criterion):
 
     Needs no groups. If the validation data has the shortcut too, this
     criterion prefers models that use it.
+
+    Example:
+
+    >>> predictions = pd.DataFrame(
+    ...     {
+    ...         "label": ["no", "no", "yes", "yes"],
+    ...         "prediction": ["no", "yes", "yes", "yes"],
+    ...         "group": ["a", "b", "a", "b"],
+    ...     }
+    ... )
+    >>> Average().score(predictions, None)
+    0.75
     """

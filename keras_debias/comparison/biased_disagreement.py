@@ -21,8 +21,22 @@ class BiasedDisagreement(Criterion):
             names. For instance from `kd.recipes.BagOfWords`.
 
     Raises:
-        ValueError: In `score`, if the number of rows differs, or the biased
-            model gets no row wrong.
+        ValueError: If there are no predictions; in `score`, if the number of
+            rows differs, or the biased model gets no row wrong.
+        TypeError: If `biased` is not a sequence.
+
+    Example:
+
+    >>> predictions = pd.DataFrame(
+    ...     {
+    ...         "label": ["no", "no", "yes", "yes"],
+    ...         "prediction": ["no", "yes", "yes", "yes"],
+    ...         "group": ["a", "b", "a", "b"],
+    ...     }
+    ... )
+    >>> criterion = BiasedDisagreement(["no", "no", "no", "no"])
+    >>> criterion.score(predictions, None)
+    1.0
     """
 
     def __init__(self, biased: Sequence):

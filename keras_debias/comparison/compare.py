@@ -116,7 +116,7 @@ def compare(
             weights among the budget's checks. Defaults to `None`: those
             after the last update.
         criteria: sequence of further criteria to compute, such as
-            `kd.comparison.BiasedDisagreement(...)`. Defaults to none.
+            `kd.comparison.BiasedDisagreement(...)`. Defaults to `()`.
         metrics: dict from name to metric, or sequence of metrics, see
             `kd.evaluate`: further columns of the table. Defaults to `None`:
             for a regression (float labels), `rmse`, `mae`, `r2`, `pearson` and
@@ -124,7 +124,8 @@ def compare(
         folder: path, created if it does not exist. Defaults to `None`: nothing
             is saved.
         batch_size: int, for predictions. Defaults to `None`: Keras' own.
-        min_group_size, bootstrap: int, see `kd.evaluate`.
+        min_group_size, bootstrap: ints, see `kd.evaluate`. Default to `10`
+            and `1000`.
         prepare_evaluation: function of the trained model, called before it is
             scored, for instance to set a longer sequence length. Defaults to
             `None`.

@@ -35,12 +35,18 @@ class Comparison:
         methods: sequence of the methods' names, in order.
         runs: sequence of `Run`.
         errors: dict from (method, seed) to the text of the error of a broken
-            run.
-        configuration: dict of what the runs have in common.
-        models: the models that `compare` kept, or `None`.
+            run. Defaults to `None`: no run is broken.
+        configuration: dict of what the runs have in common. Defaults to
+            `None`: an empty one.
+        models: the models that `compare` kept. Defaults to `None`.
 
     Attributes:
         methods, runs, errors, configuration: as above.
+
+    Raises:
+        ValueError: If there is no method.
+        TypeError: If `methods` is not a sequence of names, or `runs` not one
+            of `Run`.
 
     Example:
 
@@ -96,9 +102,13 @@ class Comparison:
             methods: names in the order wanted; those without a run are left
                 out. Defaults to `None`: all, in the order they came.
 
+        Returns:
+            A `Comparison`.
+
         Raises:
             ValueError: If `folder` was not written by `compare`, or holds
                 none of the methods.
+            TypeError: If `folder` is not a path.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(
@@ -171,6 +181,9 @@ class Comparison:
         difference to the first method over the seeds that both finished;
         `t_test` and `wilcoxon`, the two-sided p-values of these differences;
         `rank` among the methods of a seed, averaged.
+
+        Returns:
+            A `pandas.DataFrame`.
         """
         return statistics.summary_of(self.frame, self.methods)
 
@@ -201,6 +214,7 @@ class Comparison:
         Raises:
             ValueError: If no run has this criterion, or no method has learned
                 anything.
+            TypeError: If `criterion` is not a string.
         """
         if not isinstance(criterion, str):
             raise TypeError(
@@ -330,13 +344,27 @@ class Comparison:
         write_csv(self.summary(), path)
 
     def to_markdown(self, path: str | os.PathLike | None = None) -> str:
-        """Returns the main table as Markdown, and writes it to `path`."""
+        """Returns the main table as Markdown, and writes it to a file.
+
+        Args:
+            path: path of the file. Defaults to `None`: nothing is written.
+
+        Returns:
+            A string.
+        """
         text = tables.markdown_table(*tables.results(self))
         _write(path, text + "\n")
         return text
 
     def to_latex(self, path: str | os.PathLike | None = None) -> str:
-        """Returns the main table as LaTeX, and writes it to `path`."""
+        """Returns the main table as LaTeX, and writes it to a file.
+
+        Args:
+            path: path of the file. Defaults to `None`: nothing is written.
+
+        Returns:
+            A string.
+        """
         text = tables.latex_table(*tables.results(self))
         _write(path, text + "\n")
         return text
@@ -349,7 +377,8 @@ class Comparison:
         """Draws mean and single seeds of every method on every split.
 
         Args:
-            path: path of a picture to be written, or `None`.
+            path: path of a picture to be written. Defaults to `None`: nothing
+                is written.
             metric: string, the name of a metric. Defaults to `None`: the
                 accuracy, of a regression the first metric.
 
@@ -373,8 +402,9 @@ class Comparison:
 
         Args:
             path: path of the file.
-            title: string, the heading.
+            title: string, the heading. Defaults to `"Comparison"`.
             introduction: sequence of strings, paragraphs below the heading.
+                Defaults to `()`.
         """
         _write(path, report.page(self, title, introduction))
 

@@ -13,6 +13,15 @@ class Criterion:
 
     A subclass overrides one method: `score`, or `judge` if predictions alone
     are not enough.
+
+    Example:
+
+    ```python
+    class MeanOfClasses(kd.comparison.Criterion):
+        def score(self, predictions, split):
+            right = predictions["label"] == predictions["prediction"]
+            return float(right.groupby(predictions["label"]).mean().mean())
+    ```
     """
 
     @property
@@ -38,7 +47,7 @@ class Criterion:
             split: the `kd.data.Split` that was predicted.
 
         Returns:
-            Float; by default, the result of `score`.
+            A float; by default, the result of `score`.
         """
         return self.score(scores.predictions, split)
 
@@ -52,7 +61,7 @@ class Criterion:
             split: the `kd.data.Split` that was predicted.
 
         Returns:
-            Float.
+            A float; by default, the accuracy.
         """
         right = predictions["label"] == predictions["prediction"]
         return float(np.average(right, weights=row_weights(predictions)))

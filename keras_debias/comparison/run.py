@@ -25,15 +25,37 @@ class Run(ShortRepr):
             during the run (host memory; a device's is not included).
         environment: dict of versions, backend and machine.
         accelerator_memory: int, bytes: the most memory in use on the GPU
-            during the run; `None` on a CPU.
+            during the run. Defaults to `None`: on a CPU.
         constant: dict from criterion to the value that the best constant
-            answer has on the validation data; empty without.
+            answer has on the validation data. Defaults to an empty one:
+            without validation data.
         learned: bool, whether the model is better than one answer for all
             validation rows, by accuracy or by the mean accuracy of the
-            classes; `None` without validation data.
-        bootstrap, min_group_size: int, how the scores were computed.
-        trainable_parameters, parameters: int, of the trained model, or
-            `None` where it is no `keras.Model`.
+            classes. Defaults to `None`: without validation data.
+        bootstrap, min_group_size: ints, how the scores were computed. Default
+            to `1000` and `10`.
+        trainable_parameters, parameters: ints, of the trained model. Default
+            to `None`: it is no `keras.Model`.
+
+    Example:
+
+    >>> scores = Scores([kd.evaluation.SplitScore("test", 4, 0.75, 0.7)])
+    >>> run = Run(
+    ...     method="EDGE",
+    ...     seed=0,
+    ...     scores=scores,
+    ...     settings={"alpha": 0.5},
+    ...     selection="last update",
+    ...     validation={"Average": 0.8},
+    ...     notes={},
+    ...     updates=100,
+    ...     seconds=20.0,
+    ...     seconds_per_update=0.2,
+    ...     peak_memory=2**30,
+    ...     environment={},
+    ... )
+    >>> Run.from_dict(run.to_dict()).scores["test"].accuracy
+    0.75
     """
 
     method: str
@@ -67,6 +89,12 @@ class Run(ShortRepr):
     def from_dict(cls, values: dict) -> "Run":
         """Makes a `Run` of what `to_dict` returns.
 
+        Args:
+            values: dict.
+
+        Returns:
+            A `Run`, without predictions.
+
         Raises:
             ValueError: If a value is missing, or of another type.
         """
@@ -88,7 +116,11 @@ class Run(ShortRepr):
         return run
 
     def check(self) -> None:
-        """Raises if a value has the wrong type."""
+        """Raises if a value has the wrong type.
+
+        Raises:
+            ValueError: If one has.
+        """
         kinds: dict[str, Any] = {
             "method": str,
             "seed": int,

@@ -129,7 +129,7 @@ def paired_tests(differences: np.ndarray) -> tuple[float, float]:
     """P-values of paired differences over seeds, of both sides.
 
     Args:
-        differences: Float array of shape `(seeds,)`.
+        differences: float array of shape `(seeds,)`.
 
     Returns:
         Those of Student's t-test and of Wilcoxon's signed-rank test; not a

@@ -20,11 +20,12 @@ class WorstCell(Criterion):
     Args:
         cells: sequence of `n` integers or strings, one for each validation
             row.
-        min_rows: int. Defaults to `25`.
+        min_rows: int. The least number of rows of a cell. Defaults to `25`.
 
     Raises:
         ValueError: If `min_rows` is below 1; in `score`, if the number of
             rows differs, or no cell has `min_rows` rows.
+        TypeError: If `cells` is not a sequence, or `min_rows` not an integer.
 
     Example:
 

@@ -14,6 +14,18 @@ class WorstClass(Criterion):
     correlation -0.15 with the worst group over 17 methods on MNLI): use
     `WorstCell` there.
 
+    Example:
+
+    >>> predictions = pd.DataFrame(
+    ...     {
+    ...         "label": ["no", "no", "yes", "yes"],
+    ...         "prediction": ["no", "yes", "yes", "yes"],
+    ...         "group": ["a", "b", "a", "b"],
+    ...     }
+    ... )
+    >>> WorstClass().score(predictions, None)
+    0.5
+
     Reference:
         [Yang et al., 2023](https://arxiv.org/abs/2302.12254): selecting by
         it loses 1.8 points of worst-group accuracy against selecting by true

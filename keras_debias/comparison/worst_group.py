@@ -16,6 +16,18 @@ class WorstGroup(Criterion):
     Args:
         min_group_size: int. As for `kd.evaluate`, groups of fewer rows
             cannot be the worst, unless all are smaller. Defaults to `10`.
+
+    Example:
+
+    >>> predictions = pd.DataFrame(
+    ...     {
+    ...         "label": ["no", "no", "yes", "yes"],
+    ...         "prediction": ["no", "yes", "yes", "yes"],
+    ...         "group": ["a", "b", "a", "b"],
+    ...     }
+    ... )
+    >>> WorstGroup().score(predictions, None)
+    0.5
     """
 
     needs_groups = True

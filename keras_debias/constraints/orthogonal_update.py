@@ -28,7 +28,9 @@ class OrthogonalUpdate(keras.constraints.Constraint):
             weight is. Defaults to `"...a,ab->...b"`: a matrix.
 
     Raises:
-        ValueError: If `directions` is not a matrix, or `side` is unknown.
+        ValueError: If `directions` is not a finite matrix, or `side` is
+            unknown.
+        TypeError: If `directions` are not numbers.
 
     Example:
 
@@ -39,7 +41,7 @@ class OrthogonalUpdate(keras.constraints.Constraint):
     [0.0, 0.0, 0.0]
 
     Reference:
-        Our reading of GRASP; see `keras_debias.recipes.grasp`.
+        Our reading of GRASP; see `keras_debias.grasp`.
     """
 
     def __init__(
@@ -78,7 +80,21 @@ class OrthogonalUpdate(keras.constraints.Constraint):
         return self._project(w, self.component)
 
     def project_gradient(self, gradient):
-        """The part of a gradient that may change the weight."""
+        """The part of a gradient that may change the weight.
+
+        Args:
+            gradient: tensor of the shape of the weight.
+
+        Returns:
+            A tensor of the same shape and dtype.
+
+        Example:
+
+        >>> constraint = OrthogonalUpdate(np.array([[1.0], [0.0]]))
+        >>> gradient = constraint.project_gradient(np.ones((2, 3), "float32"))
+        >>> keras.ops.convert_to_numpy(gradient)[:, 0].tolist()
+        [0.0, 1.0]
+        """
         return self._project(gradient, None)
 
     def _project(self, w, component):

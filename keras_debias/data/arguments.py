@@ -12,10 +12,10 @@ def check_int(name: str, value, least: int, most: int | None = None) -> int:
     """Returns `value` as an int, or raises.
 
     Args:
-        name: String, the argument's name.
+        name: string, the argument's name.
         value: What the caller passed.
-        least: Integer, the smallest value allowed.
-        most: Integer, the largest value allowed, or None.
+        least: int, the smallest value allowed.
+        most: int, the largest value allowed, or None.
 
     Raises:
         TypeError: If `value` is not an integer.
@@ -56,10 +56,10 @@ def check_number(
     """Returns `value` as a finite float, or raises.
 
     Args:
-        name: String, the argument's name.
+        name: string, the argument's name.
         value: What the caller passed.
-        least, most: Floats, the range allowed.
-        above, below: Booleans, whether the ends are left out.
+        least, most: floats, the range allowed.
+        above, below: bools, whether the ends are left out.
     """
     if isinstance(value, bool) or not isinstance(
         value, (int, float, np.number)

@@ -70,10 +70,10 @@ def inject_token(
         split: `Split` of texts, or of tuples of texts: then the last one,
             the hypothesis of a pair, gets the token. Labels are integers.
         target: Label name or integer label that the token hints at.
-        prevalence: Float in [0, 1], the prevalence of biased rows.
-        strength: Float in [0, 1], the strength of the bias.
-        token: String that is appended. Defaults to `" !!"`.
-        seed: Integer; the same seed appends to the same rows. Defaults to 0.
+        prevalence: float in [0, 1], the prevalence of biased rows.
+        strength: float in [0, 1], the strength of the bias.
+        token: string that is appended. Defaults to `" !!"`.
+        seed: int; the same seed appends to the same rows. Defaults to `0`.
 
     Returns:
         A new `Split` whose groups are label × token present; the groups of

@@ -99,13 +99,13 @@ class Hub:
     """The repository of a dataset on the hub, and its column names.
 
     Attributes:
-        repository: String, owner and name.
-        config: String or None.
-        splits: Tuple of strings, the splits that carry labels there.
+        repository: string, owner and name.
+        config: string or None.
+        splits: tuple of strings, the splits that carry labels there.
         x: Column name or tuple of column names.
         y: Column name or None.
-        groups: Tuple of column names.
-        of_splits: Dict from split to config and split there, where each
+        groups: tuple of column names.
+        of_splits: dict from split to config and split there, where each
             split is of a config of its own.
     """
 
@@ -123,21 +123,21 @@ class Source:
     """One named set, with the columns of its Parquet files.
 
     Attributes:
-        description: String, one line.
-        splits: Tuple of strings, the splits there are anywhere.
-        label_names: Tuple of strings, or None for plain text.
+        description: string, one line.
+        splits: tuple of strings, the splits there are anywhere.
+        label_names: tuple of strings, or None for plain text.
         x: Column name or tuple of column names.
         y: Column name or None.
-        groups: Tuple of column names, crossed.
-        multi_label: Boolean, whether a row holds a list of labels.
-        images: Boolean, whether `x` is a column of encoded image files.
+        groups: tuple of column names, crossed.
+        multi_label: bool, whether a row holds a list of labels.
+        images: bool, whether `x` is a column of encoded image files.
         hub: `Hub`, or None if the set has no public home there.
-        prepare: Function of a data frame to one with the columns above, for
+        prepare: function of a data frame to one with the columns above, for
             columns that hold lists, or None.
         prompt: Format string over the columns, or None. Where there is one,
             the split holds the texts `encoder_text` and `decoder_text`, of
             prompts and of the answers in the column `y`.
-        loader: Function that makes the set where no file of it is in the
+        loader: function that makes the set where no file of it is in the
             folder, or None. It takes the split's name, and `load` for the
             sets that it is made from.
     """

@@ -345,7 +345,7 @@ def warn_of_guesses(x, given: np.ndarray | None, label_names) -> None:
     Args:
         x: Checked inputs.
         given: The labels as the caller passed them, without missing ones.
-        label_names: Tuple of strings, as the caller passed them, or None.
+        label_names: tuple of strings, as the caller passed them, or None.
 
     Raises:
         ValueError: If `label_names` are numbers in another order than the

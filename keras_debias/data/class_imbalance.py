@@ -20,10 +20,10 @@ def subsample_classes(
 
     Args:
         split: `Split` with `label_names`.
-        ratio: Dict from label name to its share, in any unit; 0 leaves a
+        ratio: dict from label name to its share, in any unit; 0 leaves a
             label out. Every label of the split must be named. Defaults to
-            `{"entailment": 100, "neutral": 10, "contradiction": 1}`.
-        seed: Integer; the same seed draws the same rows. Defaults to 0.
+            `None`: `{"entailment": 100, "neutral": 10, "contradiction": 1}`.
+        seed: int; the same seed draws the same rows. Defaults to `0`.
 
     Returns:
         A `Split` with the rows drawn, in their original order.
@@ -31,6 +31,7 @@ def subsample_classes(
     Raises:
         ValueError: If a label is unknown, left unnamed, or the split is too
             small for one row of each label.
+        TypeError: If `split` or `ratio` is of another type.
 
     Example:
 

@@ -55,6 +55,7 @@ def corrupted(
     Raises:
         ValueError: If the inputs are not such images, an argument is out of
             range, or there are fewer corruptions than classes.
+        TypeError: If `split` is not a `Split`.
 
     Example:
 

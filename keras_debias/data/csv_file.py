@@ -30,11 +30,11 @@ def read_csv(
     """Reads a file with `pandas.read_csv`, or raises with its name.
 
     Args:
-        path: Path, or whatever `pandas.read_csv` takes.
-        texts: Sequence of strings, columns that stay text: 007 is not 7.
-        others: Sequence of strings, columns that become numbers or booleans
+        path: path, or whatever `pandas.read_csv` takes.
+        texts: sequence of strings, columns that stay text: 007 is not 7.
+        others: sequence of strings, columns that become numbers or booleans
             if all their values are written like those.
-        options: Dict of options of `pandas.read_csv`.
+        options: dict of options of `pandas.read_csv`.
 
     Returns:
         A `pandas.DataFrame`.

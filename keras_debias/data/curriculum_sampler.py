@@ -14,10 +14,10 @@ class CurriculumSampler:
     until it includes all rows.
 
     Args:
-        difficulty: Float array of shape `(n,)`, not negative.
-        start: Float in (0, 1], the share at the beginning. Defaults to 0.25.
-        growth: Float above 0, how many passes the growth takes. Defaults to
-            1.0.
+        difficulty: float array of shape `(n,)`, not negative.
+        start: float in (0, 1], the share at the beginning. Defaults to `0.25`.
+        growth: float above 0, how many passes the growth takes. Defaults to
+            `1.0`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -47,7 +47,7 @@ def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
     Args:
         split: `Split` with one class a row.
-        folds: Integer, at least 2.
+        folds: int, at least 2.
 
     Returns:
         List of pairs of integer arrays: the rows to fit, those held out.

@@ -229,8 +229,8 @@ def generated_nli(n: int, seed: int = 0) -> Split:
     label. Word overlap does, as in data written by people.
 
     Args:
-        n: Integer, the number of pairs, at least 3.
-        seed: Integer; the same seed makes the same pairs.
+        n: int, the number of pairs, at least 3.
+        seed: int; the same seed makes the same pairs. Defaults to `0`.
 
     Returns:
         A `Split` with `x = (premises, hypotheses)`, the labels entailment,
@@ -331,8 +331,8 @@ def generated_overlap(n: int, seed: int = 0) -> Split:
     entailed pairs and none of the others.
 
     Args:
-        n: Integer, the number of pairs, at least 4.
-        seed: Integer; the same seed makes the same pairs.
+        n: int, the number of pairs, at least 4.
+        seed: int; the same seed makes the same pairs. Defaults to `0`.
 
     Returns:
         A `Split` with `x = (premises, hypotheses)`, the labels entailment

@@ -95,9 +95,9 @@ class Groups:
     """One group a row, and the names of the groups.
 
     Args:
-        ids: Integer array of shape `(n,)`, the group of each row: an index
+        ids: int array of shape `(n,)`, the group of each row: an index
             into `names`.
-        names: Sequence of strings, one a group, each only once. A name that
+        names: sequence of strings, one a group, each only once. A name that
             no row uses is a declared, empty group.
 
     Raises:
@@ -165,7 +165,7 @@ class Groups:
         the group "none"; booleans are spelled "yes" and "no".
 
         Args:
-            columns: Dict from column name to values: strings, integers or
+            columns: dict from column name to values: strings, integers or
                 booleans, all of one length. The categories of a
                 `pandas.Categorical` keep their order.
 
@@ -211,11 +211,20 @@ class Groups:
         """Makes one group of each value of one array.
 
         Args:
-            values: Array of shape `(n,)`: strings, which are the group
+            values: array of shape `(n,)`: strings, which are the group
                 names, or integers, which get names like `"group=3"`.
 
         Returns:
             A `Groups`, its names in sorted order.
+
+        Raises:
+            ValueError: If `values` are not 1-D.
+            TypeError: If they are floats or nested.
+
+        Example:
+
+        >>> Groups.from_values(["sea", "land", "sea"])
+        Groups('land': 1, 'sea': 2)
         """
         if np.ndim(values) != 1:
             raise ValueError(
@@ -246,7 +255,14 @@ class Groups:
         return {name: count / n for name, count in self.counts().items()}
 
     def take(self, indices: Sequence[int]) -> "Groups":
-        """Returns the groups of the rows `indices`, with the same names."""
+        """Returns the groups of some rows, with the same names.
+
+        Args:
+            indices: int array of rows, or boolean mask.
+
+        Returns:
+            `Groups` of these rows.
+        """
         return Groups(self.ids[np.asarray(indices)], self.names)
 
     def members(self) -> np.ndarray:

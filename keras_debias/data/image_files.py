@@ -99,7 +99,14 @@ class ImageFiles:
         return images if dtype is None else images.astype(dtype)
 
     def take(self, rows) -> "ImageFiles":
-        """Returns the files of some rows, without reading them."""
+        """Returns the files of some rows, without reading them.
+
+        Args:
+            rows: int array, boolean mask or slice.
+
+        Returns:
+            An `ImageFiles`.
+        """
         taken = object.__new__(type(self))
         taken.__dict__.update(self.__dict__, paths=self.paths[rows])
         return taken

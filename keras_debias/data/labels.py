@@ -41,10 +41,10 @@ def normalize_label(name: str) -> str:
     value: "1" and "1.0".
 
     Args:
-        name: String, the label name as spelled by the data.
+        name: string, the label name as spelled by the data.
 
     Returns:
-        String, the normalized name.
+        A string, the normalized name.
 
     Example:
 
@@ -76,11 +76,11 @@ def missing_labels(
     "NULL", "\\N" and "None", unless `label_names` holds that very word.
 
     Args:
-        values: Array of labels of shape `(n,)`.
-        label_names: Sequence of strings, or None.
+        values: array of labels of shape `(n,)`.
+        label_names: sequence of strings, or None.
 
     Returns:
-        Boolean array of shape `(n,)`.
+        A bool array of shape `(n,)`.
     """
     array = np.asarray(values)
     if array.dtype.kind == "i":
@@ -108,10 +108,10 @@ def warn_of_missing_labels(
     """Warns how many rows without a label are dropped, or raises.
 
     Args:
-        values: Array of labels of shape `(n,)`.
-        missing: Boolean array of shape `(n,)`, see `missing_labels`.
-        where: String, the argument or column that holds the labels.
-        stacklevel: Integer, as for `warnings.warn`.
+        values: array of labels of shape `(n,)`.
+        missing: bool array of shape `(n,)`, see `missing_labels`.
+        where: string, the argument or column that holds the labels.
+        stacklevel: int, as for `warnings.warn`.
 
     Raises:
         ValueError: If no row has a label, or -1 may be a class.
@@ -154,9 +154,9 @@ def merge_spellings(
     """Merges all spellings of a name into one class, with a warning.
 
     Args:
-        codes: Integer array of shape `(n,)`, indices into `names`.
-        names: Sequence of strings.
-        stacklevel: Integer, as for `warnings.warn`.
+        codes: int array of shape `(n,)`, indices into `names`.
+        names: sequence of strings.
+        stacklevel: int, as for `warnings.warn`.
 
     Returns:
         Tuple `(codes, names)`: the most frequent spelling names the class.
@@ -249,8 +249,8 @@ def encode_labels(
     """Turns label strings into int32 labels.
 
     Args:
-        y: Array of strings, shape `(n,)`.
-        label_names: Sequence of strings or None (the sorted unique labels).
+        y: array of strings, shape `(n,)`.
+        label_names: sequence of strings or None (the sorted unique labels).
 
     Returns:
         Tuple `(labels, label_names)`.
@@ -285,8 +285,8 @@ def multi_hot(
     """Turns lists of label names into a float32 array of zeros and ones.
 
     Args:
-        labels: Sequence of sequences of strings, one a row; may be empty.
-        label_names: Sequence of strings, the columns of the result.
+        labels: sequence of sequences of strings, one a row; may be empty.
+        label_names: sequence of strings, the columns of the result.
 
     Returns:
         Float32 array of shape `(len(labels), len(label_names))`.
@@ -310,9 +310,9 @@ def reindex(y: np.ndarray, indices: Sequence[int], size: int) -> np.ndarray:
     """Moves label `i` to `indices[i]` of `size` labels.
 
     Args:
-        y: Integer labels `(n,)`, or one column a label `(n, labels)`.
-        indices: Sequence of integers, the new index of each label.
-        size: Integer, the new number of labels.
+        y: int labels `(n,)`, or one column a label `(n, labels)`.
+        indices: sequence of integers, the new index of each label.
+        size: int, the new number of labels.
 
     Returns:
         Array of the same kind.

@@ -37,11 +37,11 @@ def low_data(split: Split, task: str, regime: str, seed: int = 0) -> Split:
 
     Args:
         split: `Split`, the training set.
-        task: String, the name of the set in the table above, for the sizes;
+        task: string, the name of the set in the table above, for the sizes;
             `split` may hold other data. Case and hyphens do not matter:
             `"SST-2"`.
-        regime: String, `"low"`, `"medium"` or `"high"`.
-        seed: Integer; the same seed draws the same rows. Defaults to 0.
+        regime: string, `"low"`, `"medium"` or `"high"`.
+        seed: int; the same seed draws the same rows. Defaults to `0`.
 
     Returns:
         A `Split` with the rows drawn, in random order.

@@ -14,7 +14,7 @@ class OverlappingGroups:
     `Groups`.
 
     Args:
-        columns: Dict from the name of a group to booleans of shape `(n,)`,
+        columns: dict from the name of a group to booleans of shape `(n,)`,
             whether each row is in it. Zeros and ones count as booleans.
 
     Raises:
@@ -74,12 +74,21 @@ class OverlappingGroups:
         """Makes a group of each pair of a first and a second attribute.
 
         Args:
-            first: Dict from name to booleans, for instance of labels.
-            second: Dict from name to booleans, for instance of identities.
-                Defaults to None: the first alone.
+            first: dict from name to booleans, for instance of labels.
+            second: dict from name to booleans, for instance of identities.
+                Defaults to `None`: the first alone.
 
         Returns:
             `OverlappingGroups` with names like `"label=toxic, female"`.
+
+        Raises:
+            ValueError: If lengths differ.
+
+        Example:
+
+        >>> labels = {"label=toxic": [True, True, False]}
+        >>> OverlappingGroups.crossed(labels, {"young": [True, False, True]})
+        OverlappingGroups('label=toxic, young': 1)
         """
         if not second:
             return cls(first)
@@ -128,7 +137,14 @@ class OverlappingGroups:
         return {name: count / n for name, count in self.counts().items()}
 
     def take(self, indices: Sequence[int]) -> "OverlappingGroups":
-        """Returns the groups of the rows `indices`, with the same names."""
+        """Returns the groups of some rows, with the same names.
+
+        Args:
+            indices: int array of rows, or boolean mask.
+
+        Returns:
+            `OverlappingGroups` of these rows.
+        """
         return OverlappingGroups(self._columns(self.matrix[indices]))
 
     def members(self) -> np.ndarray:

@@ -43,6 +43,8 @@ def prompt_response(
     Raises:
         ValueError: If the numbers of texts differ, there are none, or a
             prompt leaves no room for its response.
+        TypeError: If the texts are not strings, or `tokenizer` is not a
+            tokenizer.
 
     Example:
 

@@ -21,11 +21,11 @@ def quotas(sizes: np.ndarray, n: int) -> np.ndarray:
     the first cells, one each.
 
     Args:
-        sizes: Integer array of shape `(cells,)`.
-        n: Integer, at most `sizes.sum()`.
+        sizes: int array of shape `(cells,)`.
+        n: int, at most `sizes.sum()`.
 
     Returns:
-        Integer array of shape `(cells,)` that sums to `n`.
+        An int array of shape `(cells,)` that sums to `n`.
     """
     result = np.zeros_like(sizes)
     while n > 0:
@@ -57,10 +57,10 @@ def stratified_mask(
     """Returns a mask of `round(fraction * n)` rows, stratified by cell.
 
     Args:
-        cells: Integer array of shape `(n,)`.
-        fraction: Float, the share of the rows.
+        cells: int array of shape `(n,)`.
+        fraction: float, the share of the rows.
         rng: `numpy.random.Generator`.
-        keys: Integer array of shape `(n,)` or None. Rows with the same key
+        keys: int array of shape `(n,)` or None. Rows with the same key
             stay together; the number of rows is then only nearly right.
     """
     codes, counts = np.unique(cells, return_counts=True)

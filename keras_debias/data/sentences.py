@@ -55,15 +55,15 @@ def sentences(
     Args:
         domains: string or tuple of strings of `"film_reviews"`,
             `"product_reviews"`, `"editorials"` and `"tweets"`. Defaults to
-            all four.
+            all four, in this order.
         min_valence: float. Sentences whose absolute valence is lower are
             left out. Defaults to `0.5`.
         target: string. `"sentiment"`: the label is negative or positive, the
             sign of the valence. `"valence"`: the label is the valence, a
             float, for regression. Defaults to `"sentiment"`.
-        cache_dir: path. Defaults to the environment variable
-            `KERAS_DEBIAS_CACHE`, or `~/.cache/keras_debias` where it is not
-            set.
+        cache_dir: path of a folder. Defaults to `None`: that of the
+            environment variable `KERAS_DEBIAS_CACHE`, or
+            `~/.cache/keras_debias` where it is not set.
 
     Returns:
         A `Split` named `"sentences"` of texts. Groups are label x domain, or

@@ -53,12 +53,12 @@ def available(
     """Returns whether a set can be loaded from a folder, without the hub.
 
     Args:
-        name: String, one of `names()`.
-        split: String, a split of that set.
-        folder: Path. Defaults to None: `KERAS_DEBIAS_DATA`.
+        name: string, one of `names()`.
+        split: string, a split of that set.
+        folder: path. Defaults to `None`: `KERAS_DEBIAS_DATA`.
 
     Returns:
-        Boolean.
+        A bool.
     """
     _source(name, split)
     return bool(_files(_path(name, split, folder)))
@@ -79,13 +79,13 @@ def load(
     "hub"), or made by the library, as `"sentences"` is.
 
     Args:
-        name: String, one of `keras_debias.data.sources.names()`.
-        split: String, for instance `"train"`; an unknown one raises with a
+        name: string, one of `keras_debias.data.sources.names()`.
+        split: string, for instance `"train"`; an unknown one raises with a
             list of those there are.
-        folder: Path of a folder of Parquet files. Defaults to None.
-        image_size: Tuple of two integers, height and width, for sets of
+        folder: path of a folder of Parquet files. Defaults to `None`.
+        image_size: tuple of two ints, height and width, for sets of
             images: the largest part of this shape is cut out of the middle
-            and resized. Defaults to None: the images keep their size, which
+            and resized. Defaults to `None`: the images keep their size, which
             must be the same for all.
 
     Returns:

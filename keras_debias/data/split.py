@@ -110,6 +110,7 @@ class Split:
             arrays.
         y: The labels: integers or strings of shape `(n,)`, any other numeric
             array with `n` rows (regression, multi-hot labels), or None.
+            Defaults to `None`.
             Strings become int32 indices into `label_names`, booleans into
             `("False", "True")`. Rows whose label says that there is none
             (NaN, None, -1, and the words "", "-", "NA", "nan", "NULL",
@@ -119,15 +120,16 @@ class Split:
         groups: None, an array of shape `(n,)` of strings or integers, a dict
             from name to such arrays (crossed into one group a row), a
             `keras_debias.data.Groups`, or, where a row may be in several
-            groups, a `keras_debias.data.OverlappingGroups`.
-        label_names: Sequence of strings, the name of each label. Defaults to
-            the categories where `y` is a `pandas.Categorical`, to the sorted
-            unique labels where it holds other strings, else None. A word that
-            is named here is a class, even if it is one of those for a missing
-            label.
-        sample_weight: Float array of shape `(n,)`, or of the shape of `y` for
-            labels of tokens. Defaults to None.
-        name: String, shown in tables. Defaults to None.
+            groups, a `keras_debias.data.OverlappingGroups`. Defaults to
+            `None`.
+        label_names: sequence of strings, the name of each label. Defaults to
+            `None`: the categories where `y` is a `pandas.Categorical`, the
+            sorted unique labels where it holds other strings, else none. A
+            word that is named here is a class, even if it is one of those for
+            a missing label.
+        sample_weight: float array of shape `(n,)`, or of the shape of `y` for
+            labels of tokens. Defaults to `None`.
+        name: string, shown in tables. Defaults to `None`.
 
     Raises:
         ValueError: If lengths differ, there are no rows, labels are out of
@@ -236,18 +238,19 @@ class Split:
         Args:
             frame: `pandas.DataFrame`.
             x: Column name, or tuple of column names: pairs of texts.
-            y: Column name or None.
-            groups: Column name or tuple of column names, crossed.
-            label_names: See `Split`.
-            sample_weight: Column name or None.
-            name: String or None.
-            by_label: Boolean. If True, the groups are each label with each
+            y: Column name. Defaults to `None`: there are no labels.
+            groups: Column name or tuple of column names, crossed. Defaults to
+                `()`.
+            label_names: See `Split`. Defaults to `None`.
+            sample_weight: Column name. Defaults to `None`.
+            name: string. Defaults to `None`.
+            by_label: bool. If True, the groups are each label with each
                 of the groups of the columns, such as `"label=toxic,
-                gender=female"`. Defaults to False.
-            overlapping: Boolean. If True, each column of `groups` says with
+                gender=female"`. Defaults to `False`.
+            overlapping: bool. If True, each column of `groups` says with
                 booleans, or zeros and ones, whether a row is in the group of
                 its name; a row may be in several, or in none. Defaults to
-                False.
+                `False`.
 
         Returns:
             A `Split`.
@@ -295,9 +298,9 @@ class Split:
         `Split`.
 
         Args:
-            path: Path of the file; `pandas.read_csv` reads it.
+            path: path of the file; `pandas.read_csv` reads it.
             x, y, groups, label_names, sample_weight, name, by_label,
-                overlapping: See `from_pandas`.
+                overlapping: See `from_pandas`, with its defaults.
             **read_csv_options: Passed to `pandas.read_csv`, for instance
                 `sep="\\t"`.
 
@@ -369,21 +372,24 @@ class Split:
         `audit`, `recommended` and `compare` take such a split.
 
         Args:
-            folder: Path. Without `csv`, the label of an image is the name of
+            folder: path. Without `csv`, the label of an image is the name of
                 the folder inside of it that holds the image; images that lie
                 in it directly have no label.
-            csv: Path of a table (CSV, TSV, JSON Lines or Parquet; the
-                extension decides), a `pandas.DataFrame`, or None.
-            label: Column name in `csv`, or None.
+            csv: path of a table (CSV, TSV, JSON Lines or Parquet; the
+                extension decides), or a `pandas.DataFrame`. Defaults to
+                `None`.
+            label: Column name in `csv`. Defaults to `None`.
             groups: Column name in `csv` or tuple of column names, crossed.
+                Defaults to `()`.
             file: Name of the column in `csv` that names the files, relative
-                to `folder`. Defaults to None: the one column that holds
+                to `folder`. Defaults to `None`: the one column that holds
                 names of image files.
-            label_names: See `Split`.
-            image_size: Tuple of two integers, height and width: the largest
+            label_names: See `Split`. Defaults to `None`.
+            image_size: tuple of two ints, height and width: the largest
                 part of this shape is cut out of the middle and resized.
-            name: String or None.
-            by_label, overlapping: See `from_pandas`.
+                Defaults to `(224, 224)`.
+            name: string. Defaults to `None`.
+            by_label, overlapping: See `from_pandas`. Default to `False`.
 
         Returns:
             A `Split` whose `x` is an `ImageFiles`, for which `split.x[:5]`
@@ -441,9 +447,9 @@ class Split:
 
         Args:
             dataset: A `datasets.Dataset`: one split.
-            x, y, groups: See `from_pandas`.
-            label_names: See `Split`; defaults to those of the column.
-            name: String or None.
+            x, y, groups: See `from_pandas`, with its defaults.
+            label_names: See `Split`. Defaults to `None`: those of the column.
+            name: string. Defaults to `None`.
 
         Returns:
             A `Split`.
@@ -471,7 +477,19 @@ class Split:
         """Returns the rows `indices`, with the same names.
 
         Args:
-            indices: Integer array, or boolean mask of shape `(n,)`.
+            indices: int array, or boolean mask of shape `(n,)`.
+
+        Returns:
+            A `Split`, its rows in the order of `indices`.
+
+        Raises:
+            TypeError: If `indices` are neither.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c"], ["no", "yes", "no"])
+        >>> split.take([2, 0]).x.tolist()
+        ['c', 'a']
         """
         indices = np.asarray(indices)
         if indices.dtype == bool and indices.shape == (len(self),):
@@ -500,12 +518,12 @@ class Split:
         """Draws `n` rows without replacement, in random order.
 
         Args:
-            n: Integer, the number of rows; at most `len(split)`.
-            seed: Integer; the same seed draws the same rows. Defaults to 0.
-            balance_groups: Boolean, whether all groups get the same number of
-                rows, if they have enough. Defaults to False.
-            balance_labels: Boolean, the same for the labels. Defaults to
-                False.
+            n: int, the number of rows; at most `len(split)`.
+            seed: int; the same seed draws the same rows. Defaults to `0`.
+            balance_groups: bool, whether all groups get the same number of
+                rows, if they have enough. Defaults to `False`.
+            balance_labels: bool, the same for the labels. Defaults to
+                `False`.
 
         Returns:
             A `Split` of `n` rows.
@@ -513,6 +531,12 @@ class Split:
         Raises:
             ValueError: If `n` is out of range, both flags are set, or there
                 is nothing to balance by.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c", "d"], ["no", "no", "no", "yes"])
+        >>> sorted(split.sample(2, balance_labels=True).y.tolist())
+        [0, 1]
         """
         sampling.check_size(n, len(self))
         check_seed(seed)
@@ -545,8 +569,8 @@ class Split:
         no inputs.
 
         Args:
-            fraction: Float between 0 and 1, the first part's share.
-            seed: Integer; the same seed gives the same parts. Defaults to 0.
+            fraction: float between 0 and 1, the first part's share.
+            seed: int; the same seed gives the same parts. Defaults to `0`.
 
         Returns:
             Tuple of two `Split`s, with `fraction` and the rest of the rows;
@@ -554,6 +578,13 @@ class Split:
 
         Raises:
             ValueError: If `fraction` would leave one part empty.
+
+        Example:
+
+        >>> split = Split(["a", "b", "c", "d"], ["no", "no", "yes", "yes"])
+        >>> first, second = split.partition(0.5)
+        >>> first.y.tolist(), second.y.tolist()
+        ([0, 1], [0, 1])
         """
         n = len(self)
         check_seed(seed)
@@ -580,7 +611,20 @@ class Split:
         return self.take(first), self.take(~first)
 
     def with_groups(self, groups) -> "Split":
-        """Returns the same rows with other `groups` (see `Split`)."""
+        """Returns the same rows with other groups.
+
+        Args:
+            groups: see `Split`; `None` removes them.
+
+        Returns:
+            A `Split`.
+
+        Example:
+
+        >>> split = Split(["a", "b"], ["no", "yes"])
+        >>> split.with_groups({"place": ["sea", "land"]}).groups.names
+        ('place=land', 'place=sea')
+        """
         return self._replace(groups=groups)
 
     def with_label_groups(
@@ -592,16 +636,19 @@ class Split:
         """Returns the same rows grouped by label and `extra` attributes.
 
         Args:
-            extra: Dict from attribute name to one value a row, a
-                `pandas.DataFrame` of such columns, or None: the label
-                alone. Groups that the split has are replaced.
-            overlapping: Boolean. If True, `extra` holds booleans for
+            extra: dict from attribute name to one value a row, or a
+                `pandas.DataFrame` of such columns. Defaults to `None`: the
+                label alone. Groups that the split has are replaced.
+            overlapping: bool. If True, `extra` holds booleans for
                 attributes of which a row may have several, and the groups are
                 each label with each attribute, as in CivilComments. Defaults
-                to False: all values are crossed into one group a row.
+                to `False`: all values are crossed into one group a row.
 
         Returns:
             A `Split` with group names like `"label=neutral, token=no"`.
+
+        Raises:
+            ValueError: If the labels are not one class a row.
 
         Example:
 
@@ -628,14 +675,21 @@ class Split:
         is "not".
 
         Args:
-            label_names: Sequence of strings that holds every label name of
+            label_names: sequence of strings that holds every label name of
                 this split, in the order wanted.
 
         Returns:
             A `Split` whose `label_names` are those given.
 
         Raises:
-            ValueError: If a label name of this split is not among them.
+            ValueError: If a label name of this split is not among them, or it
+                has none.
+
+        Example:
+
+        >>> split = Split(["a", "b"], ["no", "yes"])
+        >>> split.align_labels(["yes", "no", "maybe"]).y.tolist()
+        [1, 0]
         """
         wanted = check_label_names(label_names)
         if self.label_names is None:

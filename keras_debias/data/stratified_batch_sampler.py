@@ -13,12 +13,13 @@ class StratifiedBatchSampler:
     random order, without replacement until all are used.
 
     Args:
-        mask: Boolean array of shape `(n,)`, True for the rows of the part.
-        batch_size: Integer, that of `fit`.
+        mask: bool array of shape `(n,)`, True for the rows of the part.
+        batch_size: int, that of `fit`.
 
     Raises:
         ValueError: If the part is empty or everything, or leaves no room for
             the others in a batch.
+        TypeError: If `mask` is not a 1-D array of booleans.
 
     Example:
 

@@ -21,10 +21,10 @@ def read_table(
     """Reads a CSV, TSV, JSON Lines or Parquet file.
 
     Args:
-        path: Path; its extension decides. CSV, TSV and JSON Lines may be
+        path: path; its extension decides. CSV, TSV and JSON Lines may be
             compressed: `.csv.gz`.
-        texts: Sequence of strings, columns that stay text.
-        others: Sequence of strings, columns that become numbers or booleans
+        texts: sequence of strings, columns that stay text.
+        others: sequence of strings, columns that become numbers or booleans
             if all their values are written like those.
 
     Returns:

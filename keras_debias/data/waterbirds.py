@@ -48,6 +48,7 @@ def waterbirds(
         ValueError: If the folder has no metadata, the metadata are not of
             this layout, `split` is unknown or empty, or an image is not
             there.
+        TypeError: If `folder` is not a path.
 
     Example:
 

@@ -12,7 +12,7 @@ class WeightedSampler:
     weights would make single updates huge.
 
     Args:
-        weights: Float array of shape `(n,)`, not negative, not all zero.
+        weights: float array of shape `(n,)`, not negative, not all zero.
 
     Raises:
         ValueError: If weights are negative, not finite or all zero.

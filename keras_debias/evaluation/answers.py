@@ -35,7 +35,7 @@ def answer_nll(
         answers: sequence of as many strings.
         sequence_length: int. Longer sequences are cut. Defaults to `512`.
         batch_size: int. Defaults to `4`.
-        tokenizer: KerasHub tokenizer. Defaults to that of the model.
+        tokenizer: KerasHub tokenizer. Defaults to `None`: that of the model.
 
     Returns:
         A float, in nats a token.
@@ -88,7 +88,8 @@ def answer_accuracy(
             `512`.
         batch_size: int. Defaults to `4`.
         extract: function from a text to its answer, or `None`; applied to
-            continuations and to `answers`. Defaults to the last number.
+            continuations and to `answers`. Defaults to `final_number`: the
+            last number.
 
     Returns:
         A float from 0 to 1.

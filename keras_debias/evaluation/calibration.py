@@ -27,7 +27,7 @@ def calibrated_scores(scores, prior_scores) -> np.ndarray:
             without content. Their probabilities are averaged.
 
     Returns:
-        Float array `(n, labels)`: log-probabilities among the labels minus
+        A float array `(n, labels)`: log-probabilities among the labels minus
         the log of the prior.
 
     Raises:
@@ -68,6 +68,15 @@ def domain_texts(texts: Sequence[str], n: int = 20, seed: int = 0) -> list[str]:
     Returns:
         A list of `n` strings. Each has as many words as the average text,
         drawn from all texts in proportion to how often they occur.
+
+    Raises:
+        ValueError: If `n` is below 1, or the texts hold no word.
+        TypeError: If `texts` is not a sequence of strings.
+
+    Example:
+
+    >>> [len(text.split()) for text in domain_texts(["a b c", "d"], n=2)]
+    [2, 2]
     """
     check_seed(seed)
     check_int("n", n, 1)

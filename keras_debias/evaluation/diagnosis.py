@@ -23,9 +23,9 @@ def diagnose(
 
     Args:
         labels, predictions: Arrays of names, of shape `(n,)`.
-        group_names: Sequence of strings.
-        members: Boolean array of shape `(n, groups)`, or None.
-        weight: Float array of shape `(n,)`, or None.
+        group_names: sequence of strings.
+        members: bool array of shape `(n, groups)`, or None.
+        weight: float array of shape `(n,)`, or None.
         score: `SplitScore`.
 
     Returns:

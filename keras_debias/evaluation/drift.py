@@ -32,6 +32,12 @@ class Drift(ShortRepr):
         interval: pair of floats. 95 % bootstrap interval of the change, over
             prompts.
         rising: float. Share of prompts on which the measure went up.
+
+    Example:
+
+    >>> found = drift([0.1, 0.2, 0.3], [0.2, 0.3, 0.2])
+    >>> found.n, round(found.rising, 2)
+    (3, 0.67)
     """
 
     n: int
@@ -115,7 +121,7 @@ def word_mass(
         prompts: sequence of strings.
         words: sequence of strings.
         batch_size: int. Defaults to `8`.
-        tokenizer: KerasHub tokenizer. Defaults to that of the model.
+        tokenizer: KerasHub tokenizer. Defaults to `None`: that of the model.
 
     Returns:
         A float array, one probability a prompt.
@@ -174,7 +180,7 @@ def log_likelihoods(
             would say.
         sequence_length: int. Longer sequences are cut. Defaults to `128`.
         batch_size: int. Defaults to `4`.
-        tokenizer: KerasHub tokenizer. Defaults to that of the model.
+        tokenizer: KerasHub tokenizer. Defaults to `None`: that of the model.
 
     Returns:
         A float array, one value a prompt.

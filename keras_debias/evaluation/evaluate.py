@@ -86,33 +86,33 @@ def evaluate(
             one score a row for two classes. `x` is passed as the split holds
             it.
         splits: `Split` with labels, or dict from name to such.
-        metrics: Dict from name to metric, or sequence of metrics: names such
+        metrics: dict from name to metric, or sequence of metrics: names such
             as `"macro_f1"` (all in `kd.metrics.get`), functions of `(y_true,
             y_pred)` such as scikit-learn's, `keras.metrics.Metric`s, or
-            `kd.metrics.Metric`s. Defaults to None.
+            `kd.metrics.Metric`s. Defaults to `None`.
         train: `Split`, which gives label names, and the group shares for
             `train_weighted_accuracy` if a split has the same groups. Texts of
-            a split that also occur in it are counted. Defaults to None.
-        label_names: Sequence of strings, the names of the model's outputs in
-            their order. Defaults to None.
-        from_logits: Boolean or None. Whether outputs are logits, which
+            a split that also occur in it are counted. Defaults to `None`.
+        label_names: sequence of strings, the names of the model's outputs in
+            their order. Defaults to `None`.
+        from_logits: bool or None. Whether outputs are logits, which
             decides the threshold of single outputs and of several labels (0,
-            or 0.5 for probabilities). Defaults to None: as the model's last
+            or 0.5 for probabilities). Defaults to `None`: as the model's last
             activation and compiled loss say.
-        batch_size: Integer, passed to `model.predict`. Defaults to None.
-        sum_probabilities: Boolean. If several classes of the model count as
+        batch_size: int, passed to `model.predict`. Defaults to `None`.
+        sum_probabilities: bool. If several classes of the model count as
             one class, whether their probabilities are summed before the
-            arg-max. Defaults to False: the arg-max is mapped to that class.
-        min_group_size: Integer. Groups of fewer rows are reported and cannot
+            arg-max. Defaults to `False`: the arg-max is mapped to that class.
+        min_group_size: int. Groups of fewer rows are reported and cannot
             be the worst; a warning names them. If all are smaller, all
-            count. Defaults to 10.
-        bootstrap: Integer, the number of resamples of the rows for the
+            count. Defaults to `10`.
+        bootstrap: int, the number of resamples of the rows for the
             intervals of the weighted F1 and of `metrics`; 0 for no intervals
-            at all. Defaults to 1000.
-        confidence: Float between 0 and 1, that of the intervals; see
-            `evaluation/intervals.py` for their definition. Defaults to 0.95.
-        seed: Integer, of the resampling. Defaults to 0.
-        verbose: Integer, passed to `model.predict`. Defaults to 0.
+            at all. Defaults to `1000`.
+        confidence: float between 0 and 1, that of the intervals; see
+            `evaluation/intervals.py` for their definition. Defaults to `0.95`.
+        seed: int, of the resampling. Defaults to `0`.
+        verbose: int, passed to `model.predict`. Defaults to `0`.
 
     Returns:
         `Scores`. Rows with several labels (multi-hot `y`) are right if all

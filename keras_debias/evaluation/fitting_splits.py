@@ -30,11 +30,11 @@ def check_split(
 
     Args:
         model: What will predict.
-        name: String, the name of the split.
+        name: string, the name of the split.
         split: `Split`.
-        names: Tuple of strings, those of the model's outputs, or None.
-        logits: Boolean or None, whether outputs are logits.
-        metrics: Dict from name to `Metric`, those of this split.
+        names: tuple of strings, those of the model's outputs, or None.
+        logits: bool or None, whether outputs are logits.
+        metrics: dict from name to `Metric`, those of this split.
     """
     check_task(model, name, split)
     if kind_of(split) == "generation":

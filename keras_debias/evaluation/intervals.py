@@ -30,10 +30,10 @@ def clopper_pearson(
     for any share and any number of rows: 0 of 5 is [0, 0.52] and not [0, 0].
 
     Args:
-        right: Float or array, the number of hits; weighted counts need not
+        right: float or array, the number of hits; weighted counts need not
             be whole.
-        n: Float or array, the number of rows.
-        tail: Float, the probability left out at each end.
+        n: float or array, the number of rows.
+        tail: float, the probability left out at each end.
 
     Returns:
         Tuple of the lower and the upper end; [0, 1] where `n` is zero.
@@ -103,12 +103,12 @@ def accuracy_intervals(
     and an interval that begins at 0 says that the groups may be alike.
 
     Args:
-        correct: Boolean array of shape `(n,)`.
-        members: Boolean array of shape `(n, groups)`, or None.
-        counted: Boolean array of shape `(groups,)`: the groups among which
+        correct: bool array of shape `(n,)`.
+        members: bool array of shape `(n, groups)`, or None.
+        counted: bool array of shape `(groups,)`: the groups among which
             the worst is sought.
-        weight: Float array of shape `(n,)`, or None.
-        confidence: Float, for instance 0.95.
+        weight: float array of shape `(n,)`, or None.
+        confidence: float, for instance 0.95.
 
     Returns:
         `Intervals`.
@@ -173,12 +173,12 @@ def f1_interval(
     """The percentile bootstrap of the weighted F1, over rows.
 
     Args:
-        labels, predictions: Integer arrays of shape `(n,)`, or boolean ones
+        labels, predictions: int arrays of shape `(n,)`, or boolean ones
             of shape `(n, labels)`.
-        weight: Float array of shape `(n,)`, or None.
-        resamples: Integer; 0 gives None.
-        confidence: Float, for instance 0.95.
-        seed: Integer.
+        weight: float array of shape `(n,)`, or None.
+        resamples: int; 0 gives None.
+        confidence: float, for instance 0.95.
+        seed: int.
 
     Returns:
         Tuple of two floats, or None.

@@ -14,9 +14,9 @@ class LabelSpace:
     """The classes of one comparison, and how both sides map to them.
 
     Attributes:
-        names: Tuple of strings, the classes that are compared.
-        from_model: Int array, model class to class compared.
-        from_split: Int array, split label to class compared.
+        names: tuple of strings, the classes that are compared.
+        from_model: int array, model class to class compared.
+        from_split: int array, split label to class compared.
     """
 
     names: tuple[str, ...]
@@ -83,8 +83,8 @@ def label_space(
     named goes to "not X".
 
     Args:
-        model_names: Sequence of strings, one an output of the model.
-        split_names: Sequence of strings, the label names of the split.
+        model_names: sequence of strings, one an output of the model.
+        split_names: sequence of strings, the label names of the split.
 
     Returns:
         A `LabelSpace`.

@@ -29,6 +29,12 @@ class LabelReport(ShortRepr):
             labels, a label is predicted.
         contain: dict from label to its mean score in rows that have it.
         lack: dict from label to its mean score in rows that do not have it.
+
+    Example:
+
+    >>> report = label_report([[2.0, 0.0], [1.0, 3.0]], [0, 1], ["joy", "fear"])
+    >>> report.contain, report.propensity
+    ({'joy': 2.0, 'fear': 3.0}, 0.0)
     """
 
     rows: int
@@ -71,7 +77,9 @@ def label_report(
         scores.
 
     Raises:
-        ValueError: If shapes do not fit or scores are not finite.
+        ValueError: If shapes do not fit, scores are not finite, or there is
+            a `threshold` and one label a row.
+        TypeError: If `y` are not numbers.
 
     Example:
 
@@ -139,6 +147,20 @@ def tune_threshold(scores, y, steps: int = 200) -> float:
     Returns:
         A float for `label_report(threshold=...)`: a log-probability among the
         labels, so a constant added to all scores of a row has no effect.
+
+    Raises:
+        ValueError: If shapes do not fit or scores are not finite.
+        TypeError: If `y` are not numbers.
+
+    Example:
+
+    >>> scores = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 2.0]])
+    >>> threshold = tune_threshold(scores, [[1, 0, 0], [0, 1, 1]])
+    >>> report = label_report(
+    ...     scores, [[1, 0, 0], [0, 1, 1]], threshold=threshold
+    ... )
+    >>> report.exact_match
+    1.0
     """
     from sklearn.metrics import f1_score
 

@@ -34,12 +34,12 @@ def measure(
     is a minimum, and its own interval would lie too low.
 
     Args:
-        metrics: Dict from name to `Metric`.
+        metrics: dict from name to `Metric`.
         data: `MetricData` of `n` rows; may be None without metrics.
-        weight: Float array of shape `(n,)`, or None.
-        group_names: Sequence of strings.
-        members: Boolean array of shape `(n, groups)`, or None.
-        counted: Boolean array of shape `(groups,)`: the groups among which
+        weight: float array of shape `(n,)`, or None.
+        group_names: sequence of strings.
+        members: bool array of shape `(n, groups)`, or None.
+        counted: bool array of shape `(groups,)`: the groups among which
             the worst is sought; or None.
         settings: `Settings`.
 

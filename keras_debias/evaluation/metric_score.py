@@ -10,22 +10,32 @@ class MetricScore(ShortRepr):
     """One metric on one split: of all rows, and of each group.
 
     Attributes:
-        name: String.
-        higher_is_better: Boolean, the direction.
-        value: Float, of all rows; None where it is undefined.
-        interval: Tuple of two floats, or None.
-        groups: Dict from group to value; None where it is undefined, as a
-            recall without a row of the class.
-        group_intervals: Dict from group to interval or None.
-        worst_group: String, the group with the worst value, or None.
-        worst: Float, its value, or None.
-        gap: Float, by how much the worst group is worse than all rows; or
-            None.
-        ratio: Float, the worst value over that of all rows, or the inverse
+        name: string.
+        higher_is_better: bool, the direction.
+        value: float, of all rows; None where it is undefined.
+        interval: tuple of two floats. Defaults to `None`.
+        groups: dict from group to value; None where it is undefined, as a
+            recall without a row of the class. Defaults to an empty one.
+        group_intervals: dict from group to interval or None. Defaults to an
+            empty one.
+        worst_group: string, the group with the worst value. Defaults to
+            `None`.
+        worst: float, its value. Defaults to `None`.
+        gap: float, by how much the worst group is worse than all rows.
+            Defaults to `None`.
+        ratio: float, the worst value over that of all rows, or the inverse
             where lower is better: 1 where they are alike, less where a group
-            is worse; or None, as where values are not positive.
-        worst_interval, gap_interval, ratio_interval: Tuples of two floats,
-            or None.
+            is worse. Defaults to `None`, as where values are not positive.
+        worst_interval, gap_interval, ratio_interval: tuples of two floats.
+            Default to `None`.
+
+    Example:
+
+    >>> score = MetricScore(
+    ...     "auroc", True, 0.9, groups={"a": 0.95, "b": 0.8}, worst_group="b"
+    ... )
+    >>> score.groups[score.worst_group]
+    0.8
     """
 
     name: str
@@ -46,7 +56,14 @@ class MetricScore(ShortRepr):
 
     @classmethod
     def from_dict(cls, values: dict) -> "MetricScore":
-        """Makes a score of what `dataclasses.asdict` returns."""
+        """Makes a score of what `dataclasses.asdict` returns.
+
+        Args:
+            values: dict.
+
+        Returns:
+            A `MetricScore`.
+        """
         ends = {
             key: None if value is None else tuple(map(float, value))
             for key, value in values.items()

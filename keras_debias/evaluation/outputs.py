@@ -102,7 +102,7 @@ def are_logits(model, from_logits: bool | None = None) -> bool | None:
 
     Args:
         model: Anything with `predict`.
-        from_logits: Boolean or None, what the caller says.
+        from_logits: bool or None, what the caller says.
     """
     if from_logits is not None:
         return check_flag("from_logits", from_logits)

@@ -33,7 +33,7 @@ def perplexity(
         max_tokens: int. Number of tokens to use, from the start. Defaults to
             `None`: all.
         batch_size: int. Windows at a time. Defaults to `4`.
-        tokenizer: KerasHub tokenizer. Defaults to that of the model.
+        tokenizer: KerasHub tokenizer. Defaults to `None`: that of the model.
 
     Returns:
         A float: `exp` of the mean negative log-likelihood of a token.

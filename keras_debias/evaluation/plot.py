@@ -305,9 +305,10 @@ def plot_comparison(
     Needs matplotlib.
 
     Args:
-        named_scores: Dict from a name, for instance that of a method, to
+        named_scores: dict from a name, for instance that of a method, to
             `Scores`.
-        path: Path of a picture to be written, or None.
+        path: path of a picture to be written. Defaults to `None`: nothing is
+            written.
 
     Returns:
         A `matplotlib.figure.Figure`.

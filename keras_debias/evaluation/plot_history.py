@@ -26,9 +26,10 @@ def plot_history(
     Args:
         history: What `fit` returns, its dict, or the `history` of an
             `OODEvaluation` with `every_steps`.
-        logs: Sequence of strings, the logs to be drawn. Defaults to None:
+        logs: sequence of strings, the logs to be drawn. Defaults to `None`:
             all of them, on one axis.
-        path: Path of a picture to be written, or None.
+        path: path of a picture to be written. Defaults to `None`: nothing is
+            written.
 
     Returns:
         A `matplotlib.figure.Figure`.

@@ -72,13 +72,13 @@ def read_outputs(
 
     Args:
         model: What predicted.
-        name: String, the name of the split.
+        name: string, the name of the split.
         split: `Split`.
-        outputs: Float array of shape `(n, classes)` or `(n,)`.
-        names: Tuple of strings, those of the model's outputs, or None.
-        sum_probabilities: Boolean, see `evaluate`.
-        logits: Boolean or None, whether outputs are logits.
-        with_probabilities: Boolean, whether some metric needs them.
+        outputs: float array of shape `(n, classes)` or `(n,)`.
+        names: tuple of strings, those of the model's outputs, or None.
+        sum_probabilities: bool, see `evaluate`.
+        logits: bool or None, whether outputs are logits.
+        with_probabilities: bool, whether some metric needs them.
     """
     kind = task_of(model, split)
     if kind == "regression":

@@ -24,6 +24,21 @@ class Reliance(ShortRepr):
         accuracy: float. Accuracy over both versions of the rows.
         worst_group_accuracy: float. The lowest accuracy of the groups label
             x factor.
+
+    Example:
+
+    >>> class Follower:
+    ...     def predict(self, x, **kwargs):
+    ...         return np.where(np.asarray(x) > 0, [[0.2, 0.8]], [[0.7, 0.3]])
+    >>> found = reliance(
+    ...     Follower(),
+    ...     Split(np.zeros((2, 1)), [0, 1]),
+    ...     Split(np.ones((2, 1)), [0, 1]),
+    ...     target=1,
+    ...     from_logits=False,
+    ... )
+    >>> found.flipped, round(found.toward, 2), found.worst_group_accuracy
+    (1.0, 0.5, 0.0)
     """
 
     n: int
@@ -68,6 +83,8 @@ def reliance(
     Raises:
         ValueError: If the splits differ in their labels, `target` is unknown,
             or it is unknown whether the outputs are logits.
+        TypeError: If a split is not a `Split`, or `target` neither a name nor
+            an integer.
 
     Example:
 

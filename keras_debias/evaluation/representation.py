@@ -21,12 +21,21 @@ class Representation(ShortRepr):
     """Silhouettes and recall of one set of features.
 
     Attributes:
-        silhouette: mean over all rows, from -1 to 1.
-        minority_silhouette: mean over the rows of the minority class.
-        minority_recall: share of these rows that are predicted correctly, or
-            `None` without predictions.
-        n: number of rows.
-        minority_n: number of rows of the minority class.
+        silhouette: float. Mean over all rows, from -1 to 1.
+        minority_silhouette: float. Mean over the rows of the minority class.
+        minority_recall: float. Share of these rows that are predicted
+            correctly, or `None` without predictions.
+        n: int. Number of rows.
+        minority_n: int. Number of rows of the minority class.
+
+    Example:
+
+    >>> features = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
+    >>> found = representation(
+    ...     features, [0, 0, 1, 1], minority=1, predictions=[0, 0, 1, 0]
+    ... )
+    >>> found.minority_recall, found.minority_n
+    (0.5, 2)
     """
 
     silhouette: float
@@ -47,7 +56,8 @@ def representation(
         labels: array of shape `(n,)`, integers or strings.
         minority: the label of the minority class, rare in training; the
             rows here should be balanced.
-        predictions: array of shape `(n,)` of predicted labels, or `None`.
+        predictions: array of shape `(n,)` of predicted labels. Defaults to
+            `None`.
 
     Returns:
         A `Representation`. Silhouettes use the cosine distance.
@@ -102,19 +112,35 @@ def plot_features(
 ):
     """Draws features in two dimensions by t-SNE, colored by class.
 
+    Needs matplotlib.
+
     Args:
         features: array of shape `(n, width)`, `n` above `perplexity`.
         labels: array of shape `(n,)`.
-        path: where to save the picture, or `None`.
-        names: names of the classes, in the order of the sorted labels.
+        path: path of a picture to be written. Defaults to `None`: nothing is
+            written.
+        names: sequence of strings, the names of the classes, in the order of
+            the sorted labels. Defaults to `None`: the labels.
         perplexity: float. Defaults to `30.0`.
         seed: int. Defaults to `42`.
 
     Returns:
-        The `matplotlib` figure.
+        A `matplotlib.figure.Figure`.
 
     Raises:
         ValueError: If shapes differ, or there are too few rows.
+
+    Example:
+
+    ```python
+    generator = np.random.default_rng(0)
+    figure = kd.evaluation.plot_features(
+        generator.normal(size=(20, 4)),
+        [0, 1] * 10,
+        names=["no", "yes"],
+        perplexity=5.0,
+    )
+    ```
 
     Reference:
         BA-LoRA, appendix B.3: perplexity 30, 1000 iterations, seed 42.

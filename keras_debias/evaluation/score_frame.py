@@ -56,13 +56,13 @@ def score_frame(
     Args:
         frame: `pandas.DataFrame` with the columns `split`, `label` and
             `prediction`, and `weight` where rows have weights.
-        group_names: Sequence of strings, the names of the groups.
-        members: Boolean array of shape `(n, groups)`, or None.
+        group_names: sequence of strings, the names of the groups.
+        members: bool array of shape `(n, groups)`, or None.
         settings: `Settings`.
         data: `MetricData`, the same labels and predictions as indices, with
             what else metrics need; or None, without metrics.
-        metrics: Dict from name to `Metric`, or None.
-        shares: Dict from group to its share of the training data, or None.
+        metrics: dict from name to `Metric`, or None.
+        shares: dict from group to its share of the training data, or None.
 
     Returns:
         `SplitScore`.

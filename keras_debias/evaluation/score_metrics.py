@@ -29,7 +29,7 @@ def score_metrics(
     Args:
         frame, group_names, members, settings: See `score_frame`.
         data: `MetricData` of the same rows.
-        metrics: Dict from name to `Metric`.
+        metrics: dict from name to `Metric`.
 
     Returns:
         `SplitScore` without accuracies.

@@ -25,10 +25,17 @@ class GroupScore(ShortRepr):
     """Accuracy of one group.
 
     Attributes:
-        name: String.
-        n: Integer, the number of rows.
-        accuracy: Float, or None if the group is empty.
-        interval: Tuple of two floats, the Clopper-Pearson interval, or None.
+        name: string.
+        n: int, the number of rows.
+        accuracy: float, or None if the group is empty.
+        interval: tuple of two floats, the Clopper-Pearson interval. Defaults
+            to `None`.
+
+    Example:
+
+    >>> group = GroupScore("place=sea", 20, accuracy=0.75, interval=(0.5, 0.9))
+    >>> group.accuracy
+    0.75
     """
 
     name: str
@@ -42,29 +49,45 @@ class SplitScore(ShortRepr):
     """What was measured on one split.
 
     Attributes:
-        name: String.
-        n: Integer, the number of rows.
-        accuracy: Float; for multi-label splits the share of rows with all
+        name: string.
+        n: int, the number of rows.
+        accuracy: float; for multi-label splits the share of rows with all
             labels right; None for a regression.
-        weighted_f1: Float, F1 averaged over classes by their frequency; None
+        weighted_f1: float, F1 averaged over classes by their frequency; None
             for a regression.
-        groups: Tuple of `GroupScore`; empty if the split has no groups.
-        worst_group: String, the name of the group with the lowest accuracy,
-            or None without groups.
-        worst_group_accuracy: Float or None.
-        gap: Float or None, `accuracy - worst_group_accuracy`.
-        train_weighted_accuracy: Float or None, group accuracies averaged by
-            the group shares of the training split.
+        groups: tuple of `GroupScore`. Defaults to `()`: the split has none.
+        worst_group: string, the name of the group with the lowest accuracy.
+            Defaults to `None`: there are no groups.
+        worst_group_accuracy: float. Defaults to `None`.
+        gap: float, `accuracy - worst_group_accuracy`. Defaults to `None`.
+        train_weighted_accuracy: float, group accuracies averaged by the group
+            shares of the training split. Defaults to `None`.
         accuracy_interval, worst_group_accuracy_interval, gap_interval:
-            Tuples of two floats, or None; see `evaluation/intervals.py`.
-        weighted_f1_interval: Tuple of two floats, the bootstrap interval, or
-            None.
-        kind: String, `"class"`, `"multi_label"`, `"regression"` or
-            `"generation"`.
-        metrics: Dict from name to `MetricScore`: those that were requested,
+            tuples of two floats; see `evaluation/intervals.py`. Default to
+            `None`.
+        weighted_f1_interval: tuple of two floats, the bootstrap interval.
+            Defaults to `None`.
+        kind: string, `"class"`, `"multi_label"`, `"regression"` or
+            `"generation"`. Defaults to `"class"`.
+        metrics: dict from name to `MetricScore`: those that were requested,
             else the default ones of a regression or of generated answers.
-        notes: Tuple of strings: how rows and groups were counted, and what is
-            wrong with the model.
+            Defaults to an empty one.
+        notes: tuple of strings: how rows and groups were counted, and what is
+            wrong with the model. Defaults to `()`.
+
+    Example:
+
+    >>> class Network:
+    ...     def predict(self, x, **kwargs):
+    ...         return np.eye(2)[[0, 0, 0, 1]]
+    >>> x, groups = np.zeros((4, 3)), ["a", "b", "b", "a"]
+    >>> test = Split(x, [0, 0, 1, 1], groups, name="test")
+    >>> scores = kd.evaluate(
+    ...     Network(), test, from_logits=False, min_group_size=1
+    ... )
+    >>> score = scores["test"]
+    >>> score.accuracy, score.worst_group, score.gap
+    (0.75, 'b', 0.25)
     """
 
     name: str
@@ -116,9 +139,11 @@ class Scores:
     `scores["hans"].accuracy` is a number, `print(scores)` a table.
 
     Args:
-        splits: Sequence of `SplitScore`.
-        predictions: `pandas.DataFrame` or None.
-        confidence: Float, that of the intervals, or None without them.
+        splits: sequence of `SplitScore`.
+        predictions: `pandas.DataFrame`. Defaults to `None`: they were not
+            kept.
+        confidence: float, that of the intervals. Defaults to `None`: there
+            are none.
 
     Example:
 
@@ -182,7 +207,10 @@ class Scores:
         """Writes the predictions, compressed.
 
         Args:
-            path: Path that ends in `.csv.gz` or `.parquet`.
+            path: path that ends in `.csv.gz` or `.parquet`.
+
+        Raises:
+            ValueError: If it ends otherwise, or there are no predictions.
         """
         name = os.fspath(path)
         if not name.endswith((".csv.gz", ".parquet")):
@@ -205,6 +233,9 @@ class Scores:
         `"ratio"`, or `"group"`, whose name is in the column `group`. Undefined
         values are NaN.
 
+        Returns:
+            A `pandas.DataFrame`.
+
         Example:
 
         >>> scores = Scores([SplitScore("test", 4, 0.5, 0.4)])
@@ -226,7 +257,17 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Scores":
-        """Makes `Scores` of what `to_dict` returns."""
+        """Makes `Scores` of what `to_dict` returns.
+
+        Args:
+            values: dict.
+
+        Returns:
+            `Scores`, without predictions.
+
+        Raises:
+            ValueError: If `values` are something else.
+        """
         try:
             return cls(
                 [_split_from_dict(split) for split in values["splits"]],
@@ -240,7 +281,17 @@ class Scores:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "Scores":
-        """Reads scores that `to_json` wrote."""
+        """Reads scores that `to_json` wrote.
+
+        Args:
+            path: path of the file.
+
+        Returns:
+            `Scores`, without predictions.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
         with open(path, encoding="utf-8") as file:
             try:
                 return cls.from_dict(json.load(file))
@@ -256,8 +307,8 @@ class Scores:
         """Writes one HTML page that needs no other file.
 
         Args:
-            path: Path of the file.
-            title: String, the heading. Defaults to `"Evaluation"`.
+            path: path of the file.
+            title: string, the heading. Defaults to `"Evaluation"`.
         """
         content = page.page(self, title)
         write_text(path, content)
@@ -275,9 +326,10 @@ class Scores:
         Needs matplotlib.
 
         Args:
-            path: Path of a picture to be written, or None.
-            metric: String, the name of one of `metrics` to be drawn instead.
-                Defaults to None: the accuracy, for a regression the first
+            path: path of a picture to be written. Defaults to `None`: nothing
+                is written.
+            metric: string, the name of one of `metrics` to be drawn instead.
+                Defaults to `None`: the accuracy, for a regression the first
                 metric.
 
         Returns:

@@ -208,11 +208,11 @@ def comparison_table(named_scores: Mapping[str, Any]) -> str:
     """Returns several scores side by side as a text table.
 
     Args:
-        named_scores: Dict from a name, for instance that of a method, to
+        named_scores: dict from a name, for instance that of a method, to
             `Scores`.
 
     Returns:
-        String: one line a name; accuracy, worst group and gap of each split
+        A string: one line a name; accuracy, worst group and gap of each split
         in percent.
 
     Raises:

@@ -57,11 +57,12 @@ class FrozenFeatures:
         cache_dir: path of a folder, or `None`. Defaults to `None`: results
             are kept in memory only.
         verbose: int. `1` shows a progress bar where it takes over five
-            seconds, `0` shows none.
+            seconds, `0` shows none. Defaults to `1`.
 
     Raises:
-        ValueError: If the model has no features that can be read; the error
-            says what to pass instead.
+        ValueError: If the model has no features that can be read (the error
+            says what to pass instead), or `batch_size` is below 1.
+        TypeError: If `model`, `batch_size` or `cache_dir` is of another type.
 
     Example:
 
@@ -121,7 +122,19 @@ class FrozenFeatures:
             )
 
     def __call__(self, split: Split) -> np.ndarray:
-        """Returns the features of a split, float32 of shape `(n, width)`."""
+        """Returns the features of a split.
+
+        Args:
+            split: `kd.data.Split`; its labels are not used.
+
+        Returns:
+            A float32 array of shape `(n, width)`.
+
+        Raises:
+            ValueError: If features are not finite or not one row each, or the
+                model has no preprocessor for texts.
+            TypeError: If `split` is not a `Split`.
+        """
         if not isinstance(split, Split):
             raise TypeError(
                 f"Expected a `kd.data.Split`, received {type(split).__name__}"

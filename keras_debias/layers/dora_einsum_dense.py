@@ -15,7 +15,7 @@ class DoRAEinsumDense(StandAloneEinsumDense):
         output_shape: int or tuple. As for `keras.layers.EinsumDense`.
         rank: int. Rank of the update. Defaults to `8`.
         alpha, dropout, rank_stabilized, train_kernel, train_bias: As for
-            `LoRADense`.
+            `LoRADense`, with its defaults.
         protected: `kd.constraints.OrthogonalUpdate` or `None`, as for
             `kd.adapters.DoRA`. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.EinsumDense`.

@@ -18,7 +18,7 @@ class LoRAEinsumDense(StandAloneEinsumDense):
         output_shape: int or tuple. As for `keras.layers.EinsumDense`.
         rank: int. Rank of the update. Defaults to `8`.
         alpha, dropout, rank_stabilized, train_kernel, train_bias: As for
-            `LoRADense`.
+            `LoRADense`, with its defaults.
         **kwargs: Arguments of `keras.layers.EinsumDense`.
 
     Raises:

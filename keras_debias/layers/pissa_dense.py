@@ -17,7 +17,7 @@ class PiSSADense(StandAloneDense):
         units: int. Size of the output.
         rank: int. Rank of the update. Defaults to `8`.
         alpha, dropout, rank_stabilized, train_kernel, train_bias: As for
-            `LoRADense`.
+            `LoRADense`, with its defaults.
         exact: bool. Whether to decompose the kernel exactly. Defaults to
             `False`.
         seed: int. Seed of the randomized algorithm. Defaults to `0`.

@@ -31,9 +31,16 @@ class CorrectNContrast(TaskObjective):
         width: int. The number of features, which come before the logits.
         weight: float in [0, 1]. Defaults to `0.75`.
         temperature: float above 0. Defaults to `0.1`.
+        name: string. Defaults to `None`: made from the class name.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> objective = CorrectNContrast([0, 0, 1, 1], width=2)
+    >>> objective.num_rows, objective.weight
+    (4, 0.75)
 
     Reference:
         [Zhang et al., 2022](https://arxiv.org/abs/2203.01517). They draw

@@ -33,12 +33,19 @@ class FeatureSwap(TaskObjective):
         bias_weight: float. Weight of the bias classifier. Defaults to `1.0`.
         swap_weight: float. Weight of the swapped part. Defaults to `1.0`.
         begin: int. Updates before the first swap. Defaults to `0`.
+        name: string. Defaults to `None`: made from the class name.
 
     Attributes:
         intrinsic, biased: `keras.layers.Dense`, the two classifiers.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> objective = FeatureSwap(width=3, num_classes=2)
+    >>> [tuple(v.shape) for v in objective.biased.weights]
+    [(6, 2), (2,)]
 
     Reference:
         [Lee et al., 2021](https://arxiv.org/abs/2107.01372), equations (1)

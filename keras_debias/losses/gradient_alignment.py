@@ -27,9 +27,20 @@ class GradientAlignment(TaskObjective):
             misleads.
         gamma: float, above 0. Above one, conflicting rows pull harder.
             Defaults to `1.0`.
+        name: string. Defaults to `None`: made from the class name.
 
     Raises:
         ValueError: If an argument is out of range.
+        TypeError: If `conflicting` is not a sequence.
+
+    Example:
+
+    ```python
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model = kd.DebiasedModel(
+        network, objective=kd.losses.GradientAlignment(conflicting=[1, 2])
+    )
+    ```
 
     Reference:
         [Zhao et al., 2021](https://arxiv.org/abs/2111.13108) and the

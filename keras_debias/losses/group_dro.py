@@ -19,6 +19,7 @@ class GroupDRO(TaskObjective):
     Args:
         num_groups: int. Number of groups; ids go from 0 to `num_groups - 1`.
         step_size: float, above 0. Defaults to `0.01`.
+        name: string. Defaults to `None`: made from the class name.
 
     Raises:
         ValueError: If an argument is out of range; in training, if the

@@ -10,7 +10,8 @@ class LabelCrossEntropy(keras.losses.Loss):
     multi-hot `y_true`. A row without labels has a loss of zero.
 
     Args:
-        reduction: as for `keras.losses.Loss`.
+        reduction: as for `keras.losses.Loss`. Defaults to
+            `"sum_over_batch_size"`.
         name: string. Defaults to `"label_cross_entropy"`.
 
     Example:

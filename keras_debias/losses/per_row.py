@@ -10,6 +10,10 @@ class PerRow(TaskObjective):
     Args:
         function: registered function of a tensor of losses to a tensor of
             the same shape, such as `GeneralizedCrossEntropy(q=0.7)`.
+        name: string. Defaults to `None`: made from the class name.
+
+    Raises:
+        TypeError: If `function` is not callable.
 
     Example:
 

@@ -19,6 +19,7 @@ class ProductOfExperts(TaskObjective):
     Args:
         bias_probabilities: float array of shape `(n, classes)`: the bias-only
             model's probabilities for each row of the training data.
+        name: string. Defaults to `None`: made from the class name.
 
     Raises:
         ValueError: If they are not probabilities.

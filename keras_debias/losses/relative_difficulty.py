@@ -18,6 +18,7 @@ class RelativeDifficulty(TaskObjective):
     Args:
         biased_losses: float array of shape `(n,)`, one loss a row of the
             training data, none negative.
+        name: string. Defaults to `None`: made from the class name.
 
     Raises:
         ValueError: If losses are negative or not finite.

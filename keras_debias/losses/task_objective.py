@@ -14,6 +14,9 @@ class TaskObjective(keras.layers.Layer):
     It acts in training only. What projections and regularizers ask for is
     computed from the losses as they are.
 
+    Args:
+        name: string. Defaults to `None`: made from the class name.
+
     Example:
 
     ```python

@@ -13,7 +13,7 @@ def class_counts(data: MetricData) -> np.ndarray:
     """Columns of hits, predictions and labels of each class, and of exact hits.
 
     Returns:
-        Float array of shape `(n, 3 * classes + 2)`; the last columns are rows
+        A float array of shape `(n, 3 * classes + 2)`; the last columns are rows
         that are wholly right, and ones.
     """
     if data.kind == "multi_label":

@@ -21,10 +21,10 @@ def group_accuracy(
     """Computes the accuracy and the number of rows of each group.
 
     Args:
-        correct: Boolean array of shape `(n,)`, whether each row is right.
-        ids: Integer array of shape `(n,)`, the group of each row.
-        num_groups: Integer, the number of groups; defaults to the largest
-            id plus one.
+        correct: bool array of shape `(n,)`, whether each row is right.
+        ids: int array of shape `(n,)`, the group of each row.
+        num_groups: int, the number of groups. Defaults to `None`: the
+            largest id plus one.
 
     Returns:
         Tuple of a float64 array of accuracies, NaN where a group is empty,
@@ -32,6 +32,8 @@ def group_accuracy(
 
     Raises:
         ValueError: If shapes differ or an id is out of range.
+        TypeError: If `ids` or `num_groups` are not integers, or `correct`
+            holds no numbers.
 
     Example:
 
@@ -74,7 +76,17 @@ def group_accuracy(
 
 
 def worst_group(accuracies: Sequence[float]) -> int | None:
-    """Returns the index of the worst group, None if all are empty (NaN).
+    """Returns the index of the worst group.
+
+    Args:
+        accuracies: float array of shape `(num_groups,)`; NaN where empty.
+
+    Returns:
+        An int, the first of those that are equally bad; `None` if all groups
+        are empty.
+
+    Raises:
+        TypeError: If `accuracies` are not numbers.
 
     Example:
 
@@ -91,12 +103,15 @@ def accuracy_gap(overall: float, accuracies: Sequence[float]) -> float:
     """Returns the overall accuracy minus that of the worst group.
 
     Args:
-        overall: Float, the accuracy over all rows.
-        accuracies: Float array of shape `(num_groups,)`; NaN where empty.
+        overall: float, the accuracy over all rows.
+        accuracies: float array of shape `(num_groups,)`; NaN where empty.
 
     Returns:
-        Float, 0 where all groups are as good as the whole; NaN if all
+        A float, 0 where all groups are as good as the whole; NaN if all
         groups are empty.
+
+    Raises:
+        TypeError: If `overall` is not a number, or `accuracies` are none.
 
     Example:
 
@@ -125,11 +140,11 @@ def weighted_group_accuracy(
     groups are left out and the other shares scaled up.
 
     Args:
-        accuracies: Float array of shape `(num_groups,)`; NaN where empty.
-        shares: Float array of shape `(num_groups,)`, not negative.
+        accuracies: float array of shape `(num_groups,)`; NaN where empty.
+        shares: float array of shape `(num_groups,)`, not negative.
 
     Returns:
-        Float; NaN if no group with a share has rows.
+        A float; NaN if no group with a share has rows.
 
     Raises:
         ValueError: If shapes differ or a share is negative.

@@ -109,7 +109,17 @@ class Metric:
         return f"Metric({self.name!r}, {way} is better, on {self.on})"
 
     def check(self, data: MetricData, weight=None) -> None:
-        """Raises unless the metric can be computed of such data."""
+        """Raises unless the metric can be computed of such data.
+
+        Args:
+            data: `MetricData`.
+            weight: float array of shape `(n,)`. Defaults to `None`.
+
+        Raises:
+            ValueError: If the kind of data is not among `kinds`, probabilities
+                are missing, or rows have unequal weights and the function
+                takes none.
+        """
         if data.kind not in self.kinds:
             raise ValueError(
                 f"Expected data of the kinds {self.kinds} for the metric "
@@ -131,7 +141,18 @@ class Metric:
             )
 
     def value(self, data: MetricData, weight=None) -> float:
-        """The metric over all rows; NaN where it is undefined."""
+        """The metric over all rows.
+
+        Args:
+            data: `MetricData`.
+            weight: float array of shape `(n,)`. Defaults to `None`.
+
+        Returns:
+            A float; NaN where the metric is undefined.
+
+        Raises:
+            ValueError: If the function does not return one number.
+        """
         options = {}
         if weight is not None and self.takes_weight:
             options["sample_weight"] = weight
@@ -156,11 +177,11 @@ class Metric:
             data: `MetricData` of `n` rows.
             counts: array of shape `(resamples, n)`: how often each row is
                 drawn.
-            weight: float array of shape `(n,)`, or `None`.
-            prepared: what `prepared(data)` returned, or `None`.
+            weight: float array of shape `(n,)`. Defaults to `None`.
+            prepared: what `prepared(data)` returned. Defaults to `None`.
 
         Returns:
-            Float array of shape `(resamples,)`.
+            A float array of shape `(resamples,)`.
         """
         found = np.full(len(counts), np.nan)
         for i, drawn in enumerate(counts):
@@ -172,7 +193,15 @@ class Metric:
         return found
 
     def lenient(self, data: MetricData, weight=None) -> float:
-        """`value` of a subset of the rows; NaN where it raises."""
+        """`value` of a subset of the rows; NaN where it raises.
+
+        Args:
+            data: `MetricData` of the subset.
+            weight: float array of shape `(n,)`. Defaults to `None`.
+
+        Returns:
+            A float.
+        """
         if not len(data):
             return np.nan
         try:

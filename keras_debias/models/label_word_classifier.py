@@ -54,7 +54,7 @@ class LabelWordClassifier(keras.Model):
         instruction: bool. Whether the instruction of the template comes
             first. Defaults to `True`.
         sequence_length: int. Tokens of a prompt with what follows it.
-            Defaults to `256`, or the model's own where that is less.
+            Defaults to `None`: 256, or the model's own where that is less.
         pad_to_multiple: int. Pad to the longest prompt of a batch, rounded up
             to a multiple of so many tokens, instead of to `sequence_length`:
             less to compute, but a program to compile for each length.
@@ -68,7 +68,7 @@ class LabelWordClassifier(keras.Model):
         threshold: float. With `multi_label`, labels whose log-probability
             among the labels is above it are predicted; see
             `tune_threshold`. Defaults to `None`: not known yet.
-        name: string.
+        name: string. Name of the model. Defaults to `None`.
 
     Raises:
         TypeError: If `causal_lm` is not a causal LM with token embeddings
@@ -196,11 +196,12 @@ class LabelWordClassifier(keras.Model):
         """As `keras.Model.compile`, with defaults for all arguments.
 
         Args:
-            optimizer: Defaults to AdamW with a learning rate of 5e-5.
-            loss: a function of the scores, from logits. Defaults to (the
-                part that depends on the labels of) the language model's.
-            metrics: Defaults to the accuracy, for several labels to
-                categorical accuracy.
+            optimizer: as for Keras. Defaults to `"auto"`: AdamW with a
+                learning rate of 5e-5.
+            loss: a function of the scores, from logits. Defaults to `"auto"`:
+                (the part that depends on the labels of) the language model's.
+            metrics: as for Keras. Defaults to `"auto"`: the accuracy, for
+                several labels the categorical accuracy.
             **kwargs: other arguments of `keras.Model.compile`.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
@@ -238,11 +239,20 @@ class LabelWordClassifier(keras.Model):
         return len(self.label_names)
 
     def generate(self, *args, **kwargs):
-        """Generates text with the causal LM."""
+        """Generates text with the causal LM; arguments are those of its own."""
         return self.causal_lm.generate(*args, **kwargs)
 
     def preprocess_samples(self, x, y=None, sample_weight=None):
-        """Texts as token arrays; labels and weights pass through."""
+        """Texts as token arrays; labels and weights pass through.
+
+        Args:
+            x: texts, as `fit` takes them, or a dict that holds `token_ids`.
+            y: labels. Defaults to `None`.
+            sample_weight: array. Defaults to `None`.
+
+        Returns:
+            `x`, `(x, y)` or `(x, y, sample_weight)`, as there are.
+        """
         if not (isinstance(x, dict) and "token_ids" in x):
             x = self.preprocessor(x)
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
@@ -255,6 +265,11 @@ class LabelWordClassifier(keras.Model):
 
     def answer_states(self, inputs, training=None):
         """Final hidden states where label tokens follow.
+
+        Args:
+            inputs: dict of `token_ids`, `padding_mask` and `answer`, from
+                `preprocess_samples`.
+            training: bool. Defaults to `None`.
 
         Returns:
             A tensor of shape `(batch, rows * depth, width)`.
@@ -269,7 +284,16 @@ class LabelWordClassifier(keras.Model):
         return self.at_answers(hidden, inputs["answer"])
 
     def at_answers(self, hidden, answer):
-        """Picks the scored positions out of hidden states of all tokens."""
+        """Picks the scored positions out of hidden states of all tokens.
+
+        Args:
+            hidden: tensor of shape `(batch * rows, tokens, width)`.
+            answer: int tensor of shape `(batch,)`: the position before the
+                first token of a label.
+
+        Returns:
+            A tensor of shape `(batch, rows * depth, width)`.
+        """
         rows, depth = len(self.layout.rows), self.layout.depth
         width = hidden.shape[-1]
         positions = ops.expand_dims(ops.cast(answer, "int32"), 1)
@@ -285,14 +309,29 @@ class LabelWordClassifier(keras.Model):
     def vocabulary_logits(self, hidden):
         """Logits over the vocabulary, in float32 whatever the policy.
 
-        In half precision neighbouring logits of common size are equal.
+        In half precision neighboring logits of common size are equal.
+
+        Args:
+            hidden: tensor of shape `(..., width)`.
+
+        Returns:
+            A tensor of shape `(..., vocabulary)`.
         """
         embedding = self.backbone.token_embedding
         with _float32_logits(embedding):
             return embedding(hidden, reverse=True)
 
     def scores(self, logits, with_loss=False):
-        """The scores of the labels from logits at the scored positions."""
+        """The scores of the labels from logits at the scored positions.
+
+        Args:
+            logits: tensor of shape `(batch, rows * depth, vocabulary)`.
+            with_loss: bool. Whether to add the loss of all other words, where
+                `lm_loss` is set. Defaults to `False`.
+
+        Returns:
+            A tensor of shape `(batch, labels)`.
+        """
         place, token, weight = self.layout.places()
         total = ops.logsumexp(logits, axis=-1, keepdims=True)
         if self.layout.is_single:
@@ -346,7 +385,22 @@ class LabelWordClassifier(keras.Model):
         sample_weight=None,
         **kwargs,
     ):
-        """As `keras.Model.fit`; texts, arrays and Splits are shuffled."""
+        """As `keras.Model.fit`; texts, arrays and Splits are shuffled.
+
+        Args:
+            x: texts, a `kd.data.Split`, or what Keras takes. The labels of a
+                `Split` are matched by name. Defaults to `None`.
+            y, batch_size, callbacks: as for Keras. Default to `None`.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a `Split`.
+                Defaults to `None`.
+            validation_batch_size: int. Defaults to `None`: `batch_size`.
+            shuffle: bool. Defaults to `True`.
+            sample_weight: as for Keras. Defaults to `None`.
+            **kwargs: other arguments of `keras.Model.fit`.
+
+        Returns:
+            A `keras.callbacks.History`.
+        """
         x, y, sample_weight, batches = self._batches(
             x, y, sample_weight, batch_size, shuffle
         )
@@ -378,7 +432,17 @@ class LabelWordClassifier(keras.Model):
     def evaluate(
         self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs
     ):
-        """As `keras.Model.evaluate`, of texts and Splits too."""
+        """As `keras.Model.evaluate`, of texts and Splits too.
+
+        Args:
+            x: texts, a `kd.data.Split`, or what Keras takes. Defaults to
+                `None`.
+            y, batch_size, sample_weight: as for Keras. Default to `None`.
+            **kwargs: other arguments of `keras.Model.evaluate`.
+
+        Returns:
+            The loss and the metrics, as Keras returns them.
+        """
         x, y, sample_weight, batches = self._batches(
             x, y, sample_weight, batch_size
         )
@@ -391,7 +455,16 @@ class LabelWordClassifier(keras.Model):
         )
 
     def predict(self, x, batch_size=None, **kwargs):
-        """As `keras.Model.predict`, of texts and Splits too."""
+        """As `keras.Model.predict`, of texts and Splits too.
+
+        Args:
+            x: texts, a `kd.data.Split`, or what Keras takes.
+            batch_size: int. Defaults to `None`.
+            **kwargs: other arguments of `keras.Model.predict`.
+
+        Returns:
+            A float32 array of scores of shape `(n, labels)`.
+        """
         x, _, _, batches = self._batches(
             x.x if isinstance(x, Split) else x, None, None, batch_size
         )

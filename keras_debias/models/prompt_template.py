@@ -21,6 +21,7 @@ class PromptTemplate:
 
     Raises:
         ValueError: If `prompt` has no field, or a field has no name.
+        TypeError: If `prompt` or `instruction` is not a string.
 
     Example:
 
@@ -74,6 +75,15 @@ class PromptTemplate:
             labels: sequence of label words.
             instruction: bool. Whether the instruction comes first. Defaults
                 to `True`.
+
+        Returns:
+            A string.
+
+        Example:
+
+        >>> template = PromptTemplate("Review: {text}\\nEmotion:")
+        >>> template.format({"text": "What a day!"}, ["joy", "fear"])
+        'Review: What a day!\\nEmotion:'
         """
         parts = [self.prompt]
         if instruction and self.instruction:

@@ -48,9 +48,9 @@ class Ablation(Recipe):
         random: bool. `True` uses the same number of random directions, as a
             control. Defaults to `False`.
         readers: tuple of names or globs of layers that read the residual
-            stream. Defaults to those of KerasHub.
+            stream. Defaults to those of KerasHub's models.
         writers: tuple of names or globs of layers that write to it. Defaults
-            to those of KerasHub.
+            to those of KerasHub's models.
         adapters: an adapter, or a tuple of them, applied to the network that
             `model_fn` makes. Defaults to `None`: the network as it is.
 

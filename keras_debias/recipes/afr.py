@@ -98,6 +98,15 @@ class AFR(Recipe):
         Args:
             probabilities: float array `(n, classes)`.
             y: int array `(n,)` of labels.
+
+        Returns:
+            A float64 array of shape `(n,)`.
+
+        Example:
+
+        >>> weights = AFR(gamma=4.0).weights([[0.9, 0.1], [0.2, 0.8]], [0, 0])
+        >>> weights.round(3).tolist()
+        [0.057, 0.943]
         """
         chosen = np.asarray(probabilities, "float64")[np.arange(len(y)), y]
         # The largest exponent is zero: no overflow, whatever `gamma` is.

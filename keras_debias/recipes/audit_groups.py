@@ -89,7 +89,21 @@ class AuditGroups(GroupInference):
             )
 
     def cells(self, trainer, train, split=None):
-        """The hinted classes of each row, one name for each cue."""
+        """The hinted classes of each row, one name for each cue.
+
+        Args:
+            trainer: `recipes.Trainer`, whose notes get the cues.
+            train: `kd.data.Split` with labels, to audit.
+            split: `kd.data.Split` whose rows get a cell. Defaults to `None`:
+                the rows of `train`.
+
+        Returns:
+            An array of strings of shape `(n,)`, `"none"` where there is no
+            cue.
+
+        Raises:
+            ValueError: If the audit finds nothing.
+        """
         names = [*class_names(train), "none"]
         hints = self._hints(trainer, train, train if split is None else split)
         spelled = np.asarray(names, dtype=object)[hints]

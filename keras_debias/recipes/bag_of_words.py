@@ -74,6 +74,23 @@ class BagOfWords:
 
         Args:
             train: `kd.data.Split` of texts with one class a row.
+
+        Returns:
+            A float array whose rows sum to one.
+
+        Raises:
+            ValueError: If a class has fewer rows than there are folds, or no
+                token occurs in `min_df` rows.
+            TypeError: If the inputs are not texts.
+
+        Example:
+
+        >>> texts = [f"bad {i}" for i in range(10)]
+        >>> texts += [f"good {i}" for i in range(10)]
+        >>> train = Split(texts, ["no"] * 10 + ["yes"] * 10)
+        >>> found = BagOfWords().out_of_fold(train)
+        >>> found.shape, float((found.argmax(axis=1) == train.y).mean())
+        ((20, 2), 1.0)
         """
         check_class_labels(train, self)
         texts = _last_texts(train)
@@ -96,7 +113,10 @@ class BagOfWords:
 
         Args:
             train: `kd.data.Split` to learn from.
-            split: `kd.data.Split` to predict.
+            split: `kd.data.Split` to predict; its labels are not used.
+
+        Returns:
+            An array of shape `(n,)`.
         """
         check_class_labels(train, self)
         model = self._fitted(_last_texts(train), train.y)

@@ -12,10 +12,10 @@ class Budget:
     counted; it is in the measured time.
 
     Attributes:
-        epochs: float or `None`. Passes over the training rows; a method that
-            draws rows gets the same number of updates.
-        updates: int or `None`. Number of updates. Give exactly one of `epochs`
-            and `updates`.
+        epochs: float. Passes over the training rows; a method that draws rows
+            gets the same number of updates. Defaults to `None`.
+        updates: int. Number of updates. Give exactly one of `epochs` and
+            `updates`. Defaults to `None`.
         batch_size: int. Rows of one update. Defaults to `32`.
         checks: int. At how many points of its last stage, evenly spread, a
             method is scored on validation data when a criterion chooses the
@@ -59,7 +59,14 @@ class Budget:
                 )
 
     def updates_for(self, rows: int) -> int:
-        """The number of updates for `rows` training rows."""
+        """The number of updates that the budget allows.
+
+        Args:
+            rows: int. Number of training rows.
+
+        Returns:
+            An int, at least 1.
+        """
         if self.epochs is None:
             return int(self.updates or 0)
         return max(1, round(self.epochs * -(-rows // self.batch_size)))

@@ -37,6 +37,7 @@ class Clusters(GroupInference):
         ValueError: If `n_clusters` is below 2; in `cells`, if there are
             fewer rows than clusters, or the network has no features that can
             be read.
+        TypeError: If an argument is not an integer.
 
     Example:
 

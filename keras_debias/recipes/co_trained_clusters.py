@@ -35,7 +35,8 @@ class CoTrainedClusters(GroupInference):
        among the rows of that class.
 
     Attributes:
-        n_clusters: tuple of ints. Defaults to `(4, 8, 16)`.
+        n_clusters: tuple of ints, the numbers of clusters. Defaults to
+            `(4, 8, 16)`.
         bins: int. Number of parts into which the margins in a class are
             divided. Defaults to `4`.
         seed: int, of the k-means starts. Defaults to `0`.
@@ -44,6 +45,7 @@ class CoTrainedClusters(GroupInference):
         ValueError: If an argument is out of range; in `cells`, if there are
             fewer rows than clusters, or the network has no features that can
             be read.
+        TypeError: If an argument is not an integer.
 
     Example:
 

@@ -36,6 +36,7 @@ class EDGE(Recipe):
 
     Raises:
         ValueError: If an argument is out of range.
+        TypeError: If `bias_only` is neither a bias-only model nor `None`.
 
     Example:
 

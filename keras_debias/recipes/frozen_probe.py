@@ -68,6 +68,19 @@ class FrozenProbe:
 
         Args:
             train: `kd.data.Split` with one class a row.
+
+        Returns:
+            A float array of shape `(n, classes)`.
+
+        Raises:
+            ValueError: If a class has fewer rows than there are folds.
+
+        Example:
+
+        >>> train = Split(np.repeat(np.eye(2), 10, axis=0), [0] * 10 + [1] * 10)
+        >>> found = FrozenProbe(lambda split: split.x).out_of_fold(train)
+        >>> found.argmax(axis=1).tolist() == train.y.tolist()
+        True
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
@@ -85,6 +98,9 @@ class FrozenProbe:
         Args:
             train: `kd.data.Split` to learn from.
             split: `kd.data.Split` to predict; its labels are not used.
+
+        Returns:
+            A float array of shape `(n, classes)`.
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)

@@ -66,8 +66,9 @@ def grasp(
             place.
         adapter: an adapter of kernels or a list of adapters; `None` for full
             fine-tuning.
-        x: what `DebiasedModel.fit` takes, such as a `Split`.
-        y: labels, where `x` is an array.
+        x: what `DebiasedModel.fit` takes, such as a `Split`. Defaults to
+            `None`.
+        y: labels, where `x` is an array. Defaults to `None`.
         optimizer: `keras.optimizers.Optimizer`. Each stage gets a fresh one
             of its configuration.
         loss: Keras loss.
@@ -78,9 +79,9 @@ def grasp(
         readers: names or globs of layers that read the residual stream.
             A head that trains and reads it itself, not through a pooler,
             belongs here, or the shortcut is learned there. Defaults to those
-            of KerasHub.
+            of KerasHub's models.
         writers: names or globs of layers that write. Defaults to those of
-            KerasHub.
+            KerasHub's models.
         directions: `Directions` to use instead of those found; the first
             stage is not run. Defaults to `None`.
         naive: path. Folder of the adapter of the first stage. If it exists, it

@@ -68,9 +68,9 @@ class GRASP(Recipe):
         random: bool. `True` is the control: random directions in place of
             those found, with the same number and cost. Defaults to `False`.
         readers: tuple of names or globs of layers that read the residual
-            stream. Defaults to those of KerasHub.
+            stream. Defaults to those of KerasHub's models.
         writers: tuple of names or globs of layers that write to it. Defaults
-            to those of KerasHub.
+            to those of KerasHub's models.
         adapters: an adapter, or a tuple of them, applied to the network that
             `model_fn` makes. Defaults to `None`: the network as it is.
         projection: a projection, or a tuple of them, for all stages, before

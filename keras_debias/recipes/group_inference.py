@@ -17,7 +17,8 @@ class GroupInference(abc.ABC):
     groups of the data, if there are any.
 
     Attributes:
-        attribute: string, the attribute's name in the names of groups.
+        attribute: string, the attribute's name in the names of groups; of the
+            class, not an argument. Defaults to `"cell"`.
 
     Example:
 
@@ -83,6 +84,7 @@ def agreement(inferred: Groups, true: Groups) -> dict:
 
     Raises:
         ValueError: If the numbers of rows differ.
+        TypeError: If an argument is not `kd.data.Groups`.
 
     Example:
 

@@ -25,6 +25,19 @@ class GroupRecipe(Recipe):
         TypeError: If `groups` is none of these.
         ValueError: In `fit`, if there are no groups, or fewer than two with
             rows.
+
+    Example:
+
+    ```python
+    import dataclasses
+
+
+    @dataclasses.dataclass(frozen=True)
+    class LargestGroups(kd.recipes.GroupRecipe):
+        def fit_groups(self, trainer, train):
+            sizes = np.bincount(train.groups.ids)
+            return trainer.fit(train.take(sizes[train.groups.ids] >= 20))
+    ```
     """
 
     groups: GroupInference | None = None
@@ -70,4 +83,13 @@ class GroupRecipe(Recipe):
 
     @abc.abstractmethod
     def fit_groups(self, trainer, train):
-        """Trains on rows with groups; like `Recipe.fit`."""
+        """Trains on rows with groups; like `Recipe.fit`.
+
+        Args:
+            trainer: `Trainer` of this run.
+            train: `kd.data.Split` with labels and `Groups`, each of which has
+                rows.
+
+        Returns:
+            A model with `predict`, usually a `DebiasedModel`.
+        """

@@ -84,11 +84,14 @@ class InversePropensitySampling(Recipe):
         return trainer.fit(train, sampler=WeightedSampler(weights))
 
     def weights(self, trainer, train) -> np.ndarray:
-        """The weight of each training row, float `(n,)` with a mean of 1.
+        """The weight of each training row.
 
         Args:
             trainer: `recipes.Trainer`.
             train: `kd.data.Split` with one class a row.
+
+        Returns:
+            A float array of shape `(n,)` with a mean of 1.
         """
         check_class_labels(train, self)
         true = train.groups

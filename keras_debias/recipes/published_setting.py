@@ -25,6 +25,12 @@ class PublishedSetting(ShortRepr):
         sequence_length: int, or `None` where the paper does not state it.
         metric: string, what the paper reports, for `kd.metrics.get`.
         reference: string, the section or table.
+
+    Example:
+
+    >>> setting = kd.recipes.published("beft", "bert_base", "rte", rows=320)
+    >>> setting.task, setting.metric, setting.updates
+    ('rte', 'accuracy', 600)
     """
 
     paper: str
@@ -42,7 +48,7 @@ class PublishedSetting(ShortRepr):
     reference: str
 
     def optimizer(self) -> keras.optimizers.Optimizer:
-        """A new `AdamW` with the schedule."""
+        """A new `AdamW` with the schedule and the weight decay."""
         return keras.optimizers.AdamW(
             self.schedule, weight_decay=self.weight_decay
         )

@@ -20,10 +20,21 @@ class Recommendation(ShortRepr, Recipe):
     Attributes:
         recipe: `kd.recipes.Recipe`, the method.
         reason: string, in words.
-        evidence: dict from the name of a figure to its value.
+        evidence: dict from the name of a figure to its value. Defaults to an
+            empty one.
 
     Raises:
         TypeError: If `recipe` is not a `Recipe`.
+
+    Example:
+
+    >>> found = Recommendation(
+    ...     kd.recipes.FineTuning(),
+    ...     reason="no cue predicts the label",
+    ...     evidence={"findings": 0},
+    ... )
+    >>> print(found.reason)
+    no cue predicts the label
     """
 
     recipe: Recipe

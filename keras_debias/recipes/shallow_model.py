@@ -80,6 +80,21 @@ class ShallowModel:
 
         Args:
             train: `kd.data.Split` of texts or images with one class a row.
+
+        Returns:
+            A float array of shape `(n, classes)`.
+
+        Raises:
+            ValueError: If a class has fewer rows than there are folds.
+
+        Example:
+
+        >>> texts = [f"bad {i}" for i in range(10)]
+        >>> texts += [f"good {i}" for i in range(10)]
+        >>> train = Split(texts, ["no"] * 10 + ["yes"] * 10)
+        >>> found = ShallowModel().out_of_fold(train)
+        >>> found.shape, float((found.argmax(axis=1) == train.y).mean())
+        ((20, 2), 1.0)
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
@@ -96,6 +111,9 @@ class ShallowModel:
         Args:
             train: `kd.data.Split` to learn from.
             split: `kd.data.Split` to predict; its labels are not used.
+
+        Returns:
+            A float array of shape `(n, classes)`.
         """
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
@@ -114,7 +132,10 @@ class ShallowModel:
 
         Args:
             train: `kd.data.Split` to learn from.
-            split: `kd.data.Split` to predict.
+            split: `kd.data.Split` to predict; its labels are not used.
+
+        Returns:
+            An array of shape `(n,)`.
         """
         classes = self.predict_proba(train, split).argmax(axis=1)
         if train.label_names is None:

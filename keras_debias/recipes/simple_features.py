@@ -64,6 +64,13 @@ class SimpleFeatures:
 
         Args:
             train: `kd.data.Split` with one class a row.
+
+        Returns:
+            A float array whose rows sum to one.
+
+        Raises:
+            ValueError: If a class has fewer rows than there are folds.
+            TypeError: If the inputs are neither texts nor images.
         """
         check_class_labels(train, self)
         present, counts = np.unique(train.y, return_counts=True)

@@ -54,6 +54,7 @@ class Trainer:
 
     Raises:
         ValueError: If there is a `selection` and no `validation`.
+        TypeError: If `model_fn`, `budget` or `features` is of another type.
 
     Example:
 
@@ -129,10 +130,12 @@ class Trainer:
                 to `None`: all that is left.
             is_final: bool. Whether the model of this stage is returned: the
                 criterion then picks its weights. Defaults to `True`.
-            projection, regularizers, objective: as for `DebiasedModel`.
-            loss: as for `compile`; the network's own by default.
+            projection, regularizers, objective: as for `DebiasedModel`, with
+                its defaults.
+            loss: as for `compile`. Defaults to `None`: the network's own.
             adapters: an adapter or a list, applied to the new network.
-            sampler: as for `DebiasedModel.fit`.
+                Defaults to `None`.
+            sampler: as for `DebiasedModel.fit`. Defaults to `None`.
 
         Returns:
             The trained `DebiasedModel`.
@@ -160,7 +163,19 @@ class Trainer:
         )
 
     def claim_updates(self, share, train) -> int:
-        """Reserves a share of the budget; returns its number of updates."""
+        """Reserves a share of the budget.
+
+        Args:
+            share: float in (0, 1], or `None`: all that is left.
+            train: `kd.data.Split`. Its rows are those that a budget in epochs
+                refers to, unless a stage before or `rows` said so.
+
+        Returns:
+            An int, the number of updates.
+
+        Raises:
+            ValueError: If more than the budget would be spent.
+        """
         if share is None:
             share = 1 - self._spent
         if not 0 < share <= 1 or self._spent + share > 1 + ROUNDING:
@@ -187,7 +202,18 @@ class Trainer:
         loss=None,
         adapters=None,
     ) -> DebiasedModel:
-        """A new compiled model, at the start that the seed decides."""
+        """A new compiled model, at the start that the seed decides.
+
+        Args:
+            updates: int. Number of updates to come, for `model_fn`.
+            projection, regularizers, objective: as for `DebiasedModel`, with
+                its defaults.
+            loss: as for `compile`. Defaults to `None`: the network's own.
+            adapters: an adapter or a list of them. Defaults to `None`.
+
+        Returns:
+            A `DebiasedModel`.
+        """
         return self.wrap(
             self.network(updates, adapters),
             projection=projection,
@@ -197,7 +223,18 @@ class Trainer:
         )
 
     def network(self, updates, adapters=None) -> keras.Model:
-        """A new network of `model_fn`, compiled, at the seed's start."""
+        """A new network of `model_fn`, compiled, at the seed's start.
+
+        Args:
+            updates: int. Number of updates to come, for `model_fn`.
+            adapters: an adapter or a list of them. Defaults to `None`.
+
+        Returns:
+            A compiled `keras.Model`.
+
+        Raises:
+            TypeError: If `model_fn` returns anything else.
+        """
         keras.utils.set_random_seed(self.seed)
         network = self.model_fn(updates)
         if not isinstance(network, keras.Model) or not network.compiled:
@@ -220,7 +257,17 @@ class Trainer:
         objective=None,
         loss=None,
     ) -> DebiasedModel:
-        """A compiled `DebiasedModel` around a compiled network."""
+        """A compiled `DebiasedModel` around a compiled network.
+
+        Args:
+            network: a compiled `keras.Model`, such as `network()` makes.
+            projection, regularizers, objective: as for `DebiasedModel`, with
+                its defaults.
+            loss: as for `compile`. Defaults to `None`: the network's own.
+
+        Returns:
+            A `DebiasedModel`.
+        """
         model = DebiasedModel(
             network, projection, regularizers, objective, seed=self.seed
         )
@@ -231,7 +278,15 @@ class Trainer:
         return model
 
     def wrap_untrained(self, network) -> DebiasedModel:
-        """A model to return whose weights are trained in another model."""
+        """A model to return whose weights are trained in another model.
+
+        Args:
+            network: a compiled `keras.Model` that shares its weights with the
+                model that trains.
+
+        Returns:
+            A compiled `DebiasedModel` that can be saved.
+        """
         model = self.wrap(network)
         # Not used so far: a file would lack their states.
         for each in (model, network):
@@ -250,10 +305,24 @@ class Trainer:
         first_epoch=0,
         evaluated_model=None,
     ) -> DebiasedModel:
-        """Trains a model for `updates` more updates, from `first_epoch` on.
+        """Trains a model for more updates, in epochs of the budget's checks.
 
-        `evaluated_model` is the model to return if the model that trains has
-        other outputs. The two share their weights.
+        Args:
+            model: `DebiasedModel` to train.
+            train: `kd.data.Split`.
+            updates: int. Number of updates, as `claim_updates` reserves them.
+            is_final: bool. Whether the criterion picks the weights. Defaults
+                to `True`.
+            sampler: as for `DebiasedModel.fit`. Defaults to `None`.
+            first_epoch: int. Number of the first epoch, where the model has
+                been trained before: the order of the rows goes on from there.
+                Defaults to `0`.
+            evaluated_model: the model to score and to return if the one that
+                trains has other outputs. The two share their weights.
+                Defaults to `None`: `model`.
+
+        Returns:
+            The trained model.
         """
         evaluated_model = model if evaluated_model is None else evaluated_model
         choose = is_final and self.selection is not None
@@ -282,7 +351,15 @@ class Trainer:
         return evaluated_model
 
     def predict(self, model, split: Split) -> np.ndarray:
-        """Class probabilities of a model, `(n, classes)`."""
+        """Class probabilities of a model.
+
+        Args:
+            model: a model of this run.
+            split: `kd.data.Split`; its labels are not used.
+
+        Returns:
+            A float array of shape `(n, classes)`.
+        """
         outputs = model.predict(
             split.x, batch_size=self.budget.batch_size, verbose=0
         )
@@ -292,6 +369,10 @@ class Trainer:
 
     def features(self, model, split: Split) -> tuple:
         """The last layer of a model's network, and what goes into it.
+
+        Args:
+            model: `DebiasedModel`.
+            split: `kd.data.Split`; its labels are not used.
 
         Returns:
             `(head, features)`: a `keras.layers.Dense`, and a float array of
@@ -314,7 +395,13 @@ class Trainer:
         return head, found.reshape(len(split), -1)
 
     def frozen_features(self, split: Split) -> np.ndarray:
-        """Features of a pretrained encoder before training, `(n, width)`.
+        """Features of a pretrained encoder before training.
+
+        Args:
+            split: `kd.data.Split`; its labels are not used.
+
+        Returns:
+            A float array of shape `(n, width)`.
 
         Raises:
             ValueError: If the network has no features that can be read.

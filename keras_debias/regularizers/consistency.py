@@ -36,7 +36,7 @@ class Consistency(Regularizer):
             except for its adapters: the teacher's features are computed once
             for each training set. Defaults to `None`: one forward pass of the
             teacher in each step.
-        name: string. Name in the logs. Defaults to `"consistency"`.
+        name: string. Name in the logs. Defaults to `None`: `"consistency"`.
 
     Raises:
         ValueError: If an argument is out of range, both `teacher` and `cache`

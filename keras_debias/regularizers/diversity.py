@@ -30,7 +30,7 @@ class Diversity(Regularizer):
     Args:
         weight: float of at least 0, or a learning-rate schedule. Defaults to
             `0.03`.
-        name: string. Name in the logs. Defaults to `"diversity"`.
+        name: string. Name in the logs. Defaults to `None`: `"diversity"`.
 
     Raises:
         ValueError: If `weight` is out of range.

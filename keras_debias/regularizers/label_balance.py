@@ -25,7 +25,7 @@ class LabelBalance(Regularizer):
         gamma: float or schedule. Factor of `bal2`. Defaults to `1.0`.
         cap: float or `None`. See `LabelDiscrimination`. Defaults to `None`.
         smoothing: float. See `LabelPropensity`. Defaults to `1e-3`.
-        name: string. Defaults to `"label_balance"`.
+        name: string. Defaults to `None`: `"label_balance"`.
 
     Raises:
         ValueError: If an argument is out of range.

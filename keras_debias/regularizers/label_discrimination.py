@@ -19,10 +19,17 @@ class LabelDiscrimination(LabelTerm):
         cap: float above 0, or `None` for none. The largest norm that counts.
             Defaults to `None`, as in the paper.
         smoothing: float above 0. See `LabelPropensity`. Defaults to `1e-3`.
-        name: string. Defaults to `"label_discrimination"`.
+        name: string. Defaults to `None`: `"label_discrimination"`.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> scores = ops.array([[2.0, 0.0], [0.0, 1.0]])
+    >>> labels = ops.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> float(LabelDiscrimination(cap=1.0).call(labels, scores))
+    -1.0
 
     Reference:
         Bias-aware PEFT, equation 3.

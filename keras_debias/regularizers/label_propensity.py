@@ -18,10 +18,17 @@ class LabelPropensity(LabelTerm):
         weight: float or schedule. `beta`. Defaults to `1.0`.
         smoothing: float above 0. The norms are `sqrt(n^2 + s^2) - s`, whose
             gradient at zero is zero. Defaults to `1e-3`.
-        name: string. Defaults to `"label_propensity"`.
+        name: string. Defaults to `None`: `"label_propensity"`.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> scores = ops.array([[2.0, 0.0], [0.0, 1.0]])
+    >>> labels = ops.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> round(float(LabelPropensity().call(labels, scores)), 2)
+    0.71
 
     Reference:
         Bias-aware PEFT, equation 2.

@@ -21,7 +21,7 @@ class Regularizer(Configurable, abc.ABC):
         weight: float of at least 0, or a
             `keras.optimizers.schedules.LearningRateSchedule` of the number
             of updates so far.
-        name: string. Name in the logs. Defaults to the class name in
+        name: string. Name in the logs. Defaults to `None`: the class name in
             snake_case.
 
     Raises:
@@ -78,8 +78,8 @@ class Regularizer(Configurable, abc.ABC):
             y_true: the targets of the batch, as the compiled loss gets them.
             y_pred: logits of shape `(batch, classes)` or `(batch, tokens,
                 vocabulary)`.
-            teacher_pred: logits of the teacher, of the same shape, or `None`
-                unless `needs_teacher` is set.
+            teacher_pred: logits of the teacher, of the same shape, where
+                `needs_teacher` is set. Defaults to `None`.
             mask: bool tensor of shape `(batch,)` or `(batch, tokens)`: `False`
                 for what does not count, such as padding. Defaults to `None`:
                 everything counts.
@@ -89,7 +89,14 @@ class Regularizer(Configurable, abc.ABC):
         """
 
     def weight_at(self, step):
-        """The weight after `step` updates: a float or a scalar tensor."""
+        """The weight after some updates.
+
+        Args:
+            step: int or scalar tensor. The number of updates so far.
+
+        Returns:
+            A float; of a schedule, what it returns.
+        """
         return self.weight(step) if callable(self.weight) else self.weight
 
     def idle_reason(self, shape: tuple) -> str | None:
@@ -97,11 +104,18 @@ class Regularizer(Configurable, abc.ABC):
 
         Args:
             shape: tuple of ints, and `None` for sizes that are not known.
+
+        Returns:
+            A string, or `None` if it can act.
         """
         return None
 
     def warn_if_idle(self, shape: tuple) -> None:
-        """Warns, once for each regularizer, of a term that cannot act."""
+        """Warns, once for each regularizer, of a term that cannot act.
+
+        Args:
+            shape: as for `idle_reason`.
+        """
         reason = None if self._warned else self.idle_reason(shape)
         if reason is not None:
             self._warned = True

@@ -6,6 +6,12 @@ class SpectralNorm(enum.Enum):
 
     `NUCLEAR` is the sum of all singular values, `FROBENIUS` the root of the
     sum of their squares, which needs no decomposition.
+
+    Example:
+
+    >>> regularizer = kd.regularizers.SpectralConcentration(
+    ...     weight=0.1, norm=SpectralNorm.FROBENIUS
+    ... )
     """
 
     NUCLEAR = "nuclear"

@@ -46,7 +46,14 @@ class TeacherCache:
         self.rows: str | None = None
 
     def load(self) -> bool:
-        """Reads the file, if any; returns whether there are features."""
+        """Reads the file, if any, unless there are features already.
+
+        Returns:
+            A bool: whether there are features.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
         if self.features is None and self.path and os.path.exists(self.path):
             try:
                 if not os.path.isfile(self.path):
@@ -73,7 +80,12 @@ class TeacherCache:
         return self.features is not None
 
     def store(self, features: np.ndarray, rows: str) -> None:
-        """Keeps features of shape `(n, ...)` and the digest of their rows."""
+        """Keeps features in memory, and in the file where there is a `path`.
+
+        Args:
+            features: float array of shape `(n, ...)`.
+            rows: string. The digest of the rows that they belong to.
+        """
         self.features, self.rows = features, rows
         if self.path:
             with atomic_write(self.path) as draft, open(draft, "wb") as file:

@@ -20,7 +20,7 @@ class TopKEntropy(Regularizer):
         weight: float of at least 0, or a learning-rate schedule. Defaults to
             `0.005`.
         k: int. How many candidates. Defaults to `20`.
-        name: string. Name in the logs. Defaults to `"top_k_entropy"`.
+        name: string. Name in the logs. Defaults to `None`: `"top_k_entropy"`.
 
     Raises:
         ValueError: If `k` is not a positive integer, or larger than the

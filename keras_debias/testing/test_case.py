@@ -65,7 +65,17 @@ class TestCase(unittest.TestCase):
     """
 
     def assert_close(self, actual, expected, tolerance=1e-5, message=""):
-        """Agreement to `tolerance * max(1, max|expected|)`."""
+        """Checks agreement to `tolerance * max(1, max|expected|)`.
+
+        Args:
+            actual: array.
+            expected: array of the same shape.
+            tolerance: float. Defaults to `1e-5`.
+            message: string, for the error. Defaults to `""`.
+
+        Raises:
+            AssertionError: If an entry differs by more.
+        """
         limit = tolerance * max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(
             actual, expected, rtol=0, atol=limit, err_msg=message
@@ -96,7 +106,7 @@ class TestCase(unittest.TestCase):
                 must train.
             loss: Keras loss. Defaults to `None`: sparse cross entropy from
                 logits.
-            also_train: as for `adapters.apply`.
+            also_train: as for `adapters.apply`. Defaults to `None`.
             reference: array, the expected outputs after ten steps. Defaults to
                 `None`: that check is left to the caller.
             merges: bool. Whether `merge` can keep the architecture; it must
@@ -319,6 +329,19 @@ class TestCase(unittest.TestCase):
 
         The invariants that make sense without an adapter: see
         `run_adapter_test`.
+
+        Args:
+            build: function without arguments that makes the same built,
+                uncompiled model each time.
+            data: `(x, y)`, one batch.
+            loss: Keras loss. Defaults to `None`: sparse cross entropy from
+                logits.
+            reference: array, the expected outputs after ten steps. Defaults to
+                `None`: that check is left out.
+
+        Returns:
+            A dict: `"invariants"`, the numbers of those that hold, and
+            `"outputs"`, the outputs after ten steps.
         """
         x, y = data
         loss = loss or keras.losses.SparseCategoricalCrossentropy(

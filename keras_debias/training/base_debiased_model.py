@@ -205,10 +205,10 @@ class BaseDebiasedModel(NetworkWrapper):
             optimizer: as for Keras. `"auto"` takes the network's own, as it
                 was compiled; KerasHub tasks always are. Defaults to
                 `"auto"`.
-            loss: as for Keras; `"auto"` as above.
+            loss: as for Keras; `"auto"` as above. Defaults to `"auto"`.
             metrics: as for Keras; `"auto"` as above when the loss is not
-                given either, else none.
-            weighted_metrics: like `metrics`.
+                given either, else none. Defaults to `"auto"`.
+            weighted_metrics: like `metrics`. Defaults to `"auto"`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
                 `jit_compile=True` compiles the forward passes: of training
                 for batches with as many rows as the first, of `evaluate` and

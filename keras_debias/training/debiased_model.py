@@ -46,16 +46,16 @@ class DebiasedModel(BackendDebiasedModel):
         model: a built `keras.Model`: a KerasHub task, or a functional,
             sequential or subclassed model; with adapters or without.
         projection: a projection or a list of them, applied in order.
-            Defaults to `TaskOnly()`: plain fine-tuning.
+            Defaults to `None`: `TaskOnly()`, plain fine-tuning.
         regularizers: a regularizer or a list of them. Each one's value is in
             the logs under its name. Defaults to `None`: none.
         objective: a `losses.TaskObjective` that turns the losses of the rows
             into the task's loss, such as `losses.GroupDRO`. Other objectives
             of projections are computed from the losses as they are. Defaults
             to `None`: the compiled loss.
-        seed: int. Seed of the order of the rows. Drawn at random by default,
-            under `keras.utils.set_random_seed`.
-        name: string. Name of the model.
+        seed: int. Seed of the order of the rows. Defaults to `None`: drawn at
+            random, under `keras.utils.set_random_seed`.
+        name: string. Name of the model. Defaults to `None`.
 
     Attributes:
         model: the network that is trained, as it was passed; save or serve

@@ -157,11 +157,41 @@ class NetworkWrapper(keras.Model):
         drawn by a `sampler` such as `kd.data.BalancedSampler`, a function of
         a random generator and the number of the pass to its rows.
 
+        Args:
+            x: `kd.data.Split`, arrays, strings, or batches, such as a
+                `keras.utils.PyDataset`.
+            y, batch_size, epochs, verbose, callbacks, validation_split: as
+                for `keras.Model.fit`, with its defaults.
+            validation_data: a `Split` or as for Keras. Defaults to `None`.
+            shuffle, class_weight, sample_weight, initial_epoch,
+                steps_per_epoch, validation_steps, validation_batch_size,
+                validation_freq: as for `keras.Model.fit`, with its defaults.
+            sampler: function, see above. Defaults to `None`: every row once
+                an epoch.
+
+        Returns:
+            A `keras.callbacks.History`.
+
         Raises:
             ValueError: If nothing trains, labels do not fit the network, an
                 `OODEvaluation` comes too late among the callbacks, or the
                 loss or the logits of a batch are not finite (the weights are
                 then those before the batch).
+            TypeError: If `x` is neither rows nor batches.
+
+        Example:
+
+        ```python
+        network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model = kd.DebiasedModel(network, seed=0)
+        model.compile(
+            keras.optimizers.Adam(0.01),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        x, y = np.eye(3, dtype="float32"), np.array([0, 1, 1])
+        history = model.fit(kd.data.Split(x, y), epochs=2, verbose=0)
+        history.history["loss"]
+        ```
         """
         _keras_internals.require_compiled(self, "fit")
         self._check_trainable()

@@ -11,25 +11,58 @@ class BiasForm(Configurable, abc.ABC):
 
     A form holds settings and no weights. The bias in training is `b + delta`,
     where `b` is the pretrained one, frozen, or nothing where the model has
-    none.
+    none. A subclass overrides `start` and `delta`.
+
+    Example:
+
+    ```python
+    class DoubledBias(kd.adapters.BiasForm):
+        def start(self, size, base):
+            return {"vector": (np.zeros(size, "float32"), True)}
+
+        def delta(self, variables, base):
+            return 2.0 * variables["vector"]
+
+
+    adapter = kd.adapters.ValueBias(form=DoubledBias())
+    ```
     """
 
     # Whether there is nothing to train without a pretrained bias.
     needs_bias = False
 
     def check(self, path: str, size: int) -> None:
-        """Raises if a bias of `size` entries cannot have this form."""
+        """Raises if a bias of `size` entries cannot have this form.
+
+        Args:
+            path: string. Path of the layer, for the message.
+            size: int. The number of entries of the bias.
+        """
 
     @abc.abstractmethod
     def start(self, size: int, base: np.ndarray | None) -> dict:
-        """`(array, trainable)` of each weight, by name, as training starts.
+        """The weights as training starts.
 
-        `base` is the pretrained bias as a float32 vector, or `None`.
+        Args:
+            size: int. The number of entries of the bias.
+            base: the pretrained bias, a float32 array of shape `(size,)`, or
+                `None`.
+
+        Returns:
+            A dict from the name of a weight to `(array, trainable)`.
         """
 
     @abc.abstractmethod
     def delta(self, variables: dict, base):
-        """What is added to the bias: a float32 vector."""
+        """What is added to the pretrained bias.
+
+        Args:
+            variables: dict of the weights by name, as `start` names them.
+            base: the pretrained bias, a float32 vector, or `None`.
+
+        Returns:
+            A float32 tensor of shape `(size,)`.
+        """
 
 
 class MatrixForm(BiasForm):
