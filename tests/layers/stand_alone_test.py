@@ -473,6 +473,10 @@ def test_vectors_share_a_backward_pass():
 )
 # KerasHub's own layers of T5 warn of lost masks.
 @pytest.mark.filterwarnings("ignore:Layer .*mask:UserWarning")
+# torch, of its exporters to ONNX.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
 def test_the_page_runs(tmp_path, monkeypatch):
     page = pathlib.Path(__file__).parents[2] / "docs" / "own_models.md"
     monkeypatch.chdir(tmp_path)
