@@ -266,10 +266,7 @@ def main():
             "adapter": f"LoRA, rank {RANK}",
             "learning_rate": LEARNING_RATE,
             "batch_size": BATCH_SIZE,
-            "dtype_policy": {
-                "draws 9 and later": "float32",
-                "others": "mixed_bfloat16",
-            },
+            "dtype_policy": "mixed_bfloat16",
             "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features "
             "of draws 0 to 3; weights: draws 0 and 1",
         },
