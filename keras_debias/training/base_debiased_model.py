@@ -210,10 +210,11 @@ class BaseDebiasedModel(NetworkWrapper):
                 given either, else none. Defaults to `"auto"`.
             weighted_metrics: like `metrics`. Defaults to `"auto"`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
-                `jit_compile=True` compiles the forward passes: of training
-                for batches with as many rows as the first, of `evaluate` and
-                `predict` from the second batch of as many rows on. `"auto"`,
-                the default, does so where the weights are on an accelerator;
+                `jit_compile=True` compiles the forward passes: in training
+                for batches with the same number of rows as the first, in
+                `evaluate` and `predict` from the second batch in a row with
+                the same number of rows. `"auto"`, the default, does so where
+                the weights are on an accelerator;
                 where a graph cannot hold the network, it says why and goes
                 on uncompiled.
 
@@ -257,7 +258,7 @@ class BaseDebiasedModel(NetworkWrapper):
         self.decide_compiling(kwargs.get("jit_compile", "auto"))
         self._objective_losses = {}
         self._built_for = None
-        # Compiled with another loss, the regularizers' logits may not do.
+        # Regularizers are checked against the new loss.
         self._noted_for = None
 
     def decide_compiling(self, jit_compile) -> None:

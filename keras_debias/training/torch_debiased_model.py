@@ -148,15 +148,14 @@ class TorchDebiasedModel(BaseDebiasedModel):
     def _inference_batch(self, x):
         """The compiled forward pass for a batch, or `None`.
 
-        Compiling pays for what comes again: two batches of as many rows, one
-        after the other. The last one of a pass differs.
+        A graph is compiled at the second batch in a row with the same number
+        of rows: compiling for the last batch of a pass does not pay.
         """
         rows = keras.tree.flatten(x)[0].shape[0]
         again, self._latest_rows = rows == self._latest_rows, rows
-        # A number: Keras would keep track of each item of a list.
-        key = hash(tuple(id(v) for v in self.model.variables))
-        if self._inference[0] != key:
-            self._inference = key, {}
+        # Noted once for each call of `evaluate` and `predict`.
+        if self._inference[0] != self._seen_variables:
+            self._inference = self._seen_variables, {}
         networks = self._inference[1]
         if networks is None or not (again or rows in networks):
             return None

@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
-from keras import ops
 
 import keras_debias as kd
+from tests.adapters.saved_model_test import merged
+from tests.adapters.saved_model_test import signature
 from tests.architectures import ARCHITECTURES
 
 BACKEND = keras.config.backend()
@@ -25,32 +26,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.mark.parametrize("name", NAMES[BACKEND])
 def test_same_outputs(name, tmp_path):
-    architecture = TABLE[name]
-    model = architecture.build()
-    kd.adapters.apply(
-        model, kd.adapters.LoRA(2), also_train=architecture.also_train
-    )
-    generator = np.random.default_rng(0)
-    for variable in model.trainable_variables:
-        noise = 0.3 * generator.standard_normal(variable.shape)
-        variable.assign(ops.convert_to_numpy(variable) + noise)
-    x, _ = architecture.data(seed=0)
-    expected = ops.convert_to_numpy(model(x, training=False))
-    kd.adapters.merge(model)
-    signature = keras.tree.map_structure(
-        # torch and jax fix the number of rows.
-        lambda value: keras.InputSpec(
-            shape=(
-                None if BACKEND == "tensorflow" else len(value),
-                *value.shape[1:],
-            ),
-            dtype=str(value.dtype),
-        ),
-        x,
-    )
+    model, x, expected = merged(TABLE[name], kd.adapters.LoRA(2))
     path = str(tmp_path / "model.onnx")
     model.export(
-        path, format="onnx", verbose=False, input_signature=[signature]
+        path,
+        format="onnx",
+        verbose=False,
+        # torch and jax fix the number of rows.
+        input_signature=signature(x, fixed_rows=BACKEND != "tensorflow"),
     )
     session = onnxruntime.InferenceSession(path)
     names = [each.name for each in session.get_inputs()]

@@ -31,32 +31,45 @@ def read(path, x):
     return loaded.serve(x).numpy()
 
 
-def test_same_outputs(tmp_path):
-    (architecture,) = (a for a in ARCHITECTURES if a.name == "bert")
+def merged(architecture, adapters):
+    """A merged model, inputs, and its outputs before merging."""
     model = architecture.build()
-    kd.adapters.apply(model, [kd.adapters.LoRA(2), kd.adapters.AllBiases()])
+    kd.adapters.apply(model, adapters, also_train=architecture.also_train)
     generator = np.random.default_rng(0)
     for variable in model.trainable_variables:
         noise = 0.3 * generator.standard_normal(variable.shape)
         variable.assign(ops.convert_to_numpy(variable) + noise)
     x, _ = architecture.data(seed=0)
     expected = ops.convert_to_numpy(model(x, training=False))
-    kd.adapters.merge(model)
+    return kd.adapters.merge(model), x, expected
+
+
+def signature(x, fixed_rows):
+    """The `input_signature` for inputs of these lengths."""
+    return [
+        keras.tree.map_structure(
+            lambda value: keras.InputSpec(
+                shape=(len(value) if fixed_rows else None, *value.shape[1:]),
+                dtype=str(value.dtype),
+            ),
+            x,
+        )
+    ]
+
+
+def test_same_outputs(tmp_path):
+    (architecture,) = (a for a in ARCHITECTURES if a.name == "bert")
+    model, x, expected = merged(
+        architecture, [kd.adapters.LoRA(2), kd.adapters.AllBiases()]
+    )
     on_torch = keras.config.backend() == "torch"
     path = str(tmp_path / ("saved.pt2" if on_torch else "saved"))
-    # Of fixed length: JAX cannot compare a free one with that of positions.
-    # torch fixes the batch as well.
-    signature = {
-        name: keras.InputSpec(
-            shape=(len(value) if on_torch else None, *value.shape[1:]),
-            dtype="int32",
-        )
-        for name, value in x.items()
-    }
     model.export(
         path,
         format="torch" if on_torch else "tf_saved_model",
         verbose=False,
-        input_signature=[signature],
+        # Of fixed length: JAX cannot compare a free one with that of
+        # positions. torch fixes the batch as well.
+        input_signature=signature(x, fixed_rows=on_torch),
     )
     np.testing.assert_allclose(read(path, x), expected, atol=1e-5)
