@@ -310,8 +310,8 @@ def _matrices(found, methods, what):
             break
         lines += [
             "",
-            f"{what}, {title}; the number of draws in parentheses where it is "
-            "not that of the set.",
+            f"{what}, {title}. Parentheses: the number of draws, where it "
+            "differs from the set's.",
             "",
             f"| method | {' | '.join(sets)} |",
             "| --- |" + " --- |" * len(sets),

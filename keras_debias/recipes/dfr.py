@@ -40,8 +40,8 @@ class DFR(GroupRecipe):
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the network
             does not end in a `Dense` layer with one output for each class, or
-            a group has no held-out row. An inferred group without any is left
-            out, unless it is all of a class.
+            a group has no held-out row. An inferred group without held-out
+            rows is left out, unless its class would have none.
 
     Example:
 
