@@ -10,8 +10,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 if os.environ["KERAS_BACKEND"] == "jax":
-    # The models are tiny: compiling them is most of the work.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    # The models are tiny: compiling them is most of the work. Without these a
+    # test takes up to half as long again.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=0 "
+        "--xla_cpu_use_fusion_emitters=false "
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
     # What one test, worker or run has compiled, another need not.
     os.environ.setdefault(
         "JAX_COMPILATION_CACHE_DIR",

@@ -47,13 +47,13 @@ class ValidationCriterion(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(validation, Split) or validation.y is None:
             raise TypeError(
-                "Expected `validation` to be a `kd.data.Split` with labels, "
-                f"received validation={validation!r}"
+                "Expected `validation` to be a `kd.data.Split` with labels. "
+                f"Received: validation={validation!r}"
             )
         if not isinstance(criterion, Criterion):
             raise TypeError(
-                "Expected `criterion` to be a `kd.comparison.Criterion`, "
-                f"received criterion={criterion!r}"
+                "Expected `criterion` to be a `kd.comparison.Criterion`. "
+                f"Received: criterion={criterion!r}"
             )
         self.validation = validation
         self.criterion = criterion

@@ -220,7 +220,7 @@ def compare(
     if workers > 1 and (keep == "best" or (keep and folder is None)):
         raise ValueError(
             'Expected keep="all" and a `folder`, or no `keep`, with several '
-            f"workers, received keep={keep!r}, folder={folder!r}, "
+            f"workers. Received: keep={keep!r}, folder={folder!r}, "
             f"workers={workers}. `Comparison.best` says which run to serve."
         )
     for criterion in (selection, *criteria):

@@ -82,7 +82,7 @@ def _check_picklable(arguments) -> None:
         except Exception as error:
             raise ValueError(
                 "Expected arguments that other processes can import, such as "
-                f"functions of a module, received {name}={value!r}, which "
+                f"functions of a module. Received: {name}={value!r}, which "
                 f"cannot be pickled: {error}. Define it in a file, or leave "
                 "`workers` at 1."
             ) from error

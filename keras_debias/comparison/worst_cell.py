@@ -49,16 +49,16 @@ class WorstCell(Criterion):
             min_rows, (int, np.integer)
         ):
             raise TypeError(
-                f"Expected `min_rows` to be an integer, received {min_rows!r}"
+                f"Expected `min_rows` to be an integer. Received: {min_rows!r}"
             )
         if min_rows < 1:
             raise ValueError(
-                f"Expected `min_rows` of at least 1, received {min_rows}"
+                f"Expected `min_rows` of at least 1. Received: {min_rows}"
             )
         if isinstance(cells, str) or np.ndim(cells) != 1:
             raise TypeError(
                 "Expected `cells` to be a sequence of one cell for each "
-                f"validation row, received {type(cells).__name__}"
+                f"validation row. Received: {type(cells).__name__}"
             )
         self.cells = np.asarray([str(cell) for cell in cells], dtype=object)
         self.min_rows = int(min_rows)
@@ -67,7 +67,7 @@ class WorstCell(Criterion):
         if len(self.cells) != len(predictions):
             raise ValueError(
                 "Expected one cell for each validation row "
-                f"({len(predictions)}), received {len(self.cells)}. Are they "
+                f"({len(predictions)}). Received: {len(self.cells)}. Are they "
                 "of another split?"
             )
         right = predictions["label"] == predictions["prediction"]
@@ -76,7 +76,7 @@ class WorstCell(Criterion):
         table = table[table["size"] >= self.min_rows]
         if not len(table):
             raise ValueError(
-                f"Expected a cell of at least {self.min_rows} rows, received "
+                f"Expected a cell of at least {self.min_rows} rows. Received: "
                 "smaller ones only. Use more validation data, or lower "
                 "`min_rows`."
             )

@@ -75,7 +75,8 @@ def corrupted(
     correlation = check_probability(correlation, "correlation")
     if not isinstance(split, Split):
         raise TypeError(
-            f"Expected `split` to be a `Split`, received {type(split).__name__}"
+            "Expected `split` to be a `Split`. Received: "
+            f"{type(split).__name__}"
         )
     labels = class_labels(split, "`corrupted`")
     images = split.x

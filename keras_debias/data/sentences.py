@@ -201,7 +201,7 @@ def _check_sha256(path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != SHA256:
         raise ValueError(
-            f"Expected `{ARCHIVE}` to have the SHA-256 {SHA256}, received "
+            f"Expected `{ARCHIVE}` to have the SHA-256 {SHA256}. Received: "
             f"{digest}. Nothing was unpacked."
         )
 

@@ -64,7 +64,7 @@ def skew(
     """
     if not isinstance(split, Split):
         raise TypeError(
-            "Expected `split` to be a `Split`, received "
+            "Expected `split` to be a `Split`. Received: "
             f"split={type(split).__name__}"
         )
     labels = class_labels(split, "`skew`")
@@ -86,7 +86,7 @@ def skew(
         raise ValueError(
             f"Expected at least {wanted[row, column]} rows with the label "
             f"{_spelled(split, list(partner)[row])!r} and {name}="
-            f"{values[column]}, received {sizes[row, column]}. Lower `n` (at "
+            f"{values[column]}. Received: {sizes[row, column]}. Lower `n` (at "
             f"most {largest} with strength={strength:g}), or change "
             "`strength`."
         )
@@ -111,14 +111,14 @@ def _attribute(split, attribute):
         if len(attribute) != 1:
             raise ValueError(
                 "Expected `attribute` with one entry, from its name to its "
-                f"values, received the entries {list(attribute)}. Combine "
+                f"values. Received: the entries {list(attribute)}. Combine "
                 "several attributes into one value a row first."
             )
         ((name, attribute),) = attribute.items()
     if isinstance(attribute, str) or len(attribute) != len(split):
         raise ValueError(
             f"Expected `attribute` with one value for each of {len(split)} "
-            f"rows, received {len(attribute)}"
+            f"rows. Received: {len(attribute)}"
         )
     groups = Split(split.x, groups={str(name): attribute}).groups
     prefix = f"{name}="
@@ -137,13 +137,13 @@ def _from_groups(split):
     ):
         raise ValueError(
             "Expected `attribute=`, or a split with groups of label x one "
-            f"attribute, received groups={list(pairs)}. Pass one value a row: "
+            f"attribute. Received: groups={list(pairs)}. Pass one value a row: "
             '`skew(split, {"domain": domains}, ...)`.'
         )
     names = {parts[1].split("=", 1)[0] for parts in found}
     if len(names) > 1 or any(", " in parts[1] for parts in found):
         raise ValueError(
-            "Expected groups of label x one attribute, received groups="
+            "Expected groups of label x one attribute. Received: groups="
             f"{list(pairs)}. Pass the attribute that is meant: "
             '`skew(split, {"domain": domains}, ...)`.'
         )
@@ -167,7 +167,7 @@ def _partners(split, labels, values, label) -> dict[int, int]:
     if not isinstance(label, Mapping):
         raise TypeError(
             "Expected `label` to be a dict from label to a value of the "
-            f"attribute, received label={label!r}"
+            f"attribute. Received: label={label!r}"
         )
     partner = {}
     for key, value in label.items():
@@ -177,21 +177,21 @@ def _partners(split, labels, values, label) -> dict[int, int]:
         if code not in there:
             raise ValueError(
                 "Expected the keys of `label` to be labels of the split, "
-                f"{[_spelled(split, c) for c in there]}, received {key!r}"
+                f"{[_spelled(split, c) for c in there]}. Received: {key!r}"
             )
         spelled = {True: "yes", False: "no"}.get(value, str(value))
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
             spelled = str(value)
         if spelled not in values:
             raise ValueError(
-                f"Expected the values of `label` to be of {values}, received "
+                f"Expected the values of `label` to be of {values}. Received: "
                 f"{value!r}"
             )
         partner[int(code)] = values.index(spelled)
     absent = [_spelled(split, code) for code in there if code not in partner]
     if absent:
         raise ValueError(
-            "Expected a value of the attribute for every label, received "
+            "Expected a value of the attribute for every label. Received: "
             f"none for {absent}"
         )
     return dict(sorted(partner.items()))
@@ -205,7 +205,7 @@ def _shares(partner, columns, strength) -> np.ndarray:
     """The share of each cell among all rows, `(labels, values)`."""
     if columns < 2:
         raise ValueError(
-            "Expected an attribute with at least two values, received one"
+            "Expected an attribute with at least two values. Received: one"
         )
     shares = np.full((len(partner), columns), (1 - strength) / (columns - 1))
     shares[np.arange(len(partner)), list(partner.values())] = strength

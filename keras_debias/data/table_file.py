@@ -41,12 +41,12 @@ def read_table(
     kind = suffixes[-1] if suffixes else ""
     if kind not in EXTENSIONS:
         raise ValueError(
-            f"Expected a file that ends in one of {', '.join(EXTENSIONS)}, "
-            f"received {str(path)!r}"
+            f"Expected a file that ends in one of {', '.join(EXTENSIONS)}. "
+            f"Received: {str(path)!r}"
         )
     if not path.is_file():
         raise ValueError(
-            f"Expected a file, received {str(path)!r}, which does not exist"
+            f"Expected a file. Received: {str(path)!r}, which does not exist"
         )
     if kind in SEPARATORS:
         options = {**csv_file.TEXT_OPTIONS, "sep": SEPARATORS[kind]}
@@ -57,7 +57,7 @@ def read_table(
         return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
     except ValueError as error:
         raise ValueError(
-            f"Expected one JSON object a line in {str(path)!r}, received "
+            f"Expected one JSON object a line in {str(path)!r}. Received: "
             f"something else: {error}"
         ) from error
 
@@ -73,5 +73,5 @@ def _parquet(path) -> pd.DataFrame:
     # pyarrow's own errors are subclasses of these two.
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Expected a Parquet file, received {str(path)!r}: {error}"
+            f"Expected a Parquet file. Received: {str(path)!r}: {error}"
         ) from error

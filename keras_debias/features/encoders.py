@@ -56,8 +56,8 @@ def pooled_encoder(model: keras.Model) -> Encoder:
     except ValueError as error:
         raise ValueError(
             "Expected a model with features: a KerasHub task or backbone, or "
-            "a functional or sequential model that ends in a `Dense` layer, "
-            f"received {network.name!r}. Pass a function of a split to a "
+            "a functional or sequential model that ends in a `Dense` layer. "
+            f"Received: {network.name!r}. Pass a function of a split to a "
             "float array of shape (n, width) instead."
         ) from error
     if len(encoder.inputs) == 1:
@@ -82,7 +82,7 @@ def _pooled(backbone):
         if not found:
             raise ValueError(
                 "Expected a backbone with one output, or with "
-                f"`sequence_output`, received the outputs {list(outputs)}. "
+                f"`sequence_output`. Received: the outputs {list(outputs)}. "
                 "Pass a function of a split to a float array of shape (n, "
                 "width) instead."
             )

@@ -90,12 +90,12 @@ class FrozenFeatures:
             batch_size, (int, np.integer)
         ):
             raise TypeError(
-                "Expected `batch_size` to be an integer, received "
+                "Expected `batch_size` to be an integer. Received: "
                 f"batch_size={batch_size!r}"
             )
         if batch_size < 1:
             raise ValueError(
-                "Expected `batch_size` of at least 1, received "
+                "Expected `batch_size` of at least 1. Received: "
                 f"batch_size={batch_size}"
             )
         if cache_dir is not None and not isinstance(
@@ -118,7 +118,7 @@ class FrozenFeatures:
         else:
             raise TypeError(
                 "Expected `model` to be a `keras.Model`, or a function of a "
-                f"split to an array of features, received model={model!r}"
+                f"split to an array of features. Received: model={model!r}"
             )
 
     def __call__(self, split: Split) -> np.ndarray:
@@ -137,7 +137,7 @@ class FrozenFeatures:
         """
         if not isinstance(split, Split):
             raise TypeError(
-                f"Expected a `kd.data.Split`, received {type(split).__name__}"
+                f"Expected a `kd.data.Split`. Received: {type(split).__name__}"
             )
         if self._function is not None:
             return _checked(self._function(split), len(split))
@@ -192,7 +192,7 @@ class FrozenFeatures:
         if preprocess is None:
             raise ValueError(
                 "Expected a model with a preprocessor for texts, such as a "
-                f"KerasHub task, received {self._encoder.name!r} without. "
+                f"KerasHub task. Received: {self._encoder.name!r} without. "
                 "Pass a function of a split to its features instead."
             )
         distinct, inverse = np.unique(texts.astype(str), return_inverse=True)
@@ -299,13 +299,13 @@ def _checked(features, rows) -> np.ndarray:
     features = np.asarray(features, dtype="float32")
     if features.ndim != 2 or len(features) != rows:
         raise ValueError(
-            f"Expected features of shape ({rows}, width), received shape "
+            f"Expected features of shape ({rows}, width). Received: shape "
             f"{features.shape}. Are they of another split?"
         )
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features)).any(axis=1).sum())
         raise ValueError(
-            f"Expected finite features, received {bad} of {rows} rows with "
+            f"Expected finite features. Received: {bad} of {rows} rows with "
             "NaN or infinite values. Use float32 or bfloat16 weights."
         )
     return features

@@ -69,22 +69,22 @@ class AuditGroups(GroupInference):
             value = getattr(self, name)
             if not (is_number(value) and value >= 0):
                 raise ValueError(
-                    f"Expected `{name}` to be a finite number of at least 0, "
-                    f"received {name}={value!r}"
+                    f"Expected `{name}` to be a finite number of at least 0. "
+                    f"Received: {name}={value!r}"
                 )
         if isinstance(self.cues, bool) or not isinstance(
             self.cues, (int, np.integer)
         ):
             raise TypeError(
-                f"Expected `cues` to be an integer, received {self.cues!r}"
+                f"Expected `cues` to be an integer. Received: {self.cues!r}"
             )
         if self.cues < 1:
             raise ValueError(
-                f"Expected `cues` of at least 1, received cues={self.cues}"
+                f"Expected `cues` of at least 1. Received: cues={self.cues}"
             )
         if not 0 <= self.max_phi <= 1:
             raise ValueError(
-                "Expected `max_phi` between 0 and 1, received "
+                "Expected `max_phi` between 0 and 1. Received: "
                 f"max_phi={self.max_phi}"
             )
 
@@ -132,8 +132,8 @@ class AuditGroups(GroupInference):
         )
         if not report.findings:
             raise ValueError(
-                "Expected a feature that goes with a label beyond chance, "
-                f"received none of {report.tests:,} pairs of feature and "
+                "Expected a feature that goes with a label beyond chance. "
+                f"Received: none of {report.tests:,} pairs of feature and "
                 "label. Use a method that needs no groups."
             )
         families = self._families(report.findings, train)

@@ -66,12 +66,12 @@ class Clusters(GroupInference):
                 value, (int, np.integer)
             ):
                 raise TypeError(
-                    f"Expected `{name}` to be an integer, received "
+                    f"Expected `{name}` to be an integer. Received: "
                     f"{name}={value!r}"
                 )
             if value < least:
                 raise ValueError(
-                    f"Expected `{name}` of at least {least}, received "
+                    f"Expected `{name}` of at least {least}. Received: "
                     f"{name}={value}"
                 )
 
@@ -91,8 +91,8 @@ class Clusters(GroupInference):
             candidates = [k for k in CANDIDATES if k <= len(train) // 2]
         if not candidates or len(train) < min(candidates) or distinct < 2:
             raise ValueError(
-                "Expected at least as many different rows as clusters, "
-                f"received {len(train)} rows and n_clusters={self.n_clusters}"
+                "Expected at least as many different rows as clusters. "
+                f"Received: {len(train)} rows and n_clusters={self.n_clusters}"
             )
         models = [self._kmeans(k).fit(features) for k in candidates]
         if len(models) == 1:

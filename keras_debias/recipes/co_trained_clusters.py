@@ -75,7 +75,7 @@ class CoTrainedClusters(GroupInference):
         object.__setattr__(self, "n_clusters", tuple(sizes))
         if not self.n_clusters:
             raise ValueError(
-                "Expected `n_clusters` with at least one number, received "
+                "Expected `n_clusters` with at least one number. Received: "
                 f"n_clusters={self.n_clusters}"
             )
         for size in self.n_clusters:
@@ -84,11 +84,11 @@ class CoTrainedClusters(GroupInference):
             self.bins, (int, np.integer)
         ):
             raise TypeError(
-                f"Expected `bins` to be an integer, received {self.bins!r}"
+                f"Expected `bins` to be an integer. Received: {self.bins!r}"
             )
         if self.bins < 1:
             raise ValueError(
-                f"Expected `bins` of at least 1, received bins={self.bins}"
+                f"Expected `bins` of at least 1. Received: bins={self.bins}"
             )
 
     def cells(self, trainer, train, split=None):

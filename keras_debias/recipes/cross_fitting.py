@@ -51,7 +51,7 @@ def check_folds(folds, y) -> None:
     smallest = np.unique(y, return_counts=True)[1].min()
     if smallest < folds:
         raise ValueError(
-            f"Expected at least {folds} rows of each class, received a class "
+            f"Expected at least {folds} rows of each class. Received: a class "
             f"with {smallest}. Lower `folds`, or leave that class out."
         )
 

@@ -49,18 +49,18 @@ class FrozenProbe:
         if not callable(self.features):
             raise TypeError(
                 "Expected `features` to be a function of a split, such as "
-                "`kd.features.FrozenFeatures(model)`, received "
+                "`kd.features.FrozenFeatures(model)`. Received: "
                 f"features={self.features!r}"
             )
         if isinstance(self.folds, bool) or not isinstance(
             self.folds, (int, np.integer)
         ):
             raise TypeError(
-                f"Expected `folds` to be an integer, received {self.folds!r}"
+                f"Expected `folds` to be an integer. Received: {self.folds!r}"
             )
         if self.folds < 2:
             raise ValueError(
-                f"Expected `folds` of at least 2, received folds={self.folds}"
+                f"Expected `folds` of at least 2. Received: folds={self.folds}"
             )
 
     def out_of_fold(self, train) -> np.ndarray:

@@ -29,11 +29,11 @@ def check_confident(confident) -> None:
         confident, (int, float, np.number)
     ):
         raise TypeError(
-            "Expected `confident` to be a number above 0 and at most 1, "
-            f"received confident={confident!r}"
+            "Expected `confident` to be a number above 0 and at most 1. "
+            f"Received: confident={confident!r}"
         )
     if not (np.isfinite(confident) and 0 < confident <= 1):
         raise ValueError(
-            "Expected `confident` above 0 and at most 1, received "
+            "Expected `confident` above 0 and at most 1. Received: "
             f"confident={confident}"
         )

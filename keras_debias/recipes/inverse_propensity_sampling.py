@@ -74,7 +74,7 @@ class InversePropensitySampling(Recipe):
         ):
             raise TypeError(
                 "Expected `views` to be a tuple of ways to infer groups, such "
-                f"as `(Clusters(),)`, received views={self.views!r}"
+                f"as `(Clusters(),)`. Received: views={self.views!r}"
             )
         object.__setattr__(self, "views", tuple(views))
         check_share(self.min_effective, "min_effective")

@@ -44,7 +44,7 @@ class Recommendation(ShortRepr, Recipe):
     def __post_init__(self):
         if not isinstance(self.recipe, Recipe):
             raise TypeError(
-                "Expected `recipe` to be a `kd.recipes.Recipe`, received "
+                "Expected `recipe` to be a `kd.recipes.Recipe`. Received: "
                 f"recipe={self.recipe!r}"
             )
 

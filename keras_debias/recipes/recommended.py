@@ -127,7 +127,7 @@ def recommended(
     """
     if not isinstance(train, Split):
         raise TypeError(
-            "Expected `train` to be a `kd.data.Split`, received "
+            "Expected `train` to be a `kd.data.Split`. Received: "
             f"{type(train).__name__}"
         )
     if is_regression(train):
@@ -141,6 +141,6 @@ def recommended(
     if not callable(features):
         raise TypeError(
             "Expected `model` to be a `keras.Model`, or a function of a split "
-            f"to an array of features, received model={model!r}"
+            f"to an array of features. Received: model={model!r}"
         )
     return diagnose(train.with_groups(None), features, validation)

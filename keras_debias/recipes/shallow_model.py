@@ -66,12 +66,12 @@ class ShallowModel:
                 value, (int, np.integer)
             ):
                 raise TypeError(
-                    f"Expected `{name}` to be an integer, received "
+                    f"Expected `{name}` to be an integer. Received: "
                     f"{name}={value!r}"
                 )
             if value < least:
                 raise ValueError(
-                    f"Expected `{name}` of at least {least}, received "
+                    f"Expected `{name}` of at least {least}. Received: "
                     f"{name}={value}"
                 )
 

@@ -94,7 +94,7 @@ class Trainer:
         if features is not None and not callable(features):
             raise TypeError(
                 "Expected `features` to be a function of a split to an array "
-                f"of shape (n, width), received features={features!r}"
+                f"of shape (n, width). Received: features={features!r}"
             )
         self.model_fn = model_fn
         self.budget = budget

@@ -13,6 +13,7 @@ from keras_debias.callbacks.ood_evaluation import check_callback_order
 from keras_debias.data.split import Split
 from keras_debias.training.inputs import Inputs
 from keras_debias.training.inputs import network_inputs
+from keras_debias.training.run_callbacks import SayIfOversubscribed
 from keras_debias.training.run_callbacks import SetShuffleEpoch
 from keras_debias.training.run_callbacks import TerminateOnNonFinite
 from keras_debias.utils.files import atomic_write
@@ -54,6 +55,13 @@ class NetworkWrapper(keras.Model):
     batch_parts = 1
     # Whether `fit` runs.
     fitting = False
+
+    @property
+    def threads(self) -> int:
+        """How many threads of the processor compute a step."""
+        devices = keras.distribution.list_devices()
+        on_cpu = all(device.startswith("cpu") for device in devices)
+        return (os.cpu_count() or 1) if on_cpu else 1
 
     @property
     def writes_files(self) -> bool:
@@ -238,7 +246,12 @@ class NetworkWrapper(keras.Model):
         callbacks = self.local_callbacks(callbacks)
         if train.ordered is not None:
             callbacks.insert(0, SetShuffleEpoch(train.ordered))
-        callbacks = [*self.own_callbacks(), *callbacks, TerminateOnNonFinite()]
+        callbacks = [
+            *self.own_callbacks(),
+            *callbacks,
+            SayIfOversubscribed(self.threads),
+            TerminateOnNonFinite(),
+        ]
         callbacks += self.last_callbacks()
         self.fitting = True
         try:

@@ -1,3 +1,5 @@
+import os
+
 import tensorflow as tf
 
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
@@ -10,6 +12,13 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
     def __init__(self, *args, **kwargs):
         _check_one_replica(tf.distribute.get_strategy())
         super().__init__(*args, **kwargs)
+
+    @property
+    def threads(self):
+        # 0 means one for every processor.
+        chosen = tf.config.threading.get_intra_op_parallelism_threads()
+        chosen = chosen or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+        return min(chosen or super().threads, super().threads)
 
     @staticmethod
     def strings(array):

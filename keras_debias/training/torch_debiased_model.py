@@ -203,6 +203,11 @@ class TorchDebiasedModel(BaseDebiasedModel):
         return self.replicas.rank, self.replicas.size
 
     @property
+    def threads(self):
+        devices = {v.value.device.type for v in self.variables}
+        return torch.get_num_threads() if devices == {"cpu"} else 1
+
+    @property
     def writes_files(self):
         # Outside of `fit`, every process writes what its caller asks for.
         return not self.fitting or self.replicas.rank == 0

@@ -56,7 +56,7 @@ def test_each_process_gets_its_share_of_the_threads(monkeypatch):
 
 
 def test_what_cannot_be_sent_is_refused_before_training():
-    with pytest.raises(ValueError, match="received model_fn=.*in a file"):
+    with pytest.raises(ValueError, match="Received: model_fn=.*in a file"):
         kd.compare(
             **arguments(workers=2, model_fn=lambda updates: toy.build(updates))
         )

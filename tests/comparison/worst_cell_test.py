@@ -36,11 +36,11 @@ def test_it_is_the_lowest_accuracy_of_a_cell_that_is_large_enough(min_rows):
 
 def test_wrong_cells_are_refused():
     frame, cells = predictions(30)
-    with pytest.raises(ValueError, match="30.*received 29.*another split"):
+    with pytest.raises(ValueError, match="30.*Received: 29.*another split"):
         kd.comparison.WorstCell(cells[:29]).score(frame, None)
     with pytest.raises(ValueError, match="at least 31 rows.*min_rows"):
         kd.comparison.WorstCell(cells, 31).score(frame, None)
-    with pytest.raises(TypeError, match="received str"):
+    with pytest.raises(TypeError, match="Received: str"):
         kd.comparison.WorstCell("cells")
     with pytest.raises(TypeError, match="min_rows"):
         kd.comparison.WorstCell(cells, 2.5)

@@ -40,8 +40,8 @@ def test_valence_is_a_target_for_regression():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"domains": "books"}, "'film_reviews'.*received"),
-        ({"domains": ()}, "received|Received"),
+        ({"domains": "books"}, "'film_reviews'.*Received"),
+        ({"domains": ()}, "Received"),
         ({"domains": ("tweets", "tweets")}, "different names"),
         ({"target": "label"}, "target='label'"),
         ({"min_valence": 9.0}, "min_valence=9.0"),

@@ -92,7 +92,7 @@ def test_three_values_share_what_is_left():
         ({"label": {"cow": "land"}}, ValueError, "'cow'"),
         ({"label": {"cat": "land"}}, ValueError, r"none for \['dog'\]"),
         ({"label": "cat"}, TypeError, "label='cat'"),
-        ({"attribute": ["land"]}, ValueError, "400 rows, received 1"),
+        ({"attribute": ["land"]}, ValueError, "400 rows. Received: 1"),
         ({"attribute": None}, ValueError, "attribute="),
         ({"attribute": {"a": [1], "b": [2]}}, ValueError, "one entry"),
         ({"attribute": ["land"] * 400, "label": None}, ValueError, "label="),

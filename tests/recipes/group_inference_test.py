@@ -363,7 +363,7 @@ def test_several_distinct_cues_are_crossed():
         ),
         (lambda: R.AuditGroups(cues=0), ValueError, "cues=0"),
         (lambda: R.AuditGroups(max_phi=2), ValueError, "max_phi=2"),
-        (lambda: kd.recommended("rows"), TypeError, "received str"),
+        (lambda: kd.recommended("rows"), TypeError, "Received: str"),
         (
             lambda: kd.recommended(toy.numbers(40), "minilm"),
             TypeError,
