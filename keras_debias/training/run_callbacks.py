@@ -124,7 +124,7 @@ class SayIfOversubscribed(keras.callbacks.Callback):
         self._text = None
 
     def on_train_begin(self, logs=None):
-        if psutil is not None and self.threads > 1 and not self.said:
+        if self.threads > 1 and not self.said:
             self._began = _processor_times()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -162,8 +162,10 @@ class SayIfOversubscribed(keras.callbacks.Callback):
             self._text = None
 
 
-def _processor_times() -> tuple[float, float, float]:
+def _processor_times() -> tuple[float, float, float] | None:
     """Seconds: of the clock, of all busy processors, of this process."""
+    if psutil is None:
+        return None
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # Counted among the time of the user as well.
