@@ -199,6 +199,12 @@ class UpdateSpectrum:
             mark = " *" if i < self.detected else ""
             lines.append(f"  {i + 1:>9}   {spectrum[i]:.3f}{mark}")
         lines.append(f"  needed to stand out: {self.threshold:.3f}")
+        if self.threshold >= 1:
+            lines.append(
+                "  no direction can: already random adapters of these sizes "
+                "have most of their updates in one. Use more layers, or wider "
+                "ones"
+            )
         lines.append(
             f"  {self.detected} stand out; the first {self.k} hold "
             f"{self.share:.1%}, {self.gap:.2f} times the next"

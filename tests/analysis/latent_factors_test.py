@@ -99,6 +99,25 @@ def test_random_adapters_do_not_stand_out():
         assert latent_factors(model).detected == 0
 
 
+def test_a_network_too_small_for_any_direction_says_so():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    kd.adapters.apply(
+        model, kd.adapters.LoRA(1, targets="dense*"), also_train=()
+    )
+    (layer,) = adapted_layers(model).values()
+    for variable in layer.trainable_variables:
+        variable.assign(ops.ones(variable.shape))
+    found = latent_factors(model, k=1, null_draws=3)
+    # The one update of rank one lies in one direction, as any such does.
+    assert found.threshold == pytest.approx(1.5) and found.detected == 0
+    assert "no direction can: already random adapters" in str(found)
+    assert "no direction can" not in str(
+        latent_factors(
+            adapted(kd.adapters.LoRA(2, targets=TARGETS)), k=2, null_draws=3
+        )
+    )
+
+
 def test_a_planted_factor_is_found_and_a_shuffled_one_is_not():
     """Known truth: the direction, and networks on which it says nothing."""
     shuffled = planted.fine_tune(
