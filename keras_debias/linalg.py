@@ -305,6 +305,21 @@ def norm(tensors: list):
     return scale * ops.sqrt(squares)
 
 
+def norms(tensors: list):
+    """The Euclidean norm of each tensor, as `norm` computes it.
+
+    Few operations a tensor: what follows of them is computed for all at once.
+    """
+    tensors = [ops.cast(t, "float32") for t in tensors]
+    largest = ops.stack([ops.max(ops.abs(t)) for t in tensors])
+    scales = ops.where(largest > 0, largest, ops.ones_like(largest))
+    squares = [
+        ops.sum(ops.square(t / scale))
+        for t, scale in zip(tensors, ops.unstack(scales), strict=True)
+    ]
+    return scales * ops.sqrt(ops.stack(squares))
+
+
 def remove_component(tensors: list, direction: list) -> list:
     """`tensors` minus their part along `direction`, both one vector.
 

@@ -7,6 +7,7 @@ from keras_debias.linalg import KernelView
 from keras_debias.linalg import dot
 from keras_debias.linalg import kernel_view
 from keras_debias.linalg import norm
+from keras_debias.linalg import norms
 from keras_debias.linalg import remove_component
 from keras_debias.linalg import truncated_svd
 
@@ -268,6 +269,17 @@ def test_norm(scale):
     arrays = vectors(scale, 0)
     found = float(ops.convert_to_numpy(norm(tensors(arrays))))
     assert found == pytest.approx(np.linalg.norm(flat(arrays)), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_norms_are_those_of_each(scale):
+    arrays = [*vectors(scale, 0), np.zeros((2, 3), "float32")]
+    found = ops.convert_to_numpy(norms(tensors(arrays)))
+    expected = [np.linalg.norm(a.astype("float64")) for a in arrays]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # To the bit those of `norm`.
+    single = [ops.convert_to_numpy(norm([t])) for t in tensors(arrays)]
+    np.testing.assert_array_equal(found, single)
 
 
 def test_norm_of_zeros_is_zero():

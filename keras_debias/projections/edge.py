@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_debias.linalg import norm
+from keras_debias.linalg import norms
 from keras_debias.linalg import remove_component
 from keras_debias.losses.bias_weighted import BiasWeighted
 from keras_debias.losses.generalized_cross_entropy import (
@@ -155,17 +156,29 @@ class EDGE(CachedProjection):
 
     def project(self, gradients, variables):
         task, bias = gradients["task"], gradients["bias"]
-        combine = self._combine if self.common else self._orthogonal
+        if not self.common:
+            if self.scope == "global":
+                return self._orthogonal(task, bias)
+            return [self._orthogonal([g], [b])[0] for g, b in zip(task, bias)]
         if self.scope == "global":
-            return combine(task, bias)
-        return [combine([g], [b])[0] for g, b in zip(task, bias)]
+            weights = self.weights(self.norm_ratio(gradients))
+            task_weights = [weights["task"]] * len(task)
+            bias_weights = [weights["bias"]] * len(task)
+        else:
+            weights = self.weights(_ratio(norms(task), norms(bias)))
+            task_weights = ops.unstack(weights["task"])
+            bias_weights = ops.unstack(weights["bias"])
+        return [
+            ops.cast(
+                v * ops.cast(g, "float32") + w * ops.cast(b, "float32"), g.dtype
+            )
+            for g, b, v, w in zip(
+                task, bias, task_weights, bias_weights, strict=True
+            )
+        ]
 
     def norm_ratio(self, gradients):
-        task_norm, bias_norm = norm(gradients["task"]), norm(gradients["bias"])
-        safe = ops.where(task_norm == 0, ops.ones_like(task_norm), task_norm)
-        return ops.where(
-            task_norm == 0, ops.zeros_like(task_norm), bias_norm / safe
-        )
+        return _ratio(norm(gradients["task"]), norm(gradients["bias"]))
 
     def weights(self, norm_ratio):
         # Where either gradient is zero, the update is the task's.
@@ -175,17 +188,6 @@ class EDGE(CachedProjection):
             ops.zeros_like(norm_ratio),
         )
         return {"task": 1 + alpha * norm_ratio / 2, "bias": -alpha / 2}
-
-    def _combine(self, task, bias):
-        weights = self.weights(self.norm_ratio({"task": task, "bias": bias}))
-        return [
-            ops.cast(
-                weights["task"] * ops.cast(g, "float32")
-                + weights["bias"] * ops.cast(b, "float32"),
-                g.dtype,
-            )
-            for g, b in zip(task, bias)
-        ]
 
     def _orthogonal(self, task, bias):
         # With a zero task gradient nothing is common: leave it zero.
@@ -215,3 +217,11 @@ class EDGE(CachedProjection):
             f"refresh={self.refresh!r}, "
             f"bias_probabilities=<{self.bias.num_rows} values>)"
         )
+
+
+def _ratio(task_norm, bias_norm):
+    """`|B| / |G|`, elementwise; zero where `G` is."""
+    safe = ops.where(task_norm == 0, ops.ones_like(task_norm), task_norm)
+    return ops.where(
+        task_norm == 0, ops.zeros_like(task_norm), bias_norm / safe
+    )
