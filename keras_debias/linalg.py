@@ -1,6 +1,7 @@
 """The one 2-D view of any kernel, and small linear algebra on it."""
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -47,27 +48,27 @@ class KernelView:
                 "out of `targets`."
             )
 
-    @property
+    @functools.cached_property
     def _input(self) -> str:
         return self.equation.split("->")[0].split(",")[0]
 
-    @property
+    @functools.cached_property
     def _kernel(self) -> str:
         return self.equation.split("->")[0].split(",")[1]
 
-    @property
+    @functools.cached_property
     def _output(self) -> str:
         return self.equation.split("->")[1]
 
-    @property
+    @functools.cached_property
     def _summed(self) -> str:
         return "".join(c for c in self._kernel if c in self._input)
 
-    @property
+    @functools.cached_property
     def _outer(self) -> str:
         return "".join(c for c in self._kernel if c not in self._input)
 
-    @property
+    @functools.cached_property
     def _batch(self) -> str:
         """The axes of the output that come from the input."""
         output = self._output
@@ -79,15 +80,15 @@ class KernelView:
         sizes = dict(zip(self._kernel, self.shape))
         return tuple(sizes[letter] for letter in letters)
 
-    @property
+    @functools.cached_property
     def inputs(self) -> int:
         return math.prod(self._sizes(self._summed))
 
-    @property
+    @functools.cached_property
     def outputs(self) -> int:
         return math.prod(self._sizes(self._outer))
 
-    @property
+    @functools.cached_property
     def _axes(self) -> tuple[int, ...]:
         return tuple(self._kernel.index(c) for c in self._summed + self._outer)
 
@@ -101,7 +102,7 @@ class KernelView:
         kernel = ops.reshape(matrix, self._sizes(self._summed + self._outer))
         return ops.transpose(kernel, tuple(np.argsort(self._axes).tolist()))
 
-    @property
+    @functools.cached_property
     def _is_trailing(self) -> bool:
         """Whether plain reshapes around a matmul do what the einsum does."""
         return (
@@ -172,7 +173,7 @@ class KernelView:
         tensor = self._input if side == "inputs" else self._output
         return self._sizes(letters) if tensor.endswith(letters) else None
 
-    @property
+    @functools.cached_property
     def rows_come_first(self) -> bool:
         """Whether the first axis of inputs and outputs is the same one."""
         return (
@@ -180,14 +181,14 @@ class KernelView:
             and self._input[0] not in self._summed
         )
 
-    @property
+    @functools.cached_property
     def keeps_order(self) -> bool:
         """Whether outputs have the order of the kernel's own axes."""
         return [c for c in self._output if c in self._outer] == list(
             self._outer
         )
 
-    @property
+    @functools.cached_property
     def _free_letter(self) -> str:
         letters = "abcdefghijklmnopqrstuvwxyz"
         return next(c for c in letters if c not in self.equation)
@@ -199,7 +200,11 @@ def kernel_view(layer: keras.Layer) -> KernelView:
         equation = layer.equation.replace(" ", "")
     else:
         equation = "...a,ab->...b"
-    return KernelView(equation, _keras_internals.kernel_shape(layer))
+    return _known_view(equation, _keras_internals.kernel_shape(layer))
+
+
+# A model has few kinds of kernels, and asks for their views in every step.
+_known_view = functools.lru_cache(maxsize=1024)(KernelView)
 
 
 # Directions of a block of `truncated_svd`, at least.
