@@ -285,6 +285,9 @@ def _layer_reason(layer) -> str | None:
         return f"'{layer.path}' sends tokens to experts."
     if _keras_internals.is_rematerialized(layer):
         return f"'{layer.path}' is computed twice, to save memory."
+    # Before the first call, `losses` does not show it.
+    if getattr(layer, "activity_regularizer", None) is not None:
+        return f"'{layer.path}' adds a loss of its outputs."
     for operation in getattr(layer, "operations", ()):
         kind = type(operation)
         if not (

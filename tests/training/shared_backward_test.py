@@ -180,6 +180,10 @@ CASES = {
         ),
         "not",
     ),
+    "a penalty of activations": (
+        lambda: _with(lambda: keras.layers.ActivityRegularization(l2=0.1)),
+        "adds a loss",
+    ),
     "rows weighed by their batch": (
         lambda: _with(
             keras.layers.Identity,
