@@ -50,7 +50,8 @@ class Objective(keras.losses.Loss):
             y_true, y_pred = y_true[..., None], y_pred[..., None]
             losses = self._base.call(y_true, y_pred)
             return ops.mean(self.function(losses), axis=-1)
-        return self.function(joined(sample_losses(self._base, y_true, y_pred)))
+        losses = joined(sample_losses(self._base, y_true, y_pred))
+        return _masked_like(self.function(losses), losses)
 
 
 # Of these `exp(-loss)` is a probability, that of what is true.
@@ -128,9 +129,24 @@ class RowLoss(Objective):
         self._base = base
 
     def call(self, y_true, y_pred):
-        return self.function.call(
-            y_true, y_pred, self._base.call, self.groups, self.index
+        found = []
+
+        def losses(y_true, y_pred):
+            found.append(self._base.call(y_true, y_pred))
+            return found[-1]
+
+        values = self.function.call(
+            y_true, y_pred, losses, self.groups, self.index
         )
+        return _masked_like(values, found[0]) if found else values
+
+
+def _masked_like(values, losses):
+    """Values with the mask of losses: `ignore_class` leaves rows out."""
+    mask = _keras_internals.get_keras_mask(losses)
+    if mask is not None and len(mask.shape) == len(values.shape):
+        _keras_internals.set_keras_mask(values, mask)
+    return values
 
 
 def map_objective(loss, function):

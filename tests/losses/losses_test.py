@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 
 from keras_debias.losses import GeneralizedCrossEntropy
+from keras_debias.losses import PerRow
 from keras_debias.losses import identity
 from keras_debias.losses.objective import Objective
+from keras_debias.losses.objective import RowLoss
 
 Q = 0.7
 GCE = GeneralizedCrossEntropy(Q)
@@ -28,6 +30,28 @@ def test_value_of_probabilities():
         expected,
         rtol=1e-5,
     )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ignored_tokens_do_not_count(weighted):
+    """The mean is over the other tokens, as that of the loss is."""
+    generator = np.random.default_rng(0)
+    z = generator.standard_normal((3, 5, 4)).astype("float32")
+    y = generator.integers(0, 4, (3, 5))
+    y[:, 3:] = -1
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1
+    )
+    weights = np.array([1.0, 0.0, 3.0], "float32") if weighted else None
+    weights = None if weights is None else np.repeat(weights[:, None], 5, 1)
+    p = np.take_along_axis(softmax(z), np.maximum(y, 0)[..., None], -1)
+    expected = (1 - p[:, :3, 0] ** Q) / Q
+    if weighted:
+        expected = expected * weights[:, :3]
+    found = value(Objective(loss, GCE), y, z, weights)
+    assert found == pytest.approx(expected.mean(), rel=1e-5)
+    rows = RowLoss(loss, PerRow(GCE), None, None)
+    assert value(rows, y, z, weights) == pytest.approx(expected.mean(), 1e-5)
 
 
 def test_small_losses_keep_their_digits():
