@@ -22,10 +22,11 @@ def require_compiled(model: keras.Model, method: str) -> None:
     model._assert_compile_called(method)
 
 
-def start_at_epoch(model: keras.Model, epoch: int) -> None:
-    """Makes the `fit` that runs begin at a later epoch.
+def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Makes the `fit` that runs begin at a later epoch; `None`: where it asks.
 
-    `_initial_epoch`: what Keras' own `BackupAndRestore` sets.
+    `_initial_epoch`: what Keras' own `BackupAndRestore` sets. It outlives the
+    `fit`.
     """
     model._initial_epoch = epoch
 

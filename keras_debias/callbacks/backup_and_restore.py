@@ -99,6 +99,10 @@ class BackupAndRestore(keras.callbacks.Callback):
         _keras_internals.start_at_epoch(self.model, record["epoch"])
         self._last = name
 
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras has read it: the next `fit` must not begin there.
+        _keras_internals.start_at_epoch(self.model, None)
+
     def on_epoch_end(self, epoch, logs=None):
         if not getattr(self.model, "writes_files", True):
             return
@@ -118,6 +122,7 @@ class BackupAndRestore(keras.callbacks.Callback):
         self._last = name
 
     def on_train_end(self, logs=None):
+        _keras_internals.start_at_epoch(self.model, None)
         if not self.delete_checkpoint:
             return
         if not getattr(self.model, "writes_files", True):

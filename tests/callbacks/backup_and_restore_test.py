@@ -78,6 +78,16 @@ def test_an_ended_run_goes_on_to_the_bit(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("epochs", [3, 4], ids=["at its end", "before"])
+def test_a_later_fit_begins_at_its_own_first_epoch(epochs, tmp_path):
+    trained(tmp_path / "b", epochs=3, delete=False)
+    model, history = trained(tmp_path / "b", epochs=epochs)
+    assert history.epoch == list(range(3, epochs))
+    x = np.zeros((4, 5), "float32")
+    later = model.fit(x, np.zeros(4, "int32"), epochs=2, verbose=0)
+    assert later.epoch == [0, 1]
+
+
 def damage(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
