@@ -205,7 +205,8 @@ class BaseDebiasedModel(NetworkWrapper):
             optimizer: as for Keras. `"auto"` takes the network's own, as it
                 was compiled; KerasHub tasks always are. Defaults to
                 `"auto"`.
-            loss: as for Keras; `"auto"` as above. Defaults to `"auto"`.
+            loss: as for Keras; `"auto"` as above, with its `loss_weights`
+                unless they are given. Defaults to `"auto"`.
             metrics: as for Keras; `"auto"` as above when the loss is not
                 given either, else none. Defaults to `"auto"`.
             weighted_metrics: like `metrics`. Defaults to `"auto"`.
@@ -242,6 +243,9 @@ class BaseDebiasedModel(NetworkWrapper):
             return keras.saving.deserialize_keras_object(own[name])
 
         chosen = resolve("loss", loss)
+        if automatic and own is not None:
+            # Those of the outputs, which belong to the loss.
+            kwargs.setdefault("loss_weights", own.get("loss_weights"))
         if any(
             getattr(o, "of_probabilities", False) for o in self.objectives()
         ):

@@ -69,3 +69,18 @@ def test_logs_are_those_of_keras(case):
         np.testing.assert_allclose(found[name], values, rtol=1e-5)
     if case != "inputs":
         assert {"one_loss", "val_two_loss"} <= set(found)
+
+
+def test_the_weights_of_outputs_come_with_the_networks_own_loss():
+    y = [LABELS, NUMBERS]
+    plain = network(True)
+    plain.compile("sgd", [entropy(), "mse"], loss_weights=[0.25, 0.0])
+    expected = plain.evaluate([A, B], y, verbose=0)
+    model = kd.DebiasedModel(plain, seed=0)
+    model.compile()
+    found = model.evaluate([A, B], y, verbose=0)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert found[0] == pytest.approx(0.25 * found[1], rel=1e-5)
+    model.compile(loss_weights=[1.0, 0.0])
+    found = model.evaluate([A, B], y, verbose=0)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
