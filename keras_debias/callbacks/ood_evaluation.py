@@ -265,14 +265,19 @@ def _metric_logs(split: str, metric: str) -> list[str]:
     ]
 
 
-def _flat(callbacks) -> list:
+def flat_callbacks(callbacks) -> list:
+    """The callbacks in what `fit` takes, in their order.
+
+    Args:
+        callbacks: see `check_callback_order`.
+    """
     if callbacks is None:
         return []
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return list(callbacks.callbacks)
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
-    return [one for part in callbacks for one in _flat(part)]
+    return [one for part in callbacks for one in flat_callbacks(part)]
 
 
 def check_callback_order(callbacks) -> None:
@@ -290,7 +295,7 @@ def check_callback_order(callbacks) -> None:
 
     >>> check_callback_order([keras.callbacks.TerminateOnNaN()])
     """
-    callbacks = _flat(callbacks)
+    callbacks = flat_callbacks(callbacks)
     for position, callback in enumerate(callbacks):
         if not isinstance(callback, OODEvaluation):
             continue

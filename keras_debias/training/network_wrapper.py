@@ -10,6 +10,7 @@ from keras_debias.adapters.apply import changed_trainable
 from keras_debias.adapters.apply import note_training
 from keras_debias.adapters.merge import require_enabled
 from keras_debias.callbacks.ood_evaluation import check_callback_order
+from keras_debias.callbacks.ood_evaluation import flat_callbacks
 from keras_debias.data.split import Split
 from keras_debias.training.inputs import Inputs
 from keras_debias.training.inputs import network_inputs
@@ -203,7 +204,7 @@ class NetworkWrapper(keras.Model):
         """
         _keras_internals.require_compiled(self, "fit")
         self._check_trainable()
-        callbacks = list(callbacks or [])
+        callbacks = flat_callbacks(callbacks)
         check_callback_order(callbacks)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = Inputs.cut(

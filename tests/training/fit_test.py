@@ -223,6 +223,28 @@ def test_validation_split_takes_the_last_rows():
     np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda callback: callback,
+        lambda callback: (callback,),
+        lambda callback: [[callback]],
+        lambda callback: keras.callbacks.CallbackList([callback]),
+    ],
+    ids=["one", "tuple", "nested", "CallbackList"],
+)
+def test_callbacks_in_every_form_that_keras_takes(form):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    x, y = rows()
+    history = compiled().fit(
+        x, y, epochs=2, callbacks=form(callback), verbose=0
+    )
+    assert seen == history.epoch == [0, 1]
+
+
 def test_single_batches():
     x, y = rows()
     one, many = compiled(), compiled()
