@@ -230,9 +230,9 @@ class Inputs:
                 f"Received: validation_split={share}"
             )
         if isinstance(x, Split):
-            at = int(np.floor(len(x) * (1 - share)))
-            rows = np.arange(len(x))
-            return (x.take(rows[:at]), None, None), (x.take(rows[at:]),)
+            rows, at = np.arange(len(x)), _cut_at(len(x), share)
+            # `y` and weights beside a Split are refused with the front.
+            return (x.take(rows[:at]), y, sample_weight), (x.take(rows[at:]),)
         if _is_dataset(x):
             raise ValueError(
                 "Expected rows with `validation_split`, not batches. "
@@ -242,12 +242,7 @@ class Inputs:
             None if p is None else to_arrays(p) for p in (x, y, sample_weight)
         ]
         rows = num_rows(tuple(p for p in parts if p is not None))
-        at = int(np.floor(rows * (1 - share)))
-        if at in (0, rows):
-            raise ValueError(
-                "Expected rows on both sides of the split. Received: "
-                f"{rows} rows, validation_split={share}"
-            )
+        at = _cut_at(rows, share)
         front, back = (
             tuple(None if p is None else take_rows(p, rows) for p in parts)
             for rows in (slice(None, at), slice(at, None))
@@ -266,6 +261,16 @@ class Inputs:
             None if p is None else to_arrays(p) for p in (x, y, sample_weight)
         )
         return preprocess_batch(preprocess, *parts)
+
+
+def _cut_at(rows: int, share: float) -> int:
+    at = int(np.floor(rows * (1 - share)))
+    if at in (0, rows):
+        raise ValueError(
+            "Expected rows on both sides of the split. Received: "
+            f"{rows} rows, validation_split={share}"
+        )
+    return at
 
 
 def _check_parts(batches, parts):

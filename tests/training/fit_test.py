@@ -223,6 +223,16 @@ def test_validation_split_takes_the_last_rows():
     np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-5)
 
 
+def test_validation_split_of_a_split():
+    x, y = rows()
+    split, model = kd.data.Split(x, y), compiled()
+    for extra in ({"y": y}, {"sample_weight": np.ones(ROWS)}):
+        with pytest.raises(ValueError, match="inside the Split"):
+            model.fit(split, validation_split=0.25, verbose=0, **extra)
+    with pytest.raises(ValueError, match="on both sides.*1 rows"):
+        model.fit(split.take([0]), validation_split=0.25, verbose=0)
+
+
 @pytest.mark.parametrize(
     "form",
     [
