@@ -210,8 +210,6 @@ class NetworkWrapper(keras.Model):
             (x, y, sample_weight), validation_data = Inputs.cut(
                 x, y, sample_weight, validation_split
             )
-        if isinstance(x, Split) and self.label_names is None:
-            self.label_names = x.label_names
         train = Inputs(
             self,
             x,
@@ -233,6 +231,9 @@ class NetworkWrapper(keras.Model):
             self.regularization.warn_if_idle(
                 min(train.batches.rows, train.batches.batch_size)
             )
+        # Not of a Split that was refused.
+        if isinstance(x, Split) and self.label_names is None:
+            self.label_names = x.label_names
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)):
                 validation_data = (validation_data,)

@@ -223,6 +223,19 @@ def test_validation_split_takes_the_last_rows():
     np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-5)
 
 
+def test_a_refused_split_does_not_name_the_labels():
+    x, y = rows()
+    model = compiled()
+    wrong = kd.data.Split(x, np.array([f"row {i}" for i in range(ROWS)]))
+    with pytest.raises(ValueError, match="out of range"):
+        model.fit(wrong, verbose=0)
+    assert model.label_names is None
+    names = ("a", "b", "c")
+    right = kd.data.Split(x, np.array(names)[y], label_names=names)
+    model.fit(right, validation_data=right, verbose=0)
+    assert model.label_names == names
+
+
 def test_validation_split_of_a_split():
     x, y = rows()
     split, model = kd.data.Split(x, y), compiled()
