@@ -28,6 +28,7 @@ from keras_debias._keras_internals.layers import swap_class
 from keras_debias._keras_internals.layers import without_autocast
 from keras_debias._keras_internals.optimizers import SmallerState
 from keras_debias._keras_internals.optimizers import TwoRates
+from keras_debias._keras_internals.optimizers import keep_exclusions
 from keras_debias._keras_internals.optimizers import updates_weights_alone
 from keras_debias._keras_internals.optimizers import variable_index
 from keras_debias._keras_internals.quantization import base_variables
@@ -70,6 +71,7 @@ __all__ = [
     "has_value",
     "hub_import_map",
     "is_rematerialized",
+    "keep_exclusions",
     "kernel_shape",
     "loss_options",
     "loss_tracker",

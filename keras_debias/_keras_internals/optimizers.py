@@ -120,3 +120,20 @@ def updates_weights_alone(optimizer: keras.optimizers.Optimizer) -> bool:
         and c.__module__ != base
     ]
     return not overriding
+
+
+def keep_exclusions(
+    made: keras.optimizers.Optimizer, optimizer: keras.optimizers.Optimizer
+) -> keras.optimizers.Optimizer:
+    """An optimizer made of another's config, decaying the same weights.
+
+    `_exclude_from_weight_decay`: what `exclude_from_weight_decay` sets is not
+    in `get_config`. Either may be in a `LossScaleOptimizer`.
+    """
+    target = getattr(made, "inner_optimizer", made)
+    source = getattr(optimizer, "inner_optimizer", optimizer)
+    for end in ("", "_pattern"):
+        name = f"_exclude_from_weight_decay{end}"
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+    return made

@@ -139,6 +139,7 @@ def _over(optimizer, variables):
     }
     config = keras.saving.serialize_keras_object(optimizer)
     fewer = keras.saving.deserialize_keras_object(config)
+    _keras_internals.keep_exclusions(fewer, optimizer)
     fewer.build(variables)
     missing = [v.path for v in fewer.variables if v.path not in state]
     if missing:

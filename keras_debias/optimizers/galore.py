@@ -239,4 +239,4 @@ def galore(
         _class_of(plain), optimizer.get_config()
     )
     made.rank, made.update_gap, made.scale = rank, update_gap, scale
-    return made
+    return _keras_internals.keep_exclusions(made, optimizer)

@@ -133,4 +133,4 @@ def lora_plus(
     plain: type = type(optimizer)
     made = _from_config(_class_of(plain), optimizer.get_config())
     made.ratio = ratio
-    return made
+    return _keras_internals.keep_exclusions(made, optimizer)

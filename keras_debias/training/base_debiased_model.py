@@ -240,7 +240,10 @@ class BaseDebiasedModel(NetworkWrapper):
                     f"'{self.model.name}' is not compiled itself. "
                     f'Received: {name}="auto". Pass it to `compile`.'
                 )
-            return keras.saving.deserialize_keras_object(own[name])
+            value = keras.saving.deserialize_keras_object(own[name])
+            if name == "optimizer" and value is not None:
+                _keras_internals.keep_exclusions(value, self.model.optimizer)
+            return value
 
         chosen = resolve("loss", loss)
         if automatic and own is not None:

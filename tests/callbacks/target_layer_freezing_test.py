@@ -5,6 +5,7 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias.adapters.selection import variable_paths
+from keras_debias.callbacks.target_layer_freezing import _over
 from tests import toy_language
 
 
@@ -122,6 +123,18 @@ def test_a_run_that_begins_later_freezes_as_well():
     trained = {p for p, v in variable_paths(network).items() if v.trainable}
     assert trained
     assert all(path.startswith("transformer_layer_0/") for path in trained)
+
+
+def test_the_new_optimizer_decays_the_same_weights():
+    variables = [keras.Variable(np.ones(3), name=name) for name in ("a", "b")]
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=variables[:1])
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(variables)
+    optimizer = _over(optimizer, variables)
+    optimizer.apply([ops.zeros(3), ops.zeros(3)], variables)
+    found = [ops.convert_to_numpy(v)[0] for v in variables]
+    np.testing.assert_allclose(found, [1.0, 0.95], rtol=1e-6)
 
 
 def test_bad_input():

@@ -103,6 +103,16 @@ def test_steps_of_adam(decay):
         )
 
 
+def test_excluded_from_decay():
+    optimizer = optimizers.AdamW(RATE, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    found = steps(galore(optimizer, RANK, GAP, SCALE))
+    expected = steps(galore(optimizers.Adam(RATE), RANK, GAP, SCALE))
+    for key, (name, _) in SHAPES.items():
+        same = np.allclose(found[key], expected[key], rtol=1e-6)
+        assert same == (name == "kernel")
+
+
 def test_adam_keeps_small_state_and_moves_in_the_directions():
     optimizer = galore(optimizers.Adam(RATE), RANK, 100, SCALE)
     found = steps(optimizer)

@@ -63,9 +63,14 @@ def test_b_moves_as_at_sixteen_times_the_rate_and_all_else_as_before(create):
     assert np.abs(fast["lora_b"] - slow["lora_b"]).max() > 1e-3
 
 
-def test_excluded_from_decay():
-    optimizer = lora_plus(optimizers.AdamW(1e-3, weight_decay=0.5), 4)
-    optimizer.exclude_from_weight_decay(var_names=["lora_b"])
+@pytest.mark.parametrize("before", [True, False])
+def test_excluded_from_decay(before):
+    optimizer = optimizers.AdamW(1e-3, weight_decay=0.5)
+    if before:
+        optimizer.exclude_from_weight_decay(var_names=["lora_b"])
+    optimizer = lora_plus(optimizer, 4)
+    if not before:
+        optimizer.exclude_from_weight_decay(var_names=["lora_b"])
     expected = steps(optimizers.Adam(4e-3))["lora_b"]
     np.testing.assert_allclose(steps(optimizer)["lora_b"], expected, rtol=1e-6)
 

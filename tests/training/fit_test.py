@@ -223,6 +223,27 @@ def test_validation_split_takes_the_last_rows():
     np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_the_networks_own_optimizer_decays_the_same_weights(policy):
+    keras.config.set_dtype_policy(policy)
+    model = network()
+    optimizer = keras.optimizers.AdamW(0.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model.compile(optimizer, logits_loss())
+    before = [np.array(w) for w in model.get_weights()]
+    debiased = kd.DebiasedModel(model, seed=0)
+    debiased.compile()
+    debiased.optimizer.learning_rate = 0.1
+    frozen = {id(v) for v in model.weights if v.name == "bias"}
+    zeros = [ops.zeros(v.shape) for v in model.trainable_variables]
+    debiased.optimizer.build(model.trainable_variables)
+    debiased.optimizer.apply(zeros, model.trainable_variables)
+    for variable, start in zip(model.weights, before, strict=True):
+        share = 1.0 if id(variable) in frozen else 0.95
+        found = ops.convert_to_numpy(variable)
+        np.testing.assert_allclose(found, share * start, rtol=1e-5)
+
+
 def test_a_refused_split_does_not_name_the_labels():
     x, y = rows()
     model = compiled()
