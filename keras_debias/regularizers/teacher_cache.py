@@ -86,6 +86,9 @@ class TeacherCache:
             features: float array of shape `(n, ...)`.
             rows: string. The digest of the rows that they belong to.
         """
+        if features.dtype.kind != "f":
+            # NumPy's files cannot name bfloat16.
+            features = features.astype("float32")
         self.features, self.rows = features, rows
         if self.path:
             with atomic_write(self.path) as draft, open(draft, "wb") as file:

@@ -97,7 +97,9 @@ def test_stale_caches_are_refused():
     model.fit(x, y, verbose=0)
 
 
-def test_a_cache_in_a_file(tmp_path):
+@pytest.mark.parametrize("policy", ["float32", "bfloat16", "mixed_float16"])
+def test_a_cache_in_a_file(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
     x, y = rows()
     path = tmp_path / "teacher.npz"
     compiled([Consistency(cache=TeacherCache(path))]).fit(x, y, verbose=0)
