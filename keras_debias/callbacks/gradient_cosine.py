@@ -11,7 +11,8 @@ class GradientCosine(keras.callbacks.Callback):
     Adds `gradient_cosine`, the cosine of the two gradients over all trainable
     weights as one vector, and `gradient_norm_ratio`, the length of the bias
     gradient over that of the task's; both are means over the batches of an
-    epoch. This costs one more backward pass, unless a projection has the same
+    epoch. Steps whose gradients overflow, as under loss scaling, do not count.
+    This costs one more backward pass, unless a projection has the same
     objective.
 
     Args:
@@ -50,3 +51,7 @@ class GradientCosine(keras.callbacks.Callback):
                 f"gradients. Received: model={model!r}"
             )
         model.track_alignment(self.objective)
+
+    def on_train_end(self, logs=None):
+        # Later calls of `fit` neither log nor compute it.
+        self.model.track_alignment(None)

@@ -302,10 +302,10 @@ class BaseDebiasedModel(NetworkWrapper):
                 if name != "task" and objective not in objectives:
                     objectives.append(objective)
         extra = self.alignment_objective
-        if self.alignment is not None and extra not in objectives:
+        if extra is not None and extra not in objectives:
             objectives.append(extra)
         plain = all(type(p) is TaskOnly for p in self.projections)
-        if self.regularizers and not (plain and self.alignment is None):
+        if self.regularizers and not (plain and extra is None):
             objectives.append(GradientSource.REGULARIZERS)
         return objectives
 
@@ -482,7 +482,8 @@ class BaseDebiasedModel(NetworkWrapper):
         return update
 
     def _compute_update(self, computer, variables):
-        if self.cached_norm_ratio is None or self.alignment is not None:
+        aligned = self.alignment_objective is not None
+        if self.cached_norm_ratio is None or aligned:
             return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
         ratio = self.cached_norm_ratio
@@ -534,23 +535,30 @@ class BaseDebiasedModel(NetworkWrapper):
         return update
 
     def _track_alignment(self, gradients):
-        if self.alignment is None:
+        if self.alignment_objective is None:
             return
         task = gradients[identity]
         bias = gradients[self.alignment_objective]
         task_norm, bias_norm = norm(task), norm(bias)
         product = task_norm * bias_norm
         safe = ops.where(product > 0, product, ops.ones_like(product))
-        cosine, ratio = self.alignment
-        cosine.update_state(dot(task, bias) / safe)
+        cosine = dot(task, bias) / safe
         safe = ops.where(task_norm > 0, task_norm, ops.ones_like(task_norm))
-        ratio.update_state(bias_norm / safe)
+        ratio = bias_norm / safe
+        # Under loss scaling gradients overflow at times; such steps are none.
+        finite = ops.logical_and(ops.isfinite(cosine), ops.isfinite(ratio))
+        for metric, value in zip(self.alignment, (cosine, ratio)):
+            metric.update_state(
+                ops.where(finite, value, ops.zeros_like(value)),
+                sample_weight=ops.cast(finite, "float32"),
+            )
 
     def track_alignment(self, objective) -> None:
         """Logs cosine and norm ratio of two gradients.
 
         Args:
-            objective: the objective to compare the task's gradient with.
+            objective: the objective to compare the task's gradient with;
+                `None` for no longer.
         """
         if self.alignment is None:
             self.alignment = (
@@ -575,9 +583,11 @@ class BaseDebiasedModel(NetworkWrapper):
 
     def get_metrics_result(self):
         result = super().get_metrics_result()
-        if self.evaluating:
-            for metric in (*(self.alignment or ()), *self.regularizer_trackers):
-                result.pop(metric.name, None)
+        hidden = [*self.regularizer_trackers] if self.evaluating else []
+        if self.evaluating or self.alignment_objective is None:
+            hidden += self.alignment or ()
+        for metric in hidden:
+            result.pop(metric.name, None)
         return result
 
     def forward_state(self) -> list[keras.Variable]:

@@ -477,6 +477,45 @@ def test_alignment_is_logged_and_right():
         plain.fit(x, y, callbacks=[kd.callbacks.GradientCosine()])
 
 
+def test_a_later_fit_does_not_log_the_alignment():
+    x, y = rows()
+    logs = [kd.callbacks.GradientCosine()]
+    model = compiled(kd.projections.EDGE(scope="global", refresh=2))
+    for callbacks in (None, logs, None, logs):
+        history = model.fit(x, y, callbacks=callbacks, verbose=0).history
+        assert ("gradient_cosine" in history) == (callbacks is not None)
+        assert len(history) == (1 if callbacks is None else 3)
+    plain = compiled()
+    plain.fit(x, y, callbacks=logs, verbose=0)
+    assert plain.objectives() == [kd.losses.identity]
+
+
+def test_steps_that_overflow_do_not_count_in_the_alignment():
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y = rows()
+    model = compiled(
+        optimizer=keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.0), initial_scale=2.0**24
+        )
+    )
+    model.fit(x, y, batch_size=ROWS, verbose=0)
+    assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) < 2**24
+    history = model.fit(
+        x,
+        y,
+        batch_size=ROWS,
+        steps_per_epoch=30,
+        callbacks=[kd.callbacks.GradientCosine()],
+        verbose=0,
+    ).history
+    task, bias = (
+        np.concatenate([u.ravel() for u in one_step(projection)])
+        for projection in (None, OnlyBias())
+    )
+    cosine = task @ bias / np.linalg.norm(task) / np.linalg.norm(bias)
+    assert history["gradient_cosine"] == pytest.approx([cosine], abs=0.02)
+
+
 def test_edge_under_accumulation_is_the_mean_over_small_batches():
     """Not EDGE of the whole batch: the docstring says so."""
     x, y = rows()
