@@ -95,7 +95,17 @@ class BaseDebiasedModel(NetworkWrapper):
             )
         if seed is not None:
             require_seed(seed)
+        refreshed = [
+            isinstance(p, CachedProjection) and p.refresh > 1
+            for p in projections
+        ]
+        if any(refreshed[1:]):
+            raise ValueError(
+                "Expected a projection with `refresh` to be the first. "
+                f"Received: projection={projections}"
+            )
         regularization = Regularization(regularizers, model)
+        # Last: it changes the network.
         constrained_for = constrain_network(model, projections)
         super().__init__(name=name, dtype=model.dtype_policy)
         self.model = model
@@ -118,15 +128,6 @@ class BaseDebiasedModel(NetworkWrapper):
         self._warned_of = []
         self._planned = None, None
         self.cached_norm_ratio = None
-        refreshed = [
-            isinstance(p, CachedProjection) and p.refresh > 1
-            for p in projections
-        ]
-        if any(refreshed[1:]):
-            raise ValueError(
-                "Expected a projection with `refresh` to be the first. "
-                f"Received: projection={projections}"
-            )
         if any(refreshed):
             self.cached_norm_ratio = self.add_weight(
                 name="cached_norm_ratio",

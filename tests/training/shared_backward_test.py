@@ -368,3 +368,16 @@ class TestRefresh:
         edge = kd.projections.EDGE(scope="global", refresh=4)
         with pytest.raises(ValueError, match="first"):
             kd.DebiasedModel(network(), [kd.projections.TaskOnly(), edge])
+
+    def test_a_refused_list_leaves_the_network_as_it_was(self):
+        model = network()
+        directions = kd.directions.Directions(
+            {model.layers[1].path: np.eye(5)[:, :1]}, readers="dense*"
+        )
+        edge = kd.projections.EDGE(scope="global", refresh=4)
+        subspace = kd.projections.Subspace(directions)
+        with pytest.raises(ValueError, match="first"):
+            kd.DebiasedModel(model, [subspace, edge])
+        assert [v.constraint for v in model.weights] == [None] * 4
+        kd.DebiasedModel(model, [edge, subspace])
+        assert model.layers[1].kernel.constraint is not None
