@@ -57,7 +57,7 @@ def balance_regularizers(
     gradient of its value without a weight, over everything that trains.
     Their ratios are then fixed, and `scale` is the one number left to tune,
     by a coarse search such as 0.5, 1, 2 on held-out data. Nothing is changed:
-    neither weights nor moving statistics nor the regularizers.
+    neither weights nor moving statistics nor seeds nor the regularizers.
 
     At the start a model equals its teacher, and the gradient of
     `Consistency` is zero but for rounding. Call it after some steps of
@@ -108,6 +108,8 @@ def balance_regularizers(
             "Received: a model that is not compiled. Call `compile` first."
         )
     if isinstance(batch, Split):
+        if None not in (model.label_names, batch.label_names):
+            batch = batch.align_labels(model.label_names)
         batch = (batch.x, batch.y, batch.sample_weight)
     task = _length(model, None, batch)
     step = model.optimizer.iterations
@@ -153,7 +155,7 @@ def _length(model, regularizer, batch) -> float:
             loss_weights=loss_weights,
             run_eagerly=model.run_eagerly,
         )
-        state = probe.forward_state()
+        state = [*probe.forward_state(), *probe.random_state()]
         before = [np.array(ops.convert_to_numpy(v)) for v in state]
         try:
             probe.train_on_batch(*batch)

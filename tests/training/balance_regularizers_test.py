@@ -50,6 +50,32 @@ def test_a_split_and_what_the_forward_pass_writes():
     assert int(iterations) == 0
 
 
+def test_dropout_goes_on_as_without():
+    def trained(balanced):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5,))
+        x = keras.layers.Dropout(0.5, seed=1)(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(3)(x))
+        debiased = compiled([Diversity()], model)
+        if balanced:
+            kd.balance_regularizers(debiased, rows())
+        debiased.fit(*rows(), verbose=0)
+        return model.get_weights()
+
+    for a, b in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_labels_are_aligned_by_name():
+    x, y = rows()
+    names = ["a", "b", "c"]
+    model = compiled([Diversity()])
+    model.fit(kd.data.Split(x, y, label_names=names), verbose=0)
+    expected = kd.balance_regularizers(model, (x, y))
+    other = kd.data.Split(x, 2 - y, label_names=names[::-1])
+    assert kd.balance_regularizers(model, other) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("rounding", [0.0, 1e-6])
 def test_a_term_without_a_gradient_keeps_its_weight(rounding):
     """At the start the model is its own teacher, but for rounding."""
