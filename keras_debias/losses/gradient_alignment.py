@@ -4,6 +4,7 @@ from keras import ops
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.losses.utils import check_count
 from keras_debias.losses.utils import check_positive
+from keras_debias.losses.utils import check_row_losses
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -30,7 +31,8 @@ class GradientAlignment(TaskObjective):
         name: string. Defaults to `None`: made from the class name.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; in training, if the
+            compiled loss has a value for each token.
         TypeError: If `conflicting` is not a sequence.
 
     Example:
@@ -71,6 +73,7 @@ class GradientAlignment(TaskObjective):
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = ops.cast(losses(y_true, y_pred), "float32")
+        check_row_losses(values, self)
         ids = ops.convert_to_tensor(self.conflicting, dtype=groups.dtype)
         against = ops.cast(
             ops.any(ops.equal(groups[:, None], ids[None, :]), axis=-1),

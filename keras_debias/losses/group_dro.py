@@ -4,6 +4,7 @@ from keras import ops
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.losses.utils import check_count
 from keras_debias.losses.utils import check_positive
+from keras_debias.losses.utils import check_row_losses
 from keras_debias.losses.utils import group_sums
 
 
@@ -65,15 +66,7 @@ class GroupDRO(TaskObjective):
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = ops.cast(losses(y_true, y_pred), "float32")
-        if len(values.shape) != 1:
-            raise ValueError(
-                "Expected one loss for each row with `GroupDRO`. Received: "
-                f"losses of shape {tuple(values.shape)}, as of the tokens of "
-                "a language model, whose padding and prompts would count. "
-                "Wrap the model in a `kd.models.LabelWordClassifier`, or draw "
-                "groups equally often with "
-                "`kd.recipes.BalancedSampling()`."
-            )
+        check_row_losses(values, self)
         counts = group_sums(ops.ones_like(values), groups, self.num_groups)
         sums = group_sums(ops.stop_gradient(values), groups, self.num_groups)
         means = sums / ops.maximum(counts, 1.0)

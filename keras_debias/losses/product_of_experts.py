@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_debias.losses.task_objective import TaskObjective
 from keras_debias.losses.utils import check_probabilities
+from keras_debias.losses.utils import check_row_losses
 from keras_debias.losses.utils import table_weight
 
 
@@ -22,7 +23,8 @@ class ProductOfExperts(TaskObjective):
         name: string. Defaults to `None`: made from the class name.
 
     Raises:
-        ValueError: If they are not probabilities.
+        ValueError: If they are not probabilities; in training, if the
+            compiled loss has a value for each token.
 
     Example:
 
@@ -58,7 +60,9 @@ class ProductOfExperts(TaskObjective):
         logits = ops.cast(y_pred, "float32")
         known = ops.take(self.bias_probabilities, index, axis=0)
         biased = ops.log(ops.maximum(known, 1e-6))
-        return losses(y_true, ops.log_softmax(logits) + biased)
+        values = losses(y_true, ops.log_softmax(logits) + biased)
+        check_row_losses(values, self)
+        return values
 
     def get_config(self):
         table = ops.convert_to_numpy(self.bias_probabilities)

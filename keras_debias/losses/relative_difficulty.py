@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_debias.losses.task_objective import TaskObjective
+from keras_debias.losses.utils import check_row_losses
 from keras_debias.losses.utils import check_table
 from keras_debias.losses.utils import table_weight
 
@@ -21,7 +22,8 @@ class RelativeDifficulty(TaskObjective):
         name: string. Defaults to `None`: made from the class name.
 
     Raises:
-        ValueError: If losses are negative or not finite.
+        ValueError: If losses are negative or not finite; in training, if the
+            compiled loss has a value for each token.
 
     Example:
 
@@ -55,6 +57,7 @@ class RelativeDifficulty(TaskObjective):
 
     def call(self, y_true, y_pred, losses, groups, index):
         values = losses(y_true, y_pred)
+        check_row_losses(values, self)
         own = ops.stop_gradient(ops.cast(values, "float32"))
         biased = ops.take(self.biased_losses, index)
         weights = biased / ops.maximum(biased + own, 1e-8)

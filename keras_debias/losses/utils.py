@@ -69,6 +69,19 @@ def check_probabilities(values, name) -> np.ndarray:
     return table
 
 
+def check_row_losses(values, objective) -> None:
+    """Raises unless losses are one a row: others would broadcast."""
+    if len(values.shape) != 1:
+        name = type(objective).__name__
+        raise ValueError(
+            f"Expected one loss for each row with `{name}`. Received: "
+            f"losses of shape {tuple(values.shape)}, as of the tokens of "
+            "a language model, whose padding and prompts would count. "
+            "Wrap the model in a `kd.models.LabelWordClassifier`, or choose "
+            "rows instead, as `kd.recipes.BalancedSampling()` does."
+        )
+
+
 def table_weight(objective, name, table):
     """Keeps values of all training rows as a weight that does not train."""
     return objective.add_weight(

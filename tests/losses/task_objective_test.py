@@ -236,6 +236,30 @@ def test_saved_and_loaded_with_the_model(objective, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        kd.losses.GroupDRO(3),
+        kd.losses.GradientAlignment([1]),
+        kd.losses.RelativeDifficulty(np.ones(ROWS)),
+        kd.losses.ProductOfExperts(np.full((ROWS, CLASSES), 1 / CLASSES)),
+        kd.losses.LearnedMixin(np.full((ROWS, CLASSES), 1 / CLASSES)),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_losses_of_tokens_are_refused(objective):
+    """As many tokens as rows: weights of rows would become those of tokens."""
+    values = ops.ones((ROWS, ROWS))
+    with pytest.raises(ValueError, match="one loss for each row"):
+        objective.call(
+            ops.zeros((ROWS, ROWS), "int32"),
+            ops.zeros((ROWS, ROWS, CLASSES)),
+            lambda y_true, y_pred: values,
+            ops.convert_to_tensor(GROUPS),
+            ops.arange(ROWS),
+        )
+
+
 def test_bad_input():
     model = linear(kd.losses.GroupDRO(3), keras.optimizers.SGD(0.1))
     x, y = rows()
