@@ -149,7 +149,7 @@ class OODEvaluation(keras.callbacks.Callback):
             check_int("every_steps", every_steps, 1)
         self.every_steps = every_steps
         self.history = []
-        self._step = 0
+        self._step = self._before = 0
         if len(set(self.log_names)) != len(self.log_names):
             raise ValueError(
                 "Expected each split to write logs of its own. Received: "
@@ -209,9 +209,14 @@ class OODEvaluation(keras.callbacks.Callback):
             )
         tune(self.tune_threshold_on, batch_size=self.batch_size)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._before = self._step
+
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        if self.every_steps and self._step % self.every_steps == 0:
+        # Not one by one with `steps_per_execution`.
+        done, self._step = self._step, self._before + batch + 1
+        every = self.every_steps
+        if every and self._step // every > done // every:
             self._evaluate()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -139,15 +139,17 @@ class RankAllocator(keras.callbacks.Callback):
         # A resumed run continues where it stopped.
         if self._done is None:
             self._done = epoch * (self.params.get("steps") or 0)
+        self._before = self._done
 
     def on_train_batch_end(self, batch, logs=None):
-        self._done += 1
+        # Not one by one with `steps_per_execution`.
+        done, self._done = self._done, self._before + batch + 1
         step, last = self._done, self._total - self.final_steps
-        if step > last or step <= self.initial_steps:
+        if done >= last or step <= self.initial_steps:
             return
-        if step == last or step % self.interval == 0:
+        if step >= last or step // self.interval > done // self.interval:
             self._sync()
-            self._allocate(self.budget(step), for_good=step == last)
+            self._allocate(self.budget(step), for_good=step >= last)
 
     def budget(self, step: int) -> int:
         """The number of triplets of all layers after some updates.

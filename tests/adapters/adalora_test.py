@@ -273,6 +273,32 @@ def test_ranks_are_in_every_file(tmp_path):
     model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[allocator])
 
 
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="Keras on torch runs one by one"
+)
+def test_several_steps_in_one_call():
+    """8 updates, four at a time: the last allocation is not missed."""
+    x, y = data()
+    model = debiased(adapted(), keras.optimizers.Adam(0.01))
+    model.compile(
+        model.optimizer, model.loss, steps_per_execution=4, metrics=[]
+    )
+    allocator = kd.callbacks.RankAllocator(1, final_steps=1, interval=3)
+    watch = kd.callbacks.OODEvaluation(
+        {"all": kd.data.Split(x, y)}, every_steps=3
+    )
+    model.fit(
+        *(x[:8], y[:8]),
+        batch_size=1,
+        verbose=0,
+        callbacks=[allocator, watch],
+    )
+    assert sum(allocator.ranks.values()) == 2
+    masks = [array(layer.lora_mask).sum() for layer in model.model.layers[:2]]
+    assert sum(masks) == 2
+    assert [line["step"] for line in watch.history] == [4, 8]
+
+
 def test_what_it_refuses():
     x, y = data()
     allocator = kd.callbacks.RankAllocator
