@@ -317,6 +317,8 @@ def _check_labels(model, y):
     named = ("sparse_categorical_crossentropy",)
     if not (isinstance(loss, sparse) or loss in named):
         return
+    if isinstance(y, (tuple, dict)):
+        return  # Keras takes the loss for each of several outputs.
     if not isinstance(y, np.ndarray) or y.dtype == object:
         raise TypeError(
             "Expected integer labels. Received: labels of the type "

@@ -93,6 +93,8 @@ class SharedBackward:
         """Whether each row of the recorded calls is a row of the batch."""
         if not calls or calls[-1].rule is not None:
             return False
+        if keras.tree.is_nested(calls[-1].outputs):
+            return False
         rows = calls[-1].outputs.shape[0]
         return len(calls[-1].outputs.shape) == 2 and all(
             call.inputs.shape[0] == call.outputs.shape[0] == rows

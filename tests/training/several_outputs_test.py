@@ -84,3 +84,29 @@ def test_the_weights_of_outputs_come_with_the_networks_own_loss():
     model.compile(loss_weights=[1.0, 0.0])
     found = model.evaluate([A, B], y, verbose=0)
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [list, dict])
+@pytest.mark.parametrize(
+    "projection", [None, kd.projections.EDGE(alpha=0.0)], ids=["plain", "EDGE"]
+)
+def test_one_loss_for_all_outputs(form, projection):
+    """With `alpha=0`, EDGE is the task's gradient in two objectives."""
+    y = {"one": LABELS, "two": 1 - LABELS}
+    y = list(y.values()) if form is list else y
+    found = []
+    for wrapped in (False, True):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(4, activation="tanh")(inputs)
+        outputs = {n: keras.layers.Dense(2, name=n) for n in ("one", "two")}
+        outputs = {n: layer(hidden) for n, layer in outputs.items()}
+        outputs = list(outputs.values()) if form is list else outputs
+        model = network = keras.Model(inputs, outputs)
+        if wrapped:
+            model = kd.DebiasedModel(network, projection, seed=0)
+        model.compile(keras.optimizers.SGD(0.1), entropy())
+        model.fit(A, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        found.append(network.get_weights())
+    for expected, weight in zip(*found, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-6)
