@@ -741,6 +741,11 @@ ROWS = [
         ValueError,
     ),
     (
+        "losses.BiasWeighted",
+        lambda tmp: kd.losses.BiasWeighted([0.5, 1.0], q="0.7"),
+        ValueError,
+    ),
+    (
         "losses.ProductOfExperts",
         lambda tmp: kd.losses.ProductOfExperts([[0.5, 0.2]]),
         ValueError,

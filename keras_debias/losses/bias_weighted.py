@@ -1,8 +1,8 @@
 import keras
-import numpy as np
 from keras import ops
 
 from keras_debias.losses.utils import check_table
+from keras_debias.utils.numbers import is_number
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -46,8 +46,8 @@ class BiasWeighted:
                 "Expected `bias_probabilities` from 0 to 1. Received: values "
                 f"from {table.min():g} to {table.max():g}"
             )
-        if not (np.isfinite(q) and 0 < q <= 1):
-            raise ValueError(f"Expected `q` in (0, 1]. Received: q={q}")
+        if not (is_number(q) and 0 < q <= 1):
+            raise ValueError(f"Expected `q` in (0, 1]. Received: q={q!r}")
         self.bias_probabilities = table
         self.q = q
         # A variable, so that graphs do not keep a tensor of another graph.
