@@ -29,8 +29,8 @@ def plain_selector(selector: Selector | None):
 
 def unwrap(model: keras.Model) -> keras.Model:
     """The network inside a `DebiasedModel`, or the model itself."""
-    inner = getattr(model, "model", None)
-    return inner if isinstance(inner, keras.Model) else model
+    # Other models may call a part of themselves `model`.
+    return model.model if getattr(model, "wraps_network", False) else model
 
 
 @functools.cache

@@ -140,8 +140,8 @@ def warn_of_loss(model) -> None:
 
 
 def _network(model):
-    inner = getattr(model, "model", None)
-    return inner if isinstance(inner, keras.Model) else model
+    # Other models may call a part of themselves `model`.
+    return model.model if getattr(model, "wraps_network", False) else model
 
 
 def last_activation(model) -> str | None:

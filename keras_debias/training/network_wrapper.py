@@ -29,6 +29,9 @@ class NetworkWrapper(keras.Model):
 
     # The network.
 
+    # By this, functions of networks know that `model` is the whole of one.
+    wraps_network = True
+
     def call(self, inputs, training=None):
         # Passed on by hand: on jax no call context reaches the network.
         return self.model(network_inputs(inputs), training=training)

@@ -85,7 +85,52 @@ class TestSelection:
             )
 
 
+class WithAPartCalledModel(keras.Model):
+    """A network that keeps its body as `model`, beside a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(5, name="query"),
+                keras.layers.Dense(5, name="value"),
+            ]
+        )
+        self.head = keras.layers.Dense(2, activation="softmax", name="head")
+
+    def call(self, inputs):
+        return self.head(self.model(inputs))
+
+
 class TestWhatTrains:
+    def test_a_part_called_model_is_not_the_whole_network(self, tmp_path):
+        x = np.ones((2, 4), "float32")
+
+        def build():
+            keras.utils.set_random_seed(0)
+            network = WithAPartCalledModel()
+            network(x)
+            return network
+
+        network = build()
+        adapter = kd.adapters.LoRA(rank=2)
+        kd.adapters.apply(network, adapter, also_train=())
+        trained = {v.path.split("/")[-1] for v in network.trainable_variables}
+        assert trained == {"lora_a", "lora_b"}
+        total = network.count_params()
+        gates = len(adapted_paths(network))
+        assert kd.adapters.summary(network).total == total - gates
+        network = build()
+        kd.adapters.apply(network, adapter, also_train="head")
+        network.head.bias.assign([3.0, -3.0])
+        after = ops.convert_to_numpy(network(x))
+        kd.adapters.save(network, tmp_path / "adapter")
+        loaded = kd.adapters.load(build(), tmp_path / "adapter")
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(loaded(x)), after, atol=1e-6
+        )
+
     def test_biases_only_when_asked_for(self):
         for asked in (False, True):
             model = TABLE["bert"].build()
