@@ -14,6 +14,7 @@ from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
 from keras_debias.layers.adapted_layer import stored_bias
+from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
 
@@ -44,7 +45,9 @@ def ablate(model: keras.Model, directions: Directions) -> list[str]:
 
     Raises:
         TypeError: If `model` or `directions` is of another type.
-        ValueError: If no layer meets the directions, or a width differs.
+        ValueError: If no layer meets the directions, a width differs, a kernel
+            is quantized, or an adapter cannot be ablated. The model is
+            unchanged then.
 
     Example:
 
@@ -108,29 +111,13 @@ def _changes(model, directions) -> tuple[list, list]:
             adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:
             continue
-        kernel_adapters = [
-            a for a in adapters_of(layer) if isinstance(a, KernelAdapter)
-        ]
-        side = directions.role_of(path, adapted=bool(kernel_adapters))
+        side = directions.role_of(path, adapted=bool(_kernel_adapters(layer)))
         vectors = directions.of(path)
         if side is None or vectors is None:
             continue
         check_width(path, layer, vectors, side)
-        kernel = OrthogonalUpdate(
-            vectors, side, equation=kernel_view(layer).equation
-        )
-        factor = OrthogonalUpdate(vectors, side)
-        found = [(layer.kernel, kernel(layer.kernel))]
-        for adapter in kernel_adapters:
-            found += adapter.ablated_values(layer, factor)
-        if side == "write" and stored_bias(layer) is not None:
-            bias = stored_bias(layer)
-            row = ops.reshape(bias.value, (1, -1))
-            found.append((bias, ops.reshape(factor(row), bias.shape)))
         paths.append(path)
-        changes += [
-            (v, np.array(ops.convert_to_numpy(value))) for v, value in found
-        ]
+        changes += without_directions(path, layer, vectors, side)
     if not changes:
         raise ValueError(
             "Expected dense layers that meet the directions. Received: "
@@ -138,3 +125,52 @@ def _changes(model, directions) -> tuple[list, list]:
             f"writers={directions.writers}, none of which are in the model."
         )
     return paths, changes
+
+
+def without_directions(path, layer, vectors, side) -> list[tuple]:
+    """`(variable, value)` pairs that remove directions from a dense layer.
+
+    Args:
+        path: string. Its path.
+        layer: the `Dense` or `EinsumDense` layer.
+        vectors: float array `(width, k)`, orthonormal.
+        side: `"read"` for directions of its inputs, `"write"` of its outputs.
+
+    Raises:
+        ValueError: If the kernel is quantized, or an adapter has weights from
+            which the directions cannot be removed.
+    """
+    require_floats(path, layer)
+    kernel = OrthogonalUpdate(
+        vectors, side, equation=kernel_view(layer).equation
+    )
+    factor = OrthogonalUpdate(vectors, side)
+    found = [(layer.kernel, kernel(layer.kernel))]
+    for adapter in _kernel_adapters(layer):
+        found += adapter.ablated_values(layer, factor)
+    if side == "write":
+        if isinstance(layer, BiasUpdate):
+            raise ValueError(
+                "Expected layers without an adapter of their bias. Received: "
+                f"'{path}' with {adapters_of(layer)}, which writes along the "
+                "directions as well. Merge it first, or apply it afterwards."
+            )
+        bias = stored_bias(layer)
+        if bias is not None:
+            row = ops.reshape(bias.value, (1, -1))
+            found.append((bias, ops.reshape(factor(row), bias.shape)))
+    return [(v, np.array(ops.convert_to_numpy(value))) for v, value in found]
+
+
+def require_floats(path, layer) -> None:
+    """Raises if the kernel of a layer is quantized."""
+    if layer.quantization_mode is not None:
+        raise ValueError(
+            "Expected kernels of floats. Received: "
+            f"'{path}', quantized to {layer.quantization_mode}. Do this "
+            "before `quantize`."
+        )
+
+
+def _kernel_adapters(layer) -> list[KernelAdapter]:
+    return [a for a in adapters_of(layer) if isinstance(a, KernelAdapter)]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.checks import require_model
@@ -90,7 +91,7 @@ def kernels(model: keras.Model) -> dict[str, np.ndarray]:
             kernel = (
                 layer.merged_kernel()
                 if isinstance(layer, AdaptedLayer)
-                else layer.kernel.value
+                else _keras_internals.dequantized_kernel(layer)
             )
             matrix = kernel_view(layer).to_matrix(ops.cast(kernel, "float32"))
             found[path] = np.array(ops.convert_to_numpy(matrix))

@@ -7,6 +7,7 @@ from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
+from keras_debias.analysis.ablation import require_floats
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import is_number
@@ -49,8 +50,9 @@ def truncate_update(
 
     Raises:
         ValueError: If not exactly one of `k` and `energy` is given, one is
-            out of range, nothing was trained, or the layers of the two
-            models differ. The model is unchanged then.
+            out of range, nothing was trained, the layers of the two models
+            differ, or a kernel to be written is quantized. The model is
+            unchanged then.
 
     Example:
 
@@ -127,7 +129,11 @@ def _updates(model, base):
                 f"model={model.name!r}, which has some. Merge them, or leave "
                 "out `base`."
             )
-        return model_updates(model, base)
+        updates = model_updates(model, base)
+        layers = layer_paths(model)
+        for path in updates:
+            require_floats(path, layers[path])
+        return updates
     updates = {}
     for path, layer in adapted_layers(model).items():
         for adapter in adapters_of(layer):

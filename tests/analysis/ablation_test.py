@@ -7,6 +7,8 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.analysis import ablate
 from keras_debias.analysis import ablated
+from keras_debias.analysis import kernels
+from keras_debias.analysis import truncate_update
 from tests.architectures import ARCHITECTURES
 from tests.architectures import HIDDEN_DIM
 
@@ -105,4 +107,40 @@ def test_misuse():
     with pytest.raises(ValueError, match="Merge it first"):
         ablate(model, direction(HIDDEN_DIM))
     for weight, value in zip(model.weights, before):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_quantized_kernels_are_refused(mode):
+    """Rounded integers are not what they were minus a direction."""
+    model = SEQUENTIAL.build()
+    plain = kernels(model)
+    model.quantize(mode)
+    weights = [np.array(ops.convert_to_numpy(w)) for w in model.weights]
+    start = kernels(model)
+    for path, kernel in start.items():
+        step = np.abs(plain[path]).max() / (127 if mode == "int8" else 7)
+        np.testing.assert_allclose(kernel, plain[path], atol=step)
+    width = start["hidden_1"].shape[0]
+    chosen = direction(width, readers=("hidden_1",), writers=())
+    with pytest.raises(ValueError, match=f"'hidden_1', quantized to {mode}"):
+        ablate(model, chosen)
+    with pytest.raises(ValueError, match=f"quantized to {mode}"):
+        truncate_update(model, plain, k=1)
+    for weight, value in zip(model.weights, weights, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
+
+
+def test_biases_that_an_adapter_adds_to_writers_are_refused():
+    model = SEQUENTIAL.build()
+    form = kd.adapters.LoRABias(1)
+    adapter = kd.adapters.ValueBias(form, targets="hidden_1")
+    kd.adapters.apply(model, adapter, also_train=())
+    width = model.get_layer("hidden_1").kernel.shape[-1]
+    chosen = direction(width, "write", readers=(), writers=("hidden_1",))
+    weights = [np.array(ops.convert_to_numpy(w)) for w in model.weights]
+    with pytest.raises(ValueError, match="apply it afterwards"):
+        ablate(model, chosen)
+    for weight, value in zip(model.weights, weights, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
