@@ -8,8 +8,12 @@ from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
+from keras_debias.analysis.ablation import require_floats
+from keras_debias.analysis.ablation import without_directions
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
+from keras_debias.layers.class_swap import original_class
+from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.gradients import recorded_gradients
 from keras_debias.utils.short_repr import ShortRepr
@@ -77,7 +81,8 @@ def find_bias_neurons(
 
     Raises:
         ValueError: If `split` has no labels or not so many rows, `count` or
-            `samples` is below one, or the model has no transformer blocks.
+            `samples` is below one, the model has no transformer blocks, or
+            their kernels are quantized.
         TypeError: If `split` is not a `Split`.
 
     Example:
@@ -122,15 +127,21 @@ def find_bias_neurons(
         batch_size=1,
         preprocess=network.preprocess_samples if has_preprocessor else None,
     )
+    for layer in layers:
+        require_floats(paths[id(layer)], layer)
     gradients = recorded_gradients(
         network, batches, [layer.kernel for layer in layers], _WrongMargin()
     )
     found = []
     for layer, gradient in zip(layers, gradients, strict=True):
         view = kernel_view(layer)
-        kernel = ops.cast(layer.kernel.value, "float32")
-        product = view.to_matrix(kernel * ops.convert_to_tensor(gradient))
-        effects = np.array(ops.convert_to_numpy(product)).sum(axis=1) / samples
+        matrix = view.to_matrix(ops.cast(layer.kernel.value, "float32"))
+        if isinstance(layer, LowRankUpdate):
+            a, b = layer.update_factors()
+            matrix = matrix + ops.matmul(a, b) * layer.lora_gate * layer.scaling
+        gradient = view.to_matrix(ops.convert_to_tensor(gradient))
+        product = ops.convert_to_numpy(matrix * gradient)
+        effects = np.array(product).sum(axis=1) / samples
         found += [
             BiasNeuron(paths[id(layer)], int(i), float(effects[i]))
             for i in np.argsort(-effects)[:count]
@@ -142,13 +153,18 @@ def find_bias_neurons(
 def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
     """Removes neurons in place: sets their rows in the kernels to zero.
 
+    In layers with LoRA or PiSSA, those of the update as well; merge other
+    updates first.
+
     Args:
         model: the model in which they were found.
         neurons: list of `BiasNeuron`.
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If a neuron is not in the model. It is unchanged then.
+        ValueError: If a neuron is not in the model, a kernel is quantized, or
+            its update is not a product of factors. The model is unchanged
+            then.
 
     Example:
 
@@ -171,18 +187,19 @@ def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
     chosen: dict[str, list[int]] = {}
     for neuron in neurons:
         layer = layers.get(neuron.path)
-        if layer is None or not 0 <= neuron.index < kernel_view(layer).inputs:
+        is_known = layer is not None and original_class(layer) is not None
+        if not is_known or not 0 <= neuron.index < kernel_view(layer).inputs:
             raise ValueError(
                 "Expected neurons of this model. Received: "
                 f"{neuron!r}, which is not in model={model.name!r}"
             )
         chosen.setdefault(neuron.path, []).append(neuron.index)
+    changes = []
     for path, indices in chosen.items():
-        kernel, view = layers[path].kernel, kernel_view(layers[path])
-        matrix = np.array(
-            ops.convert_to_numpy(
-                view.to_matrix(ops.cast(kernel.value, "float32"))
-            )
-        )
-        matrix[indices] = 0.0
-        kernel.assign(view.from_matrix(ops.convert_to_tensor(matrix)))
+        # What the layer reads from a neuron is a direction of its inputs.
+        width = kernel_view(layers[path]).inputs
+        rows = np.zeros((width, len(set(indices))), "float32")
+        rows[sorted(set(indices)), np.arange(rows.shape[1])] = 1.0
+        changes += without_directions(path, layers[path], rows, "read")
+    for variable, value in changes:
+        variable.assign(value)

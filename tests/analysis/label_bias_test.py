@@ -216,3 +216,51 @@ def test_a_planted_bias_neuron_is_found_and_pruned():
         kd.analysis.prune_neurons(
             model, [kd.analysis.BiasNeuron("nowhere", 0, 1.0)]
         )
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "PiSSA"])
+def test_neurons_of_adapted_layers_are_those_of_the_merged_model(adapter):
+    def build():
+        model = classifier()
+        kd.adapters.apply(
+            model,
+            getattr(kd.adapters, adapter)(2, targets="*_output_dense"),
+        )
+        generator = np.random.default_rng(0)
+        for variable in model.trainable_variables:
+            noise = generator.standard_normal(variable.shape)
+            variable.assign_add(noise.astype("float32"))
+        return model
+
+    model, merged = build(), kd.adapters.merge(build())
+    found = kd.analysis.find_bias_neurons(model, data(), samples=6)
+    expected = kd.analysis.find_bias_neurons(merged, data(), samples=6)
+    places = [(neuron.path, neuron.index) for neuron in found]
+    assert places == [(neuron.path, neuron.index) for neuron in expected]
+    np.testing.assert_allclose(
+        [neuron.attribution for neuron in found],
+        [neuron.attribution for neuron in expected],
+        atol=1e-5,
+    )
+    kd.analysis.prune_neurons(model, [*found, found[0]])
+    kd.analysis.prune_neurons(merged, found)
+    np.testing.assert_allclose(
+        model.predict(data().x, verbose=0),
+        merged.predict(data().x, verbose=0),
+        atol=1e-4,
+    )
+
+
+def test_neurons_that_cannot_be_pruned_whole_stay():
+    model = classifier()
+    kd.adapters.apply(model, kd.adapters.DoRA(2, targets="*_output_dense"))
+    weights = model.get_weights()
+    path = "transformer_layer_1/feedforward_output_dense"
+    with pytest.raises(ValueError, match="Merge it first"):
+        kd.analysis.prune_neurons(model, [kd.analysis.BiasNeuron(path, 0, 1.0)])
+    with pytest.raises(ValueError, match="neurons of this model"):
+        kd.analysis.prune_neurons(
+            model, [kd.analysis.BiasNeuron("layer_norm", 0, 1.0)]
+        )
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
