@@ -173,7 +173,8 @@ class _EarlyExits(keras.Model):
         }
         found = []
         for hidden in self.depths(flat, training=False):
-            hidden = self.finish(hidden, training=False)
+            # Between blocks, the states of a prompt come before the tokens.
+            hidden = self.finish(hidden[:, -length:], training=False)
             hidden = self.classifier.at_answers(hidden, inputs["answer"])
             logits = self.classifier.vocabulary_logits(hidden)
             found.append(self.classifier.scores(logits))

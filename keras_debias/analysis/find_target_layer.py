@@ -6,10 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.split import Split
+from keras_debias.layers.prompted_block import PromptedBlock
 from keras_debias.models.label_word_classifier import LabelWordClassifier
 from keras_debias.utils.progress import Progress
 from keras_debias.utils.short_repr import ShortRepr
@@ -83,8 +85,8 @@ def find_target_layer(
 
     Raises:
         TypeError: If `model` is no `LabelWordClassifier`.
-        ValueError: If there are not so many rows, or the curve is zero
-            everywhere.
+        ValueError: If there are not so many rows, the curve is zero
+            everywhere, or the model has `PromptTuning`.
 
     Example:
 
@@ -106,6 +108,13 @@ def find_target_layer(
             "Expected `model` to be a `LabelWordClassifier`, or a "
             f"`DebiasedModel` around one. Received: model={model!r}"
         )
+    for block in blocks(classifier):
+        if isinstance(block.layer, PromptedBlock):
+            raise ValueError(
+                "Expected blocks that call their attention once. Received: "
+                f"'{block.layer.name}' with {adapters_of(block.layer)}, which "
+                "calls it on the prompt too. Search before `PromptTuning`."
+            )
     gold, rows = _sample(classifier, split, samples, seed)
     scores = classifier.predict(rows, batch_size=batch_size, verbose=0)
     right = np.where(gold, scores, -np.inf).argmax(axis=1)

@@ -170,6 +170,25 @@ def test_early_exits(labels, tmp_path):
         found.plot_labels(tmp_path / "labels.png", ["grief"])
 
 
+def test_prompts_do_not_shift_what_early_exits_read():
+    """Without attention, the first block gives what it does without them."""
+    model = classifier()
+    silence(model, 0)
+    plain = kd.analysis.bias_accumulation(model, data())
+    kd.adapters.apply(model, kd.adapters.PromptTuning(length=3, stddev=1.0))
+    found = kd.analysis.bias_accumulation(model, data())
+    np.testing.assert_allclose(found.contain[0], plain.contain[0], atol=1e-5)
+    assert np.abs(found.contain[1] - plain.contain[1]).max() > 1e-4
+    scores = model.predict(data().x, verbose=0)
+    np.testing.assert_allclose(
+        found.contain[1],
+        [scores[data().y == i, i].mean() for i in range(3)],
+        atol=1e-5,
+    )
+    with pytest.raises(ValueError, match="Search before `PromptTuning`"):
+        find_target_layer(model, data(), samples=6)
+
+
 def test_a_planted_bias_neuron_is_found_and_pruned():
     model = classifier()
     split = data()
