@@ -152,7 +152,11 @@ class _Moment:
 
 def _padding_mask(x):
     mask = x.get("padding_mask") if isinstance(x, dict) else None
-    return None if mask is None else np.asarray(mask).astype(bool)
+    if mask is None:
+        return None
+    # Of label words, several sequences come with each row.
+    mask = np.asarray(mask).astype(bool)
+    return mask.reshape(-1, mask.shape[-1])
 
 
 def _invertible(moment):

@@ -99,9 +99,9 @@ class LoRAGA(MeasuredLoRA):
             )
 
     def measure(self, model, layers, batches):
-        loss = None
+        loss = weights = None
         if getattr(model, "compiled", False):
-            loss = _keras_internals.compiled_loss_arguments(model)[0]
+            loss, weights, _ = _keras_internals.compiled_loss_arguments(model)
         if loss is None:
             raise ValueError(
                 "Expected a model with a loss to take the gradient of. "
@@ -110,7 +110,7 @@ class LoRAGA(MeasuredLoRA):
             )
         for layer in layers.values():
             (gradient,) = recorded_gradients(
-                model, batches, [layer.kernel], loss
+                model, batches, [layer.kernel], loss, weights
             )
             yield matrix_of(kernel_view(layer), gradient)
 

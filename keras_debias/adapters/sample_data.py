@@ -18,7 +18,7 @@ class SampleBatches(keras.utils.PyDataset):
 
     def __init__(self, model, data, batch_size, needs_labels):
         super().__init__()
-        x, y, weights = _parts(data)
+        x, y, weights = _parts(model, data)
         is_done = isinstance(x, dict) and "token_ids" in x
         if getattr(model, "preprocessor", None) is not None and not is_done:
             packed = model.preprocess_samples(x, y, weights)
@@ -51,9 +51,13 @@ class SampleBatches(keras.utils.PyDataset):
         return keras.tree.map_structure(lambda leaf: leaf[rows], self._parts)
 
 
-def _parts(data) -> tuple:
-    if hasattr(data, "x") and hasattr(data, "y"):
-        return data.x, data.y, None
+def _parts(model, data) -> tuple:
+    # A `Split`, which adapters do not know.
+    if hasattr(data, "align_labels"):
+        names = getattr(model, "label_names", None)
+        if None not in (names, data.label_names):
+            data = data.align_labels(names)
+        return data.x, data.y, data.sample_weight
     if isinstance(data, tuple):
         return keras.utils.unpack_x_y_sample_weight(data)
     return data, None, None

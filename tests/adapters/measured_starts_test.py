@@ -10,6 +10,8 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias import _keras_internals
+from keras_debias.adapters.selection import layer_paths
+from tests import toy_language
 from tests.architectures import ARCHITECTURES
 
 # Keras says so of every layer that has nothing to quantize.
@@ -52,6 +54,10 @@ def rows(count=40):
 
 def logits_loss():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def first_query(model):
+    return next(path for path in layer_paths(model) if "query" in path)
 
 
 def start_of(layer):
@@ -145,8 +151,85 @@ class TestCorDA:
             starts.append(start_of(model.get_layer("one")))
         np.testing.assert_allclose(*starts, atol=1e-6)
 
+    @ON_TORCH
+    def test_padding_of_prompts_of_label_words_does_not_count(self):
+        starts = []
+        for pad_to_multiple in (None, 1):
+            model = kd.models.LabelWordClassifier(
+                toy_language.gpt2(),
+                toy_language.LABELS,
+                "Review: {text}\nEmotion:",
+                sequence_length=40,
+                pad_to_multiple=pad_to_multiple,
+            )
+            adapter = adapters.CorDA(2, targets="*/feedforward_output_dense")
+            # Of one length: without padding in the second pass.
+            data = np.array(["a dog", "a day", "the dog"], object)
+            adapters.apply(model, adapter, data=data)
+            starts.append(
+                [
+                    start_of(layer)
+                    for layer in layer_paths(model).values()
+                    if hasattr(layer, "lora_a")
+                ]
+            )
+        for first, second in zip(*starts, strict=True):
+            np.testing.assert_allclose(first, second, atol=1e-4)
+
 
 class TestLoRAGA:
+    @pytest.mark.parametrize("weigh", ["rows", "outputs"])
+    def test_what_weighs_nothing_has_no_part_in_the_start(self, weigh):
+        """Weights of a `Split`, and those of losses."""
+        x, y = rows(16)
+
+        def start(data, loss_weights=None):
+            keras.utils.set_random_seed(0)
+            inputs = keras.Input((6,))
+            hidden = keras.layers.Dense(8, "tanh", name="one")(inputs)
+            outputs = {
+                name: keras.layers.Dense(3, name=name)(hidden) for name in "ab"
+            }
+            if weigh == "rows":
+                outputs = outputs["a"]
+            model = keras.Model(inputs, outputs)
+            loss = {name: logits_loss() for name in "ab"}
+            model.compile(
+                loss=logits_loss() if weigh == "rows" else loss,
+                loss_weights=loss_weights,
+            )
+            adapter = adapters.LoRAGA(2, targets="one", batch_size=16)
+            adapters.apply(model, adapter, also_train=(), data=data)
+            return start_of(model.get_layer("one"))
+
+        if weigh == "rows":
+            weights = (np.arange(16) < 8).astype("float32")
+            found = start(kd.data.Split(x, y, sample_weight=weights))
+            expected = start((x[:8], y[:8]))
+            other = start((x, y))
+        else:
+            only = {"a": 1.0, "b": 0.0}
+            found = start((x, {"a": y, "b": y[::-1]}), only)
+            expected = start((x, {"a": y, "b": y}), only)
+            other = start((x, {"a": y, "b": y[::-1]}))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.abs(other - expected).max() > 1e-3
+
+    @ON_TORCH
+    def test_labels_of_a_split_are_aligned_by_name(self):
+        x, y = toy_language.texts(6)
+        names = toy_language.LABELS
+        starts = []
+        for order in (names, names[::-1]):
+            model = kd.models.LabelWordClassifier(
+                toy_language.gpt2(), names, "Review: {text}\nEmotion:"
+            )
+            split = kd.data.Split(x, y, label_names=names)
+            adapter = adapters.LoRAGA(2, targets="*/query")
+            adapters.apply(model, adapter, data=split.align_labels(order))
+            starts.append(start_of(layer_paths(model)[first_query(model)]))
+        np.testing.assert_allclose(*starts, atol=1e-6)
+
     def test_it_starts_from_the_gradient(self):
         x, y = rows()
         inputs = keras.Input((6,))
