@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -153,10 +155,16 @@ class ProjectionBias(Adapter):
         if self.role == "value" and qkv_slot_of(layer, "value") is None:
             found = output_of(path, layers)
             has_bias = found and stored_bias(found[1]) is not None
-            if has_bias and found[1].quantization_mode is None:
+            fits = has_bias and _reaches(bias_shape(layer), found[1])
+            if fits and found[1].quantization_mode is None:
                 return
             missing = "its output projection has none either"
-            if has_bias:
+            if has_bias and not fits:
+                missing = (
+                    "which of its entries reach which inputs of the output "
+                    "projection is not known (one axis for shared heads)"
+                )
+            elif has_bias:
                 # Keras rounds its inputs, so no bias after it is equivalent.
                 missing = "its output projection is quantized"
         else:
@@ -222,3 +230,10 @@ class ProjectionBias(Adapter):
                 config["form"]
             )
         return cls(**config)
+
+
+def _reaches(shape, output) -> bool:
+    """Whether each input of an output projection has a known value entry."""
+    size, inputs = math.prod(shape), kernel_view(output).inputs
+    # Grouped queries share heads, which must have an axis of their own.
+    return inputs == size or (len(shape) > 1 and inputs % size == 0)

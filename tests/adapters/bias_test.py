@@ -120,6 +120,54 @@ def test_a_value_bias_is_a_shift_of_the_output(kind):
     )
 
 
+class FlatHeads(keras.layers.Layer):
+    """Attention whose value heads, of size 2, lie on one axis."""
+
+    def __init__(self, heads, value_heads):
+        super().__init__(name="attention")
+        self.heads, self.value_heads = heads, value_heads
+        self.query = keras.layers.Dense(2 * heads, name="query")
+        self.key = keras.layers.Dense(2 * value_heads, name="key")
+        self.value = keras.layers.Dense(
+            2 * value_heads, use_bias=False, name="value"
+        )
+        self.out_proj = keras.layers.Dense(16, name="out_proj")
+
+    def build(self, input_shape):
+        for layer in (self.query, self.key, self.value):
+            layer.build(input_shape)
+        self.out_proj.build((*input_shape[:-1], 2 * self.heads))
+
+    def call(self, x):
+        q = ops.reshape(self.query(x), (-1, 5, self.heads, 2))
+        k, v = (
+            ops.repeat(
+                ops.reshape(layer(x), (-1, 5, self.value_heads, 2)),
+                self.heads // self.value_heads,
+                axis=2,
+            )
+            for layer in (self.key, self.value)
+        )
+        share = ops.softmax(ops.einsum("bqhd,bkhd->bhqk", q, k))
+        y = ops.einsum("bhqk,bkhd->bqhd", share, v)
+        return self.out_proj(ops.reshape(y, (-1, 5, 2 * self.heads)))
+
+
+@pytest.mark.parametrize("value_heads", [4, 2, 1])
+def test_a_value_bias_merges_only_where_its_heads_are_known(value_heads):
+    inputs = keras.Input((5, 16))
+    model = keras.Model(inputs, FlatHeads(4, value_heads)(inputs))
+    kd.adapters.apply(model, kd.adapters.ValueBias(), also_train=())
+    draw(model.trainable_variables)
+    before = outputs(model, X)
+    if value_heads < 4:
+        with pytest.raises(ValueError, match="one axis for shared heads"):
+            kd.adapters.merge(model)
+    else:
+        kd.adapters.merge(model)
+    np.testing.assert_allclose(outputs(model, X), before, atol=1e-5)
+
+
 def test_a_query_bias_acts_inside_the_softmax_only():
     model, _ = attention_model("mha")
     before = outputs(model, X)
