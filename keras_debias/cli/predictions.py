@@ -40,11 +40,10 @@ def scores_of_file(options) -> Scores:
     labels, predictions = frame[options.label], frame[options.prediction]
     if options.regression:
         return _scores_of_numbers(frame, path, options)
-    shares = _are_shares(labels, predictions)
-    names = sorted(
-        {str(v) for v in labels}
-        | (set() if shares else {str(v) for v in predictions})
-    )
+    said_names = _names_of(predictions, labels)
+    shares = _are_shares(labels, predictions, said_names)
+    present = {str(v) for v in labels}
+    names = sorted(present | (set() if shares else set(said_names)))
     if shares:
         if len(names) != 2:
             raise ValueError(
@@ -54,8 +53,10 @@ def scores_of_file(options) -> Scores:
             )
         said = (predictions >= options.threshold).astype(int)
     else:
+        if len(present) > 1 and len(set(said_names)) > 1:
+            _check_written_alike(present, set(said_names))
         index = {name: number for number, name in enumerate(names)}
-        said = predictions.map(lambda value: index[str(value)])
+        said = said_names.map(index)
     rows = pd.DataFrame({"row": np.arange(len(frame))})
     rows["label"] = labels.map(str).to_numpy()
     for column in options.groups:
@@ -120,11 +121,32 @@ def _check_columns(frame, columns, options) -> None:
             )
 
 
-def _are_shares(labels, predictions) -> bool:
+def _names_of(predictions, labels):
+    """Predictions as names of labels: `1.0`, `1` and `True` are one number."""
+    numeric = "biuf"
+    if (
+        labels.dtype.kind not in numeric
+        or predictions.dtype.kind not in numeric
+    ):
+        return predictions.map(str)
+    names = {float(value): str(value) for value in labels}
+    return predictions.map(lambda value: names.get(float(value), str(value)))
+
+
+def _check_written_alike(labels: set, predictions: set) -> None:
+    """Raises if no prediction is the name of a label."""
+    if not labels & predictions:
+        raise ValueError(
+            f"Expected predictions among the labels {sorted(labels)[:10]}, "
+            f"received {sorted(predictions)[:10]}. Write both alike."
+        )
+
+
+def _are_shares(labels, predictions, said_names) -> bool:
     """Whether predictions are probabilities, and not labels."""
     if predictions.dtype.kind != "f":
         return False
-    if set(map(str, predictions)) <= set(map(str, labels)):
+    if set(said_names) <= set(map(str, labels)):
         return False
     if not predictions.between(0, 1).all():
         raise ValueError(

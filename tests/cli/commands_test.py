@@ -176,6 +176,33 @@ def test_evaluate_agrees_with_scikit_learn(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["0.0", "1.0", "2.0"], ["0", "1", "2"]),
+        (["0", "1", "2"], ["0.0", "1.0", "2.0"]),
+        (["False", "True"], ["0", "1"]),
+        (["0", "1"], ["False", "True"]),
+        (["no", "yes"], ["no", "yes"]),
+    ],
+)
+def test_one_label_may_be_written_as_several_numbers(labels, said, tmp_path):
+    rows = [0, 1, len(labels) - 1] * 4
+    right = [i % 3 > 0 for i in range(12)]
+    frame = {
+        "y": [labels[row] for row in rows],
+        "p": [said[row if r else row - 1] for row, r in zip(rows, right)],
+    }
+    pd.DataFrame(frame).to_csv(tmp_path / "p.csv", index=False)
+    arguments = ["--label", "y", "--prediction", "p", "--quiet", "--json"]
+    path = tmp_path / "s.json"
+    assert (
+        main(["evaluate", str(tmp_path / "p.csv"), *arguments, str(path)]) == 0
+    )
+    (scores,) = json.loads(path.read_text())["splits"]
+    assert scores["accuracy"] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize(
     ("options", "names"),
     [
         (["--groups", "group"], {"group=a", "group=b"}),
@@ -294,10 +321,12 @@ def test_images_are_audited(tmp_path):
         ("nothing", "without ['nothing']"),
         ("logit", "probabilities between 0 and 1"),
         ("holes", "2 empty ones of 300"),
+        ("named", "among the labels ['0', '1'], received ['no', 'yes']"),
     ],
 )
 def test_evaluate_refuses(column, message, tmp_path, capsys):
     frame = predictions()
+    frame["named"] = np.where(frame["p"] > 0.5, "yes", "no")
     frame["logit"] = frame["p"] * 10 - 5
     frame["holes"] = frame["p"].mask(frame.index < 2)
     frame.to_csv(tmp_path / "p.csv", index=False)
