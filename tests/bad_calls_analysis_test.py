@@ -199,6 +199,7 @@ ROWS = [
     ("PromptTemplate", lambda tmp: kd.models.PromptTemplate(None)),
     ("PromptTemplate", lambda tmp: kd.models.PromptTemplate("")),
     ("PromptTemplate", lambda tmp: kd.models.PromptTemplate("no place")),
+    ("PromptTemplate", lambda tmp: kd.models.PromptTemplate("no", "{text}")),
     ("PromptTemplate", lambda tmp: kd.models.PromptTemplate("{0}", None)),
     ("smollm2", lambda tmp: kd.presets.smollm2(3)),
     ("efficientnet_lite0", lambda tmp: kd.presets.efficientnet_lite0(3)),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 from keras import ops
 
 from keras_debias.data.arguments import check_number
@@ -361,7 +362,8 @@ class LabelWordClassifier(keras.Model):
             if x.label_names not in (None, self.label_names):
                 x = x.align_labels(self.label_names)
             x, y, sample_weight = x.x, x.y, x.sample_weight
-        if not isinstance(x, (list, tuple, dict, np.ndarray)):
+        arrays = (list, tuple, dict, np.ndarray, pd.Series, pd.DataFrame)
+        if not isinstance(x, arrays):
             return x, y, sample_weight, None
         batches = Batches(
             x,

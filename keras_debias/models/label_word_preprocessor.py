@@ -64,11 +64,22 @@ class LabelWordPreprocessor:
         x = x if isinstance(x, dict) else dict(zip(fields, x))
         columns = {}
         for name, column in x.items():
-            column = to_arrays(column)
+            column = np.atleast_1d(to_arrays(column))
+            if column.ndim > 1:
+                raise ValueError(
+                    f"Expected one text a row for the field {name!r}. "
+                    f"Received: an array of the shape {column.shape}. Pass a "
+                    "single column, as a list or an array of strings."
+                )
             columns[name] = [
                 text.decode() if isinstance(text, bytes) else str(text)
-                for text in np.atleast_1d(column)
+                for text in column
             ]
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"Expected as many texts for each field. Received: {lengths}"
+            )
         return [
             self.template.format(
                 dict(zip(columns, row)), self.labels, self.instruction

@@ -41,7 +41,8 @@ class PromptTemplate:
                     f"{name}={getattr(self, name)!r}"
                 )
         names = _names(self.prompt) + _names(self.instruction)
-        if not self.fields or not all(n and n.isidentifier() for n in names):
+        fields = self.fields and _names(self.prompt)
+        if not fields or not all(n and n.isidentifier() for n in names):
             raise ValueError(
                 "Expected `prompt` to be a format string with a named field "
                 "for the text, such as 'Review: {text}\\nEmotion:'. "

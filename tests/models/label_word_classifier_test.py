@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import ops
 
@@ -217,8 +218,34 @@ def test_template_fields():
     assert len(kd.models.LABELS["empathetic_dialogues"]) == 32
 
 
+def test_texts_in_a_column_of_pandas():
+    model = classifier()
+    texts = ["the day was glad", "a mad dog"]
+    expected = model.predict(texts, verbose=0)
+    column = pd.Series(texts, index=[7, 3])
+    found = model.predict(column, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    history = model.fit(column, np.array([0, 1]), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_texts_that_are_not_one_a_row():
+    model = classifier()
+    for x in (np.array([["the day"], ["a dog"]]), pd.DataFrame({"a": ["b"]})):
+        with pytest.raises(ValueError, match="one text a row"):
+            model.predict(x, verbose=0)
+    pair = kd.models.PromptTemplate("Is {a} so, as {b} says:")
+    model = kd.models.LabelWordClassifier(
+        toy_language.gpt2(), ["joy", "sad"], pair
+    )
+    with pytest.raises(ValueError, match="as many texts"):
+        model.preprocess_samples((["x", "z"], ["y"]))
+
+
 def test_bad_input():
     lm = toy_language.gpt2()
+    with pytest.raises(ValueError, match="named field"):
+        kd.models.PromptTemplate("Emotion:", instruction="Review: {text}")
     with pytest.raises(ValueError, match="named field"):
         kd.models.LabelWordClassifier(lm, ["joy", "sad"], "Emotion:")
     with pytest.raises(ValueError, match="only once"):
