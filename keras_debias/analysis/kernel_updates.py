@@ -98,6 +98,21 @@ def kernels(model: keras.Model) -> dict[str, np.ndarray]:
     return found
 
 
+def require_finite(updates: dict[str, tuple]) -> None:
+    """Raises if the update of a layer is not finite, by its factors."""
+    bad = [
+        path
+        for path, factors in updates.items()
+        if not all(np.isfinite(f).all() for f in factors if f is not None)
+    ]
+    if bad:
+        raise ValueError(
+            "Expected finite updates. Received: NaN or infinity in "
+            f"{len(bad)} of {len(updates)} layers, first '{bad[0]}'. Train "
+            "again from a sound state."
+        )
+
+
 def side_factor(update: tuple, side: str) -> np.ndarray:
     """A factor `F` with `F F'` the Gram matrix of an update on a side.
 

@@ -4,6 +4,7 @@ import numpy as np
 from keras_debias.adapters.checks import require_model
 from keras_debias.analysis.kernel_updates import adapter_updates
 from keras_debias.analysis.kernel_updates import model_updates
+from keras_debias.analysis.kernel_updates import require_finite
 from keras_debias.analysis.kernel_updates import side_factor
 from keras_debias.analysis.update_spectrum import UpdateSpectrum
 from keras_debias.directions import SIDES
@@ -11,6 +12,7 @@ from keras_debias.directions import role_of
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
 from keras_debias.utils.numbers import require_count
+from keras_debias.utils.numbers import require_seed
 
 
 def latent_factors(
@@ -71,8 +73,9 @@ def latent_factors(
 
     Raises:
         ValueError: If there are no adapters and no `base`, nothing was
-            trained, the layers of the two models differ, no layer is on the
-            side asked for, widths differ, or `k` is more than the rank.
+            trained, an update is not finite, the layers of the two models
+            differ, no layer is on the side asked for, widths differ, `k` is
+            more than the rank, or a number is out of range.
 
     Example:
 
@@ -102,11 +105,14 @@ def latent_factors(
             f"Received: scope={scope!r}"
         )
     require_count(k, "k")
+    require_count(null_draws, "null_draws")
+    require_seed(seed)
     require_model(model)
     if base is None:
         updates = adapter_updates(model)
     else:
         updates = model_updates(model, base)
+    require_finite(updates)
     factors = {}
     for path, update in updates.items():
         role = role_of(path, readers, writers, adapted=base is None)

@@ -9,6 +9,7 @@ from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.ablation import require_floats
 from keras_debias.analysis.kernel_updates import model_updates
+from keras_debias.analysis.kernel_updates import require_finite
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.numbers import require_count
@@ -50,9 +51,9 @@ def truncate_update(
 
     Raises:
         ValueError: If not exactly one of `k` and `energy` is given, one is
-            out of range, nothing was trained, the layers of the two models
-            differ, or a kernel to be written is quantized. The model is
-            unchanged then.
+            out of range, nothing was trained, an update is not finite, the
+            layers of the two models differ, or a kernel to be written is
+            quantized. The model is unchanged then.
 
     Example:
 
@@ -67,6 +68,7 @@ def truncate_update(
     require_model(model)
     model = unwrap(model)
     updates = _updates(model, base)
+    require_finite(updates)
     generator = np.random.default_rng(seed)
     plan, ranks = {}, []
     for path, (p, q) in updates.items():

@@ -185,6 +185,21 @@ def test_save_load_and_plot(tmp_path):
         UpdateSpectrum.load(tmp_path / "nowhere")
 
 
+def test_a_broken_layer_is_not_left_out():
+    """One of four updates is NaN: the others say nothing of the model."""
+    model = adapted(kd.adapters.LoRA(2))
+    with pytest.raises(ValueError, match="`null_draws` to be a positive"):
+        latent_factors(model, null_draws=0)
+    path, layer = list(adapted_layers(model).items())[1]
+    broken = np.array(ops.convert_to_numpy(layer.lora_b))
+    broken[0, 0] = np.nan
+    layer.lora_b.assign(broken)
+    with pytest.raises(ValueError, match=f"1 of 4 layers, first '{path}'"):
+        latent_factors(model)
+    with pytest.raises(ValueError, match="Expected finite updates"):
+        kd.analysis.truncate_update(model, k=1)
+
+
 def test_misuse():
     untrained = BERT.build()
     with pytest.raises(ValueError, match="which has none"):
