@@ -71,9 +71,21 @@ class Adapter(Configurable, abc.ABC):
             ValueError: If the targets match no layer, or name a layer that
                 trains as a whole.
         """
-        found = select(model, self.targets, self.accepts, "targets")
-        named = self.targets
-        named = (named,) if isinstance(named, str) else named
+        return self.chosen(model, self.targets, "targets", training)
+
+    def chosen(
+        self, model, selector, argument, training
+    ) -> dict[str, keras.Layer]:
+        """The layers of a selector, by path; see `find`.
+
+        Args:
+            model: the model.
+            selector: as `targets`.
+            argument: string. The argument's name, for the error.
+            training: as for `find`.
+        """
+        found = select(model, selector, self.accepts, argument)
+        named = (selector,) if isinstance(selector, str) else selector
         loose = callable(named) or any(set("*?[") & set(n) for n in named)
         whole = {
             path
@@ -82,11 +94,11 @@ class Adapter(Configurable, abc.ABC):
         }
         if whole and (not loose or whole == set(found)):
             raise ValueError(
-                "Expected `targets` without the layers that train whole, "
+                f"Expected `{argument}` without the layers that train whole, "
                 "such as the head: an update beside a frozen random kernel "
-                f"is no substitute. Received: targets={self.targets!r}, "
+                f"is no substitute. Received: {argument}={selector!r}, "
                 f"which names {sorted(whole)[:3]}. Leave them out of "
-                "`targets`, or of `also_train`."
+                f"`{argument}`, or of `also_train`."
             )
         return {path: x for path, x in found.items() if path not in whole}
 

@@ -11,7 +11,6 @@ from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.projection_bias import ALREADY_TRAINED_HINT
 from keras_debias.adapters.projection_bias import ProjectionBias
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import select
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.layers.class_swap import original_class
@@ -68,7 +67,7 @@ class AllBiases(ProjectionBias):
 
     def find(self, model, training):
         if self.targets is not None:
-            return select(model, self.targets, self.accepts, "targets")
+            return self.chosen(model, self.targets, "targets", training)
         found = {
             path: layer
             for path, layer in layer_paths(model).items()

@@ -37,12 +37,13 @@ class BottleneckAdapter(TransformAdapter):
         if self.targets is not None:
             return super().find(model, training)
         paths = {id(layer): path for path, layer in layer_paths(model).items()}
-        return {
-            paths[id(layer)]: layer
+        names = [
+            paths[id(layer)]
             for block in blocks(model)
             for name in self.modules
             for layer in block.modules[name]
-        }
+        ]
+        return self.chosen(model, names, "targets", training)
 
     def transform(self, layer):
         return Bottleneck(self.width, self.activation)

@@ -7,7 +7,6 @@ from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import plain_selector
-from keras_debias.adapters.selection import select
 from keras_debias.adapters.transform_adapter import TransformAdapter
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.transforms import Scaling
@@ -105,7 +104,7 @@ class IA3(TransformAdapter):
         if self.feedforward == ():
             return {}
         if self.feedforward is not None:
-            return select(model, self.feedforward, self.accepts, "feedforward")
+            return self.chosen(model, self.feedforward, "feedforward", training)
         paths = {id(layer): path for path, layer in layer_paths(model).items()}
         found = [
             layer

@@ -41,6 +41,8 @@ class ProjectionBias(Adapter):
     weights of a `BiasUpdate` are added to the layer.
     """
 
+    # What trains whole has a bias that trains, and is never switched off.
+    needs_frozen_layers = True
     role = ""  # of a subclass
 
     def __init__(self, form=None, targets=None):

@@ -226,6 +226,44 @@ class TestWhatTrains:
         kd.adapters.apply(model, kd.adapters.LoRA(rank=2))
         assert len(model.trainable_variables) == 10
 
+    @pytest.mark.parametrize(
+        "create",
+        [
+            lambda names: kd.adapters.IA3(targets=(), feedforward=names),
+            lambda names: kd.adapters.IA3(targets=names, feedforward=()),
+            lambda names: kd.adapters.AllBiases(targets=names),
+            lambda names: kd.adapters.ValueBias(targets=names),
+            lambda names: kd.adapters.LoRA(2, targets=names),
+        ],
+    )
+    def test_globs_leave_out_what_trains_whole(self, create):
+        def build():
+            names = ("one", "two", "head")
+            layers = [keras.layers.Dense(4, name=name) for name in names]
+            return keras.Sequential([keras.Input((4,)), *layers])
+
+        model = build()
+        kd.adapters.apply(model, create("*"), also_train="head")
+        head = model.get_layer("head")
+        assert not hasattr(head, "adapters")
+        assert all(v.trainable for v in head.weights)
+        head.bias.assign([1.0, 2.0, 3.0, 4.0])
+        with kd.adapters.disabled(model):
+            bias = ops.convert_to_numpy(head.bias).tolist()
+        assert bias == [1.0, 2.0, 3.0, 4.0]
+        model = build()
+        with pytest.raises(ValueError, match=r"names \['head'\]"):
+            kd.adapters.apply(model, create(("one", "head")), "head")
+
+    def test_a_bottleneck_after_a_block_that_trains_whole(self):
+        model = TABLE["bert"].build()
+        block = "transformer_layer_1/*"
+        with pytest.raises(ValueError, match="train whole"):
+            kd.adapters.apply(model, kd.adapters.Pfeiffer(2), also_train=block)
+        targets = "transformer_layer_0/feedforward_output_dense"
+        adapter = kd.adapters.Pfeiffer(2, targets=targets)
+        kd.adapters.apply(model, adapter, also_train=block)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
