@@ -17,6 +17,7 @@ from keras_debias.models.label_tokens import LabelLayout
 from keras_debias.models.label_tokens import tokenize_labels
 from keras_debias.models.label_word_preprocessor import LabelWordPreprocessor
 from keras_debias.models.prompt_template import PromptTemplate
+from keras_debias.utils.numbers import require_count
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -75,7 +76,8 @@ class LabelWordClassifier(keras.Model):
         TypeError: If `causal_lm` is not a causal LM with token embeddings
             that also give the logits.
         ValueError: If labels are repeated, tokenize to nothing or to the
-            same tokens, or the template has no field.
+            same tokens, the template has no field, or a length is out of
+            range.
 
     Example:
 
@@ -164,6 +166,18 @@ class LabelWordClassifier(keras.Model):
             )
         if threshold is not None:
             check_number("threshold", threshold)
+        own = getattr(causal_lm.backbone, "max_sequence_length", None)
+        if sequence_length is None:
+            sequence_length = min(256, own or 256)
+        require_count(sequence_length, "sequence_length")
+        if own and sequence_length > own:
+            raise ValueError(
+                f"Expected `sequence_length` of at most {own}, the tokens that "
+                "the model reads at once. Received: "
+                f"sequence_length={sequence_length}"
+            )
+        if pad_to_multiple is not None:
+            require_count(pad_to_multiple, "pad_to_multiple")
         super().__init__(name=name, dtype=causal_lm.dtype_policy)
         self.causal_lm = causal_lm
         self.label_names = label_names
@@ -175,9 +189,6 @@ class LabelWordClassifier(keras.Model):
         self.first_token = first_token
         self.lm_loss = lm_loss
         self.label_tokens = label_tokens
-        if sequence_length is None:
-            own = getattr(causal_lm.backbone, "max_sequence_length", None)
-            sequence_length = min(256, own or 256)
         self.sequence_length = sequence_length
         self.pad_to_multiple = pad_to_multiple
         self.layout = LabelLayout(scored)
@@ -359,6 +370,12 @@ class LabelWordClassifier(keras.Model):
 
     def _batches(self, x, y, sample_weight, batch_size, shuffle=False):
         if isinstance(x, Split):
+            if y is not None or sample_weight is not None:
+                raise ValueError(
+                    "Expected `y` and `sample_weight` inside the Split. "
+                    f"Received: y={type(y).__name__}, "
+                    f"sample_weight={type(sample_weight).__name__}"
+                )
             if x.label_names not in (None, self.label_names):
                 x = x.align_labels(self.label_names)
             x, y, sample_weight = x.x, x.y, x.sample_weight

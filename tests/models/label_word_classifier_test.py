@@ -229,6 +229,30 @@ def test_texts_in_a_column_of_pandas():
     assert np.isfinite(history.history["loss"]).all()
 
 
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        {"sequence_length": 0},
+        {"sequence_length": "40"},
+        {"sequence_length": 49},
+        {"pad_to_multiple": -3},
+        {"pad_to_multiple": 0},
+    ],
+)
+def test_lengths_out_of_range(lengths):
+    (name,) = lengths
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        classifier(**lengths)
+
+
+def test_labels_beside_a_split_are_refused():
+    model = classifier()
+    split = kd.data.Split(["the day", "a dog"], [0, 1])
+    for more in ({"y": [1, 0]}, {"sample_weight": [1.0, 0.0]}):
+        with pytest.raises(ValueError, match="inside the Split"):
+            model.fit(split, verbose=0, **more)
+
+
 def test_texts_that_are_not_one_a_row():
     model = classifier()
     for x in (np.array([["the day"], ["a dog"]]), pd.DataFrame({"a": ["b"]})):
