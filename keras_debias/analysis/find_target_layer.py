@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import dataclasses
 import functools
 
@@ -180,9 +181,13 @@ def _sample(classifier, split, samples, seed):
 
 def _continuations(classifier, x, right, wrong) -> dict[str, np.ndarray]:
     """Prompts with both labels, and what is to be exchanged where."""
-    prompts = classifier.preprocessor(x)
-    count = len(right)
     depth = max(map(len, classifier.label_tokens))
+    # Whole labels follow the prompt, where scores need all but the last token.
+    preprocessor = copy.copy(classifier.preprocessor)
+    follow = max(map(len, preprocessor.layout.rows))
+    preprocessor.sequence_length -= depth - follow
+    prompts = preprocessor(x)
+    count = len(right)
     length = int(prompts["answer"].max()) + 1 + depth
     tokens = np.zeros((count, 2, length), "int32")
     mask = np.zeros_like(tokens)

@@ -132,6 +132,23 @@ def test_labels_of_unequal_length():
     assert ("very sad", "joy") in found.pairs or len(set(found.pairs)) > 1
 
 
+@pytest.mark.filterwarnings("ignore:.*prompts are longer")
+@pytest.mark.parametrize("first_token", [False, True])
+def test_prompts_as_long_as_the_model_reads(first_token):
+    """With a whole label behind the prompt, nothing is left over."""
+    model = kd.models.LabelWordClassifier(
+        toy_language.gpt2(length=24),
+        ("joy", "very sad", "anger"),
+        TEMPLATE,
+        sequence_length=24,
+        first_token=first_token,
+    )
+    texts = np.array(["the day was very mad and the dog " * 4] * 6, object)
+    split = kd.data.Split(texts, np.arange(6) % 3)
+    found = find_target_layer(model, split, samples=6)
+    assert min(found.curve) > 0
+
+
 ONE_OR_MORE = [("joy", "very sad"), toy_language.LABELS]
 
 
