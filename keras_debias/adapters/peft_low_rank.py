@@ -68,7 +68,8 @@ def _lora_parts(modules, is_dora):
         if is_dora:
             tensors[f"{name}.lora_magnitude_vector"] = _magnitude(module)
         ranks[name] = rank
-        alphas[name] = scale * (rank**0.5 if stabilized else rank)
+        # Settings may be scalars of NumPy, which JSON does not hold.
+        alphas[name] = float(scale * (rank**0.5 if stabilized else rank))
     rank, alpha = _most_common(ranks), _most_common(alphas)
     return tensors, {
         "peft_type": "LORA",
@@ -76,7 +77,7 @@ def _lora_parts(modules, is_dora):
         "lora_alpha": alpha,
         "rank_pattern": {k: v for k, v in ranks.items() if v != rank},
         "alpha_pattern": {k: v for k, v in alphas.items() if v != alpha},
-        "lora_dropout": max(layer.dropout for layer in layers),
+        "lora_dropout": float(max(layer.dropout for layer in layers)),
         "use_rslora": stabilized,
         "use_dora": is_dora,
         "bias": "none",
@@ -152,9 +153,9 @@ def _vera_parts(modules, adapter):
     return tensors, {
         "peft_type": "VERA",
         "r": adapter.rank,
-        "d_initial": adapter.initial_scale,
-        "vera_dropout": adapter.dropout,
-        "projection_prng_key": adapter.seed,
+        "d_initial": float(adapter.initial_scale),
+        "vera_dropout": float(adapter.dropout),
+        "projection_prng_key": int(adapter.seed),
         "save_projection": True,
         "bias": "none",
         "target_modules": list(layers),

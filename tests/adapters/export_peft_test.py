@@ -29,7 +29,10 @@ KINDS = {
         adapters.LoRA(2, alpha=3, targets="query"),
         adapters.LoRA(3, alpha=3, targets="value"),
     ],
-    "stabilized": lambda: adapters.LoRA(4, alpha=6, rank_stabilized=True),
+    # Settings from a search, say: scalars of NumPy.
+    "stabilized": lambda: adapters.LoRA(
+        4, np.float32(6), np.float32(0.1), rank_stabilized=True
+    ),
     "LoRAFA": lambda: adapters.LoRAFA(2),
     "DoRA": lambda: adapters.DoRA(2, alpha=3),
     "PiSSA": lambda: adapters.PiSSA(2, alpha=3, rank_stabilized=True),
