@@ -159,10 +159,11 @@ def export_transformers(
         isinstance(label_names, str)
         or len(label_names) != num_classes
         or not all(isinstance(each, str) for each in label_names)
+        or len(set(label_names)) != num_classes
     ):
         raise ValueError(
-            f"Expected `label_names` to be {num_classes} strings. Received: "
-            f"label_names={label_names!r}"
+            f"Expected `label_names` to be {num_classes} different strings. "
+            f"Received: label_names={label_names!r}"
         )
     config = {
         "architectures": [class_name],

@@ -50,8 +50,9 @@ def test_same_logits_of_a_merged_classifier(name, tmp_path, tmp_path_factory):
     with pytest.raises(ValueError, match="not to exist"):
         adapters.export_transformers(model, tmp_path / "ours")
     adapters.export_transformers(model, tmp_path / "ours", overwrite=True)
-    with pytest.raises(ValueError, match="3 strings"):
-        adapters.export_transformers(model, tmp_path / "x", labels[:2])
+    for wrong in (labels[:2], ("no", "no", "yes")):
+        with pytest.raises(ValueError, match="3 different strings"):
+            adapters.export_transformers(model, tmp_path / "x", wrong)
 
 
 # Of these KerasHub writes checkpoints itself. (Of Gemma, with one key and value
