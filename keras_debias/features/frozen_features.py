@@ -169,7 +169,8 @@ class FrozenFeatures:
             > MEMORY_BYTES
         ):
             self._memory.popitem(last=False)
-        return found
+        # The caller may change it in place.
+        return found.copy()
 
     def _compute(self, x) -> np.ndarray:
         if is_text(x):

@@ -129,6 +129,18 @@ def test_the_same_rows_and_weights_are_encoded_once(monkeypatch, tmp_path):
     np.testing.assert_array_equal(third(split), changed)
 
 
+def test_the_memory_is_not_the_callers_array():
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    split = kd.data.Split(np.arange(12, dtype="float32").reshape(4, 3))
+    features = FrozenFeatures(network)
+    found = features(split)
+    found -= found.mean(axis=0)
+    np.testing.assert_array_equal(features(split), split.x)
+    kept = features(split)
+    kept *= 0.0
+    np.testing.assert_array_equal(features(split), split.x)
+
+
 def test_memory_is_bounded(monkeypatch):
     from keras_debias.features import frozen_features
 
