@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import json
 import os
 import pathlib
 import time
@@ -29,6 +30,8 @@ PROGRESS_AFTER_SECONDS = 5.0
 # Results that this process keeps, by content: groups are inferred for every
 # method and seed of a comparison, on the same rows.
 MEMORY_BYTES = 256 * 2**20
+# Entries of a config that hold names of layers.
+NAMES = ("name", "input_layers", "output_layers", "inbound_nodes")
 # What reading a damaged file may raise.
 _UNREADABLE = (KeyError, MemoryError, OSError, TypeError, ValueError)
 
@@ -343,11 +346,45 @@ def _sum(features) -> np.ndarray:
 
 
 def _fingerprint(encoder) -> str:
-    """A hash of the encoder's weights, dtype policy and sequence length."""
+    """A hash of the encoder's layers, weights and sequence length."""
     digest = hashlib.sha256()
     digest.update(encoder.description.encode())
+    # Equal weights give other features with another activation or policy.
+    for operation in encoder.model.operations:
+        digest.update(_described(operation).encode())
     for variable in encoder.model.variables:
         value = np.asarray(keras.ops.convert_to_numpy(variable))
         digest.update(str((value.dtype, value.shape)).encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()[:24]
+
+
+def _described(operation) -> str:
+    """The class, dtype policy and settings of a layer, without its name."""
+    try:
+        config = operation.get_config()
+    # KerasHub's Llama, for one, raises an error of its own.
+    except Exception:  # noqa: BLE001
+        config = {}
+    config = {k: _nameless(v) for k, v in config.items() if k not in NAMES}
+    policy = getattr(operation, "dtype_policy", None)
+    parts = [type(operation).__qualname__, getattr(policy, "name", ""), config]
+    return json.dumps(parts, sort_keys=True, default=_spelled)
+
+
+def _nameless(value):
+    """A config without names: Keras numbers layers through a process."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "DTypePolicy":
+            return value
+        return {k: _nameless(v) for k, v in value.items() if k not in NAMES}
+    if isinstance(value, (list, tuple)):
+        return [_nameless(each) for each in value]
+    return value
+
+
+def _spelled(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    # Without the address, which differs in every process.
+    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -141,6 +141,35 @@ def test_the_memory_is_not_the_callers_array():
     np.testing.assert_array_equal(features(split), split.x)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"activation": "relu"}, {"activation": "tanh"}),
+        ({}, {"dtype": "mixed_bfloat16"}),
+    ],
+    ids=["activation", "policy"],
+)
+def test_equal_weights_of_other_layers_give_other_features(first, second):
+    def network(arguments):
+        layers = [keras.Input((3,)), keras.layers.Dense(4, **arguments)]
+        made = keras.Sequential([*layers, keras.layers.Dense(2)])
+        made.set_weights([np.full(w.shape, 0.3) for w in made.weights])
+        return made
+
+    x = np.linspace(-1, 1, 15, dtype="float32").reshape(5, 3)
+    split = kd.data.Split(x)
+    one, other = network(first), network(second)
+    FrozenFeatures(one)(split)
+    expected = other.layers[0](x)
+    np.testing.assert_array_equal(
+        FrozenFeatures(other)(split),
+        np.asarray(keras.ops.convert_to_numpy(expected), "float32"),
+    )
+    assert len(FrozenFeatures._memory) == 2
+    FrozenFeatures(network(first))(split)  # the same layers, with new names
+    assert len(FrozenFeatures._memory) == 2
+
+
 def test_memory_is_bounded(monkeypatch):
     from keras_debias.features import frozen_features
 
