@@ -199,16 +199,17 @@ class FrozenFeatures:
                 f"KerasHub task. Received: {self._encoder.name!r} without. "
                 "Pass a function of a split to its features instead."
             )
-        distinct, inverse = np.unique(texts.astype(str), return_inverse=True)
+        # As objects: a NumPy string array is as wide as its longest text.
+        distinct, inverse = np.unique(texts, return_inverse=True)
         # By length in characters first: texts of one chunk are tokenized to
         # one padded length.
-        order = np.argsort(np.char.str_len(distinct), kind="stable")
+        order = np.argsort([len(text) for text in distinct], kind="stable")
         found: Any = None
         bar = _Bar(len(distinct), self.verbose)
         chunk = 64 * self.batch_size
         for start in range(0, len(order), chunk):
             rows = order[start : start + chunk]
-            inputs = preprocess(distinct[rows].astype(object))
+            inputs = preprocess(distinct[rows])
             inputs = {k: np.asarray(v) for k, v in inputs.items()}
             lengths = inputs["padding_mask"].sum(axis=1).astype(int)
             by_length = np.argsort(lengths, kind="stable")

@@ -1,5 +1,7 @@
 """`FrozenFeatures` against the encoder itself, and its caches."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +48,18 @@ def test_texts_are_means_of_hidden_states():
     found = FrozenFeatures(task, batch_size=8)(kd.data.Split(rows))
     assert found.dtype == "float32"
     np.testing.assert_allclose(found, mean_of_states(task, rows), atol=1e-5)
+
+
+def test_a_long_text_does_not_widen_all_others():
+    task = _bert_text(0.0)
+    split = kd.data.Split([*texts(200), WORDS[0] + 100_000 * " "])
+    features = FrozenFeatures(task)
+    features(kd.data.Split(texts(3)))
+    tracemalloc.start()
+    features(split)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 201 * 100_000  # less than one byte a character
 
 
 def test_pairs_are_two_vectors_and_how_they_differ():
