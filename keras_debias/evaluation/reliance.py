@@ -65,12 +65,15 @@ def reliance(
 ) -> Reliance:
     """Measures how predictions depend on a factor that should not matter.
 
+    Labels are compared by name if the model and the splits have names.
+
     Args:
         model: anything with `predict` that returns class scores `(n,
             classes)`, logits or probabilities.
         without: `Split` with labels.
         with_factor: the same rows in the same order, with the factor.
-        target: label name or index that the factor indicated in training.
+        target: label name that the factor indicated in training, or the
+            index of the model's output.
         from_logits: bool or None. Whether outputs are logits. Defaults to
             `None`: as the model's last activation and compiled loss say.
         batch_size: int, passed to `model.predict`. Defaults to `None`.
@@ -112,6 +115,10 @@ def reliance(
             f"target={target!r}"
         )
     logits = model_outputs.are_logits(model, from_logits)
+    names = getattr(model, "label_names", None) or without.label_names
+    without, with_factor = (
+        _aligned(split, names) for split in (without, with_factor)
+    )
     if (
         len(without) != len(with_factor)
         or without.y is None
@@ -123,7 +130,7 @@ def reliance(
             f"labels. Received: {without} and {with_factor}"
         )
     if isinstance(target, str):
-        index = match_labels([target], without.label_names or ())[0]
+        index = match_labels([target], names or ())[0]
     else:
         index = int(target)
     found = []
@@ -140,7 +147,7 @@ def reliance(
     if index is None or not 0 <= index < before.shape[1]:
         raise ValueError(
             "Expected `target` to be one of the model's classes. Received: "
-            f"target={target!r}, label_names={without.label_names}, "
+            f"target={target!r}, label_names={names}, "
             f"{before.shape[1]} classes"
         )
     labels = np.asarray(without.y)
@@ -161,3 +168,10 @@ def reliance(
             min(right[groups == g].mean() for g in np.unique(groups))
         ),
     )
+
+
+def _aligned(split, names) -> Split:
+    """The same rows, their labels in the order of `names`."""
+    if None in (names, split.label_names) or names == split.label_names:
+        return split
+    return split.align_labels(names)

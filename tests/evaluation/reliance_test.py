@@ -51,6 +51,23 @@ def test_a_model_that_does_not_look():
     assert (found.flipped, found.toward, found.loss) == (0.0, 0.0, 0.0)
 
 
+def test_labels_are_compared_by_name():
+    """The model's outputs are "a", "b"; one split counts from "b"."""
+    outputs = (
+        [[0.5, 0.5], [0.2, 0.8], [0.4, 0.6]],
+        [[0.9, 0.1], [0.6, 0.4], [0.4, 0.6]],
+    )
+    without, marked = splits([0, 1, 1])
+    expected = kd.evaluation.reliance(Fixed(*outputs), without, marked, "a")
+    turned = [split.align_labels(["b", "a"]) for split in (without, marked)]
+    named = Fixed(*outputs)
+    named.label_names = ("a", "b")
+    for target in ("a", 0):
+        assert kd.evaluation.reliance(named, *turned, target) == expected
+    other = kd.evaluation.reliance(Fixed(*outputs), without, turned[1], "a")
+    assert other == expected
+
+
 def test_misuse():
     model = Fixed([[0.7, 0.3]] * 2, [[0.7, 0.3]] * 2)
     without, marked = splits([0, 1])
