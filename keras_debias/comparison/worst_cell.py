@@ -2,8 +2,10 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import pandas as pd
 
 from keras_debias.comparison.criterion import Criterion
+from keras_debias.comparison.criterion import row_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -70,17 +72,20 @@ class WorstCell(Criterion):
                 f"({len(predictions)}). Received: {len(self.cells)}. Are they "
                 "of another split?"
             )
-        right = predictions["label"] == predictions["prediction"]
+        right = (predictions["label"] == predictions["prediction"]).to_numpy()
+        weight = row_weights(predictions)
         cells = [predictions["label"].astype(str).to_numpy(), self.cells]
-        table = right.groupby(cells).agg(["mean", "size"])
-        table = table[table["size"] >= self.min_rows]
+        table = pd.DataFrame({"hits": right * weight, "weight": weight})
+        table = table.groupby(cells).agg(["sum", "size"])
+        large = table["weight", "size"] >= self.min_rows
+        table = table[large & (table["weight", "sum"] > 0)]
         if not len(table):
             raise ValueError(
                 f"Expected a cell of at least {self.min_rows} rows. Received: "
                 "smaller ones only. Use more validation data, or lower "
                 "`min_rows`."
             )
-        return float(table["mean"].min())
+        return float((table["hits", "sum"] / table["weight", "sum"]).min())
 
     def get_config(self):
         return {"cells": self.cells.tolist(), "min_rows": self.min_rows}

@@ -34,6 +34,16 @@ def test_it_is_the_lowest_accuracy_of_a_cell_that_is_large_enough(min_rows):
     assert found == pytest.approx(min(expected))
 
 
+def test_rows_count_by_their_weights():
+    frame, cells = predictions()
+    weight = np.random.default_rng(1).integers(0, 4, len(frame))
+    repeated = np.repeat(np.arange(len(frame)), weight)
+    criterion = kd.comparison.WorstCell(cells, 1)
+    found = criterion.score(frame.assign(weight=weight.astype(float)), None)
+    expected = kd.comparison.WorstCell(cells[repeated], 1)
+    assert found == pytest.approx(expected.score(frame.iloc[repeated], None))
+
+
 def test_wrong_cells_are_refused():
     frame, cells = predictions(30)
     with pytest.raises(ValueError, match="30.*Received: 29.*another split"):
