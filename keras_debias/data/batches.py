@@ -123,6 +123,8 @@ class Batches(keras.utils.PyDataset):
     Attributes:
         features: array with `n` rows, or `None`. What a teacher computed for
             each row; batches hold it as `FEATURES`, with the index.
+        first: int or `None`. With `steps`, the number of batches before this
+            epoch; `None` where all epochs have the same number.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("Expected at least one row. Received: none")
         self.groups = groups
         self.features = None
+        self.first = None
         self.batch_size = 32 if batch_size is None else batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -201,7 +204,10 @@ class Batches(keras.utils.PyDataset):
         """The rows of one batch of the present epoch."""
         batches = -(-self.rows // self.batch_size)
         if self.steps:
-            number, index = divmod(self.epoch * self.steps + index, batches)
+            before = (
+                self.epoch * self.steps if self.first is None else self.first
+            )
+            number, index = divmod(before + index, batches)
         else:
             number = self.epoch
         start = index * self.batch_size

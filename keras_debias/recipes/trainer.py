@@ -331,16 +331,23 @@ class Trainer:
         best = BestWeights(self.validation, self.selection) if choose else None
         for number, steps in enumerate(np.diff(bounds), start=first_epoch):
             began = time.perf_counter()
-            model.fit(
-                train,
-                batch_size=self.budget.batch_size,
-                # So that the order of the rows continues where it ended.
-                initial_epoch=number,
-                epochs=number + 1,
-                steps_per_epoch=int(steps),
-                verbose=self.verbose,
-                sampler=sampler,
+            # So that the order of the rows continues where it ended: epochs
+            # between checks may differ by one update.
+            model.first_batch = int(
+                first_epoch * bounds[1] + bounds[number - first_epoch]
             )
+            try:
+                model.fit(
+                    train,
+                    batch_size=self.budget.batch_size,
+                    initial_epoch=number,
+                    epochs=number + 1,
+                    steps_per_epoch=int(steps),
+                    verbose=self.verbose,
+                    sampler=sampler,
+                )
+            finally:
+                model.first_batch = None
             self.seconds += time.perf_counter() - began
             if best is not None:
                 seen = int(bounds[number - first_epoch + 1])

@@ -59,6 +59,8 @@ class NetworkWrapper(keras.Model):
     batch_parts = 1
     # Whether `fit` runs.
     fitting = False
+    # The number of batches before the epoch, see `Batches`.
+    first_batch = None
 
     @property
     def threads(self) -> int:
@@ -226,6 +228,7 @@ class NetworkWrapper(keras.Model):
             sampler=sampler,
         )
         if train.batches is not None:
+            train.batches.first = self.first_batch
             self.check_tables(train.batches.rows)
         if self.objective is not None and train.batches is not None:
             self.objective.check_rows(train.batches.rows, train.batches.groups)

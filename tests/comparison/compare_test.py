@@ -378,6 +378,27 @@ def test_the_criterion_picks_the_weights(number):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_checks_do_not_change_the_order_of_the_rows(number):
+    """Also where the updates between two checks are not equally many."""
+    train, test = toy.numbers(200), toy.numbers(60, seed=1)
+    chosen = R.Trainer(
+        toy.build,
+        R.Budget(updates=10, batch_size=20, checks=4),
+        validation=test,
+        selection=Prefers(number),
+    )
+    model = chosen.fit(train)
+    updates = chosen.notes["selected_update"]
+    assert updates == [2, 5, 8, 10][number]
+    plain = R.Trainer(toy.build, R.Budget(updates=updates, batch_size=20))
+    np.testing.assert_allclose(
+        model.predict(test.x, verbose=0),
+        plain.fit(train).predict(test.x, verbose=0),
+        atol=1e-6,
+    )
+
+
 @pytest.mark.once
 def test_criteria_are_part_of_the_result():
     validation = toy.numbers(80, seed=3)
