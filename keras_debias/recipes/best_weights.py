@@ -32,6 +32,9 @@ class BestWeights:
         _, update, values = self.best
         for variable, value in zip(_changing(model), values, strict=True):
             variable.assign(value)
+        tune = threshold_tuner(model)
+        if tune is not None:
+            tune(self.validation)  # it was that of the last weights
         return update
 
 

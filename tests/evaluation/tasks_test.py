@@ -281,6 +281,41 @@ def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
     assert again.model.threshold == classifier.threshold
 
 
+def test_the_best_weights_come_with_their_threshold():
+    class First(kd.comparison.Criterion):
+        seen = 0
+
+        def score(self, predictions, split):
+            self.seen += 1
+            return -self.seen
+
+    def build(updates):
+        classifier = kd.models.LabelWordClassifier(
+            toy_language.gpt2(),
+            toy_language.LABELS,
+            "Review: {text}\nEmotion:",
+            multi_label=True,
+            instruction=False,
+            sequence_length=40,
+        )
+        classifier.compile(keras.optimizers.Adam(0.05))
+        return classifier
+
+    dev = several(12, 1)
+    trainer = kd.recipes.Trainer(
+        build,
+        kd.recipes.Budget(updates=2, batch_size=8, checks=2),
+        validation=dev,
+        selection=First(),
+    )
+    model = trainer.fit(several(16))
+    assert trainer.notes["selected_update"] == 1
+    expected = kd.evaluation.tune_threshold(
+        model.predict(dev.x, verbose=0), dev.y
+    )
+    assert model.model.threshold == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_threshold_is_for_several_labels():
     classifier = kd.models.LabelWordClassifier(
         toy_language.gpt2(),
