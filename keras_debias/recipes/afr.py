@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from keras_debias.data import sampling
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_head
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.recipe import Recipe
 
@@ -82,7 +83,10 @@ class AFR(Recipe):
                 "Expected held-out samples of every class. Received: none of "
                 f"the classes {missing}. Raise `held_out={self.held_out}`."
             )
-        model = trainer.fit(rest)
+        updates = trainer.claim_updates(None, rest)
+        model = trainer.build(updates)
+        check_head(model.model, train)
+        model = trainer.advance(model, rest, updates)
         head, features = trainer.features(model, hard)
         weights = self.weights(trainer.predict(model, hard), hard.y)
         trainer.notes["effective_samples"] = float(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_debias.features.cut_at_head import cut_at_head
 from keras_debias.utils.numbers import is_number
 
 
@@ -20,6 +21,18 @@ def check_bias_only(value) -> None:
         raise TypeError(
             "Expected `bias_only` to be a bias-only model such as "
             f"`BagOfWords()`. Received: bias_only={value!r}"
+        )
+
+
+def check_head(network, train) -> None:
+    """Raises unless a network's last layer has one output for each class."""
+    _, head = cut_at_head(network)
+    classes = int(train.y.max()) + 1
+    if head.units < classes:
+        raise ValueError(
+            "Expected a last `Dense` layer with one output for each class. "
+            f"Received: {head.units} outputs for {classes} classes. For two "
+            "classes use two outputs, with a sparse categorical cross entropy."
         )
 
 

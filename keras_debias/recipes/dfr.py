@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from keras_debias.data import sampling
 from keras_debias.data.duplicates import content_keys
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.checks import check_head
 from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.group_recipe import GroupRecipe
 from keras_debias.utils.numbers import is_number
@@ -86,7 +87,10 @@ class DFR(GroupRecipe):
         if absent:
             self._check_absent(absent, train, balanced)
         sizes = np.bincount(ids)
-        model = trainer.fit(rest)
+        updates = trainer.claim_updates(None, rest)
+        model = trainer.build(updates)
+        check_head(model.model, train)
+        model = trainer.advance(model, rest, updates)
         head, features = trainer.features(model, balanced)
         trainer.notes["rows_a_group"] = int(sizes.min())
         if self.groups is not None:

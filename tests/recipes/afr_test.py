@@ -1,5 +1,6 @@
 """The last layer again, on the samples that the model gets wrong."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -75,3 +76,18 @@ def test_bad_input():
     )
     with pytest.raises(ValueError, match="samples of every class"):
         AFR().fit(toy.trainer(), few)
+
+
+@pytest.mark.parametrize("recipe", [AFR(), kd.recipes.DFR()])
+def test_one_output_for_two_classes_is_refused_before_training(recipe):
+    def build(updates):
+        layers = [keras.Input((2,)), keras.layers.Dense(1)]
+        network = keras.Sequential(layers)
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        network.compile("sgd", loss)
+        return network
+
+    trainer = toy.trainer(model_fn=build)
+    with pytest.raises(ValueError, match="1 outputs for 2 classes"):
+        recipe.fit(trainer, toy.numbers(100, strength=0.7))
+    assert trainer.updates == 0
