@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 from scipy.special import softmax
 
 from keras_debias.data import sampling
+from keras_debias.data.duplicates import content_keys
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.checks import check_head
 from keras_debias.recipes.checks import check_share
@@ -75,7 +76,9 @@ class AFR(Recipe):
     def fit(self, trainer, train):
         check_class_labels(train, self)
         generator = np.random.default_rng([trainer.seed, 2])
-        held = sampling.stratified_mask(train.y, self.held_out, generator)
+        held = sampling.stratified_mask(
+            train.y, self.held_out, generator, content_keys(train.x)
+        )
         hard, rest = train.take(held), train.take(~held)
         if not np.isin(train.y, hard.y).all():
             missing = np.setdiff1d(train.y, hard.y).tolist()

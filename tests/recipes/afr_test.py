@@ -61,6 +61,29 @@ def test_it_lifts_the_worst_group_and_the_penalty_holds_it_back():
     assert 0 < trainer.notes["effective_samples"] <= 240
 
 
+def test_held_out_samples_are_not_among_those_trained_on(monkeypatch):
+    once = toy.numbers(60)
+    train = once.take(np.repeat(np.arange(60), 3))
+    seen = []
+
+    def features(self, model, split):
+        seen.append(split.x)
+        return features.original(self, model, split)
+
+    def advance(self, model, split, updates, **kwargs):
+        seen.append(split.x)
+        return advance.original(self, model, split, updates, **kwargs)
+
+    for function in (features, advance):
+        name = function.__name__
+        function.original = getattr(kd.recipes.Trainer, name)
+        monkeypatch.setattr(kd.recipes.Trainer, name, function)
+    AFR().fit(toy.trainer(2), train)
+    rest, hard = ({tuple(row) for row in x.tolist()} for x in seen)
+    assert not rest & hard
+    assert len(rest | hard) == 60
+
+
 def test_bad_input():
     for settings, match in (
         ({"gamma": -1.0}, "`gamma`"),
