@@ -251,7 +251,7 @@ def compare(
     warn_of_groups(splits, min_group_size)
     settings = {n: fingerprint.of_value(m) for n, m in methods.items()}
     store = RunFolder(folder)
-    store.register(configuration, settings)
+    store.register(configuration, settings, min_group_size)
 
     _say_if_busy(verbose)
     failed = {}

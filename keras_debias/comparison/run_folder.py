@@ -12,6 +12,7 @@ import pandas as pd
 
 from keras_debias.comparison.fingerprint import digest
 from keras_debias.comparison.run import Run
+from keras_debias.evaluation.score_frame import MIN_GROUP_SIZE
 from keras_debias.evaluation.score_frame import Settings
 from keras_debias.evaluation.score_frame import score_frame
 from keras_debias.evaluation.scores import Scores
@@ -54,12 +55,15 @@ class RunFolder:
         self.path = None if path is None else pathlib.Path(path)
         self._warned = set()
 
-    def register(self, configuration: dict, methods: dict) -> None:
+    def register(
+        self, configuration: dict, methods: dict, min_group_size: int
+    ) -> None:
         """Checks that the folder belongs to this comparison, or assigns it.
 
         Raises:
             ValueError: If it holds another comparison, or a method of one
-                of these names with other settings; nothing is changed.
+                of these names with other settings or another
+                `min_group_size`; nothing is changed.
         """
         if self.path is None:
             return
@@ -98,6 +102,14 @@ class RunFolder:
                     f"folder's results were made with. Received: folder="
                     f"{str(self.path)!r} and others. Give the method another "
                     "name, or remove its results."
+                )
+            size = values.get("min_group_size", MIN_GROUP_SIZE)
+            if name in methods and size != min_group_size:
+                raise ValueError(
+                    f"Expected `min_group_size={size}`, with which the "
+                    "folder's results were scored. Received: folder="
+                    f"{str(self.path)!r}, min_group_size={min_group_size}. "
+                    "Name another folder."
                 )
         content = {
             "configuration": configuration,

@@ -337,6 +337,8 @@ def test_a_folder_of_another_configuration(tmp_path):
     methods = {"plain": toy.Instant(3.0)}
     with pytest.raises(ValueError, match="settings of the method 'plain'"):
         kd.compare(**arguments(folder=folder, seeds=[0], methods=methods))
+    with pytest.raises(ValueError, match="`min_group_size=10`.*=5"):
+        kd.compare(**arguments(folder=folder, seeds=[0], min_group_size=5))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     other = tmp_path / "other"
     other.mkdir()
