@@ -54,6 +54,7 @@ class RunFolder:
     def __init__(self, path):
         self.path = None if path is None else pathlib.Path(path)
         self._warned = set()
+        self._contents = {}
 
     def register(
         self, configuration: dict, methods: dict, min_group_size: int
@@ -153,7 +154,7 @@ class RunFolder:
         found = []
         for file in sorted(self.path.glob("*-seed*.json")):
             try:
-                values = json.loads(read_regular(file, JSON_LIMIT))
+                values = self._content(file)
                 name, seed = values["method"], values["seed"]
                 is_valid = isinstance(name, str) and type(seed) is int
                 if not is_valid or not isinstance(values["settings"], dict):
@@ -163,6 +164,15 @@ class RunFolder:
                 continue
             found.append((name, seed, values, _predictions_of(file)))
         return found
+
+    def _content(self, file) -> dict:
+        """The content of a run's file, read once unless the file changes."""
+        status = file.stat()
+        version = status.st_ino, status.st_mtime_ns, status.st_size
+        if self._contents.get(file, (None, None))[0] != version:
+            content = json.loads(read_regular(file, JSON_LIMIT))
+            self._contents[file] = version, content
+        return self._contents[file][1]
 
     def _warn(self, file, reason) -> None:
         if file in self._warned:

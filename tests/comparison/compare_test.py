@@ -321,6 +321,30 @@ def test_wrong_types(changes, message):
 
 
 @pytest.mark.once
+def test_each_file_of_a_folder_is_read_once(tmp_path, monkeypatch):
+    from keras_debias.comparison import run_folder
+
+    read = []
+
+    def counted(file, limit):
+        read.append(file)
+        return original(file, limit)
+
+    original = run_folder.read_regular
+    monkeypatch.setattr(run_folder, "read_regular", counted)
+    changes = {"folder": tmp_path, "seeds": range(4)}
+    first = kd.compare(**arguments(**changes))
+    read.clear()
+    assert_same(first, kd.compare(**arguments(**changes)))
+    runs = [file for file in read if "-seed" in file.name]
+    assert len(runs) == len(set(runs)) == 8
+    read.clear()
+    assert_same(first, kd.comparison.Comparison.load(tmp_path))
+    runs = [file for file in read if "-seed" in file.name]
+    assert len(runs) == len(set(runs)) == 8
+
+
+@pytest.mark.once
 def test_a_folder_of_another_configuration(tmp_path):
     folder = tmp_path / "runs"
     kd.compare(**arguments(folder=folder, seeds=[0]))
