@@ -177,6 +177,30 @@ class TestGroupAttributes:
         same = split.with_groups([("x", "y")[label] for label in y])
         assert kd.audit(same, folds=0).group_findings == ()
 
+    @pytest.mark.parametrize("by_label", [False, True])
+    def test_groups_that_overlap(self, by_label):
+        split = self.split()
+        names = np.array(split.groups.names)[split.groups.ids]
+        web = np.array(["source=web" in name for name in names])
+        split = split.with_groups(
+            kd.data.OverlappingGroups(
+                {"web": web, "long": np.arange(len(split)) % 3 == 0}
+            )
+        )
+        if by_label:
+            columns = dict(zip(split.groups.names, split.groups.matrix.T))
+            split = split.with_label_groups(columns, overlapping=True)
+        report = kd.audit(split, folds=0)
+        assert {(str(f.feature), f.label) for f in report.group_findings} == {
+            ("web is 'yes'", "yes"),
+            ("web is 'no'", "no"),
+        }
+        for found in report.group_findings:
+            has = web if found.feature.token == "yes" else ~web
+            np.testing.assert_array_equal(found.feature.present(split), has)
+            right = split.y == split.label_names.index(found.label)
+            assert found.share == pytest.approx(right[has].mean())
+
     def test_errors_of_an_attribute(self):
         split = self.split()
         rng = np.random.default_rng(2)
