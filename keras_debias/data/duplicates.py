@@ -39,7 +39,18 @@ def _keys_of(values) -> list[str]:
     if values.dtype == object:
         return [" ".join(text.casefold().split()) for text in values]
     rows = np.ascontiguousarray(values).reshape(len(values), -1)
-    return [hashlib.md5(row.tobytes()).hexdigest() for row in rows]
+    return [hashlib.md5(_bytes(row)).hexdigest() for row in rows]
+
+
+def _bytes(row) -> bytes:
+    """The same of equal numbers, whatever their dtype; -0.0 is 0.0."""
+    with np.errstate(invalid="ignore"):
+        small = row.astype("uint8")
+    if (small == row).all():
+        return small.tobytes()
+    if row.dtype.kind in "iu":
+        return row.astype("int64").tobytes()
+    return (row.astype("float64") + 0.0).tobytes()
 
 
 def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:

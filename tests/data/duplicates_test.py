@@ -100,3 +100,23 @@ def test_overlapping_groups():
             OverlappingGroups(columns)
     with pytest.raises(ValueError, match="1 groups for 3 rows"):
         split.with_groups(OverlappingGroups({"a": [True]}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("int64", "int32"), ("float32", "float64"), ("uint8", "float32")],
+)
+def test_numbers_are_equal_whatever_their_dtype(one, other):
+    x = np.array([[1, 2], [3, 4], [5, 0]])
+    factor = 0.5 if "float" in one else 1
+    train = Split((x * factor).astype(one))
+    test = Split((x[[2, 0]] * factor).astype(other))
+    found = duplicates({"train": train, "test": test})
+    assert found["rows"].tolist() == [0, 2, 0]
+
+
+def test_zero_has_one_sign():
+    x = np.array([[0.0, 2.5], [-0.0, 2.5], [np.nan, 2.5]])
+    assert content_keys(x).tolist() == [0, 0, 1]
+    big = np.array([[2**60], [2**60 + 1], [-1], [255]])
+    assert content_keys(big).tolist() == [0, 1, 2, 3]
