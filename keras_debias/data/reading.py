@@ -80,7 +80,7 @@ def parts_from_frame(
     wanted = [*x_columns, *others, *group_columns]
     _check_columns(wanted, list(frame.columns))
     needed = [*x_columns, *([] if sample_weight is None else [sample_weight])]
-    frame = _with_labels(frame, y, label_names)
+    frame = with_labels(frame, y, label_names)
     if y is not None and _are_names(frame[y], label_names):
         frame = frame.assign(**{y: frame[y].astype(str)})
     missing = {
@@ -114,7 +114,7 @@ def parts_from_frame(
     }
 
 
-def _with_labels(frame, y, label_names) -> pd.DataFrame:
+def with_labels(frame, y, label_names) -> pd.DataFrame:
     """The rows that have a label; the others are counted in a warning."""
     if y is None or not len(frame):
         return frame

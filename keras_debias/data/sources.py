@@ -16,6 +16,7 @@ from keras_debias.data.labels import match_labels
 from keras_debias.data.labels import missing_labels
 from keras_debias.data.labels import multi_hot
 from keras_debias.data.labels import warn_of_missing_labels
+from keras_debias.data.reading import with_labels
 from keras_debias.data.split import Split
 
 FOLDER_VARIABLE = "KERAS_DEBIAS_DATA"
@@ -224,6 +225,9 @@ def _from_frame(frame, name, source, image_size) -> Split:
         return _prompts(frame, name, source)
     y = None if source.multi_label else source.y
     labels = y if source.label_names is not None else None
+    if labels is not None and labels in frame:
+        # Here, because the columns of groups are read from the frame, too.
+        frame = with_labels(frame, labels, source.label_names)
     split = Split.from_pandas(
         frame,
         x=source.x,

@@ -84,6 +84,32 @@ def test_folder(tmp_path, no_folder, monkeypatch):
         load("hans", "train", folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [["neutral", "-", "neutral", "contradiction"], [1, None, 1, 2]],
+    ids=["names", "indices"],
+)
+def test_rows_without_a_label_leave_the_groups_too(tmp_path, labels):
+    (tmp_path / "mnli").mkdir()
+    pd.DataFrame(
+        {
+            "premise": list("abcd"),
+            "hypothesis": list("efgh"),
+            "label": labels,
+            "genre": ["fiction", "travel", "travel", "fiction"],
+        }
+    ).to_parquet(tmp_path / "mnli" / "train.parquet")
+    with pytest.warns(UserWarning, match="Dropped 1 of 4 rows") as seen:
+        split = load("mnli", "train", folder=tmp_path)
+    assert seen[0].filename == __file__
+    assert split.x[0].tolist() == ["a", "c", "d"]
+    assert split.groups.row_names().tolist() == [
+        "label=neutral, genre=fiction",
+        "label=neutral, genre=travel",
+        "label=contradiction, genre=fiction",
+    ]
+
+
 def test_multi_label_folder(tmp_path):
     (tmp_path / "tweet_emotion").mkdir()
     pd.DataFrame(
