@@ -103,6 +103,10 @@ class BagOfWords:
                 f"Received: a class with {smallest}. Lower `folds`."
             )
         for fit, held in content_folds(train, self.folds):
+            if np.ptp(train.y[fit]) == 0:
+                # All rows of the other class have one text, which is held out.
+                found[held, train.y[fit][0]] = 1.0
+                continue
             model = self._fitted(texts[fit], train.y[fit])
             columns = model[-1].classes_
             found[np.ix_(held, columns)] = model.predict_proba(texts[held])

@@ -282,6 +282,16 @@ def test_bag_of_words_predicts_rows_it_has_not_seen():
         R.BagOfWords(folds=200).out_of_fold(train)
 
 
+def test_bag_of_words_of_a_class_whose_texts_are_equal():
+    """They are held out together, so the others tell nothing of the class."""
+    texts = ["the same words"] * 6 + [f"another text {i}" for i in range(30)]
+    train = kd.data.Split(texts, ["a"] * 6 + ["b"] * 30)
+    found = R.BagOfWords().out_of_fold(train)
+    assert found[:6].tolist() == [[0.0, 1.0]] * 6
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    assert (found[6:, 1] > 0.5).all()
+
+
 def test_dfr_refits_the_last_layer_on_balanced_rows():
     train = toy.numbers(300, strength=0.9)
     trainer = toy.trainer(30)
