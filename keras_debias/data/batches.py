@@ -62,7 +62,7 @@ def to_array(value) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
-    if array.dtype == "float64":
+    if array.dtype == "float64" and keras.config.floatx() != "float64":
         return array.astype("float32")
     if narrow and array.dtype == "int64":
         return array.astype("int32")

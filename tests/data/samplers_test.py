@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -94,3 +95,13 @@ def test_order_is_a_function_of_seed_and_pass():
 def test_bad_order(sampler, message):
     with pytest.raises(ValueError, match=message):
         Batches(np.arange(20), sampler=sampler)[0]
+
+
+@pytest.mark.parametrize("width", ["float32", "float64"])
+def test_numbers_keep_the_width_of_keras(width):
+    value = 1e9 + 1
+    keras.config.set_floatx(width)
+    batches = Batches(np.full((2, 1), value), np.full(2, value))
+    x, y = batches[0]
+    assert x.dtype == y.dtype == width
+    assert (float(y[0]) == value) == (width == "float64")
