@@ -39,7 +39,7 @@ class StratifiedBatchSampler:
             )
         mask = mask.astype(bool)
         self.inside, self.outside = np.flatnonzero(mask), np.flatnonzero(~mask)
-        self.quota = int(mask.mean() * batch_size) + 1
+        self.quota = len(self.inside) * batch_size // len(mask) + 1
         if not len(self.inside) or not len(self.outside):
             raise ValueError(
                 "Expected `mask` to hold rows of both kinds. Received: "

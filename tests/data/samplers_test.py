@@ -105,3 +105,10 @@ def test_numbers_keep_the_width_of_keras(width):
     x, y = batches[0]
     assert x.dtype == y.dtype == width
     assert (float(y[0]) == value) == (width == "float64")
+
+
+def test_a_quota_is_not_lost_to_rounding():
+    for inside in range(1, 98):
+        mask = np.arange(100) < inside
+        sampler = StratifiedBatchSampler(mask, batch_size=100)
+        assert sampler.quota == inside + 1
