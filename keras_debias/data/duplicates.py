@@ -48,9 +48,10 @@ def _bytes(row) -> bytes:
         small = row.astype("uint8")
     if (small == row).all():
         return small.tobytes()
-    if row.dtype.kind in "iu":
-        return row.astype("int64").tobytes()
-    return (row.astype("float64") + 0.0).tobytes()
+    wide = row.astype("float64") + 0.0
+    if row.dtype.kind in "iu" and np.abs(wide).max() > 2**53:
+        return row.tobytes()  # floats would join different integers
+    return wide.tobytes()
 
 
 def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:

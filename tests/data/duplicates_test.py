@@ -120,3 +120,11 @@ def test_zero_has_one_sign():
     assert content_keys(x).tolist() == [0, 0, 1]
     big = np.array([[2**60], [2**60 + 1], [-1], [255]])
     assert content_keys(big).tolist() == [0, 1, 2, 3]
+
+
+def test_large_integers_are_equal_as_floats_and_differ_by_one():
+    x = np.array([[1000], [2**60], [2**60 + 1]])
+    found = duplicates({"train": Split(x), "test": Split(x[:1] * 1.0)})
+    assert found["rows"].tolist() == [0, 1, 0]
+    others = duplicates({"train": Split(x[1:]), "test": Split(x[:1])})
+    assert others["rows"].sum() == 0
