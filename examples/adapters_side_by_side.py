@@ -57,7 +57,7 @@ ADAPTERS = {
     "rsLoRA": (lambda: A.LoRA(RANK, rank_stabilized=True), 5e-4),
     "LoRA+": (lambda: A.LoRA(RANK), 5e-4),
     "LoRAFA": (lambda: A.LoRAFA(RANK), 2e-3),
-    "PiSSA": (lambda: A.PiSSA(RANK), 5e-4),
+    "PiSSA": (lambda: A.PiSSA(RANK), 1e-3),
     "MiLoRA": (lambda: A.MiLoRA(RANK), 1e-3),
     "OLoRA": (lambda: A.OLoRA(RANK), 5e-4),
     "CorDA": (lambda: A.CorDA(RANK, preserve_knowledge=False), 5e-4),
