@@ -380,7 +380,9 @@ class Evidence:
         if isinstance(recipe, InversePropensitySampling):
             return recipe.weights(self, self.train)
         groups = recipe.groups.infer(self, self.train)
-        return 1.0 / np.bincount(groups.ids)[groups.ids]
+        weights = 1.0 / np.bincount(groups.ids)[groups.ids]
+        # A mean of 1, so that `C` penalizes as much as without weights.
+        return weights / weights.mean()
 
     def _validation_cells(self, recipe, validation):
         view = CoTrainedClusters()

@@ -7,6 +7,7 @@ import pytest
 import keras_debias as kd
 from keras_debias.recipes import propensity
 from keras_debias.recipes.co_trained_clusters import hinted_classes
+from keras_debias.recipes.evidence import Evidence
 from tests.recipes import toy
 
 R = kd.recipes
@@ -313,6 +314,16 @@ def test_validation_data_can_veto():
         evidence["the_same_with_the_method"]
         > evidence["validation_worst_cell"] + 0.1
     )
+
+
+def test_weights_on_trial_penalize_as_much_as_none():
+    train = toy.numbers(600, strength=0.9, noise=1.2)
+    evidence = Evidence(train, kinds)
+    for recipe in (
+        R.BalancedSampling(groups=R.Clusters(2)),
+        R.InversePropensitySampling(),
+    ):
+        assert evidence._weights(recipe).mean() == pytest.approx(1.0)
 
 
 def test_several_distinct_cues_are_crossed():
