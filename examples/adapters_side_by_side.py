@@ -102,16 +102,13 @@ validation set, mean and standard deviation over seeds.
 
 ## What it says
 
-- All weights lead after two epochs. Of the adapters, `Houlsby`, one whole layer
-  (`TargetLayer`) and `LoRAGA` come within two points, `LoRA+`, `CorDA` and
-  `Pfeiffer` within three or so; LoRA is four behind.
+- All weights lead after two epochs. Of the adapters, `Houlsby` and one whole
+  layer (`TargetLayer`) come within about two points, `LoRA+` and `LoRAGA`
+  within three, `CorDA` and `Pfeiffer` within four; LoRA is four behind.
 - BEFT's order of the biases appears: value before query before key, with the
   same number of weights, and all behind LoRA. As many random entries of a
   kernel are as good as the query's bias.
-- BA-LoRA's order is PiSSA before LoRA before all weights. At half of LoRA's
-  rate PiSSA is behind LoRA; at the same rate it is before it: with seed 0 it
-  reaches 73.2 % at 5e-4, 78.6 % at 1e-3 and 79.5 % at 2e-3, LoRA 77.4 % at
-  1e-3. All weights stay ahead. Higher rates of LoRA were not tried.
+- BA-LoRA's order is PiSSA before LoRA before all weights. @PISSA@
 - `AdaLoRA` has hardly learned: its singular values start at zero, and ranks are
   taken away while they grow. It is meant for thousands of updates.
 - Times of a step have the noise of a busy machine: LoRA against itself gave
