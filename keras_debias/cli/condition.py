@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -57,10 +58,14 @@ def condition_of(
                 f"expected one of {', '.join(measures)}, received {measure!r}"
             )
         try:
-            return Condition(measure, comparison, float(number))
+            threshold = float(number)
         except ValueError:
+            threshold = math.nan
+        # A condition on one that is not finite never holds, or always.
+        if not math.isfinite(threshold):
             raise argparse.ArgumentTypeError(
-                f"expected a number, received {number!r}"
-            ) from None
+                f"expected a finite number, received {number!r}"
+            )
+        return Condition(measure, comparison, threshold)
 
     return condition

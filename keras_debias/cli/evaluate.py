@@ -9,6 +9,7 @@ from keras_debias.cli.arguments import add_quiet
 from keras_debias.cli.arguments import add_regression
 from keras_debias.cli.arguments import count
 from keras_debias.cli.arguments import fraction
+from keras_debias.cli.condition import Condition
 from keras_debias.cli.tables import written
 
 MEASURES = ("gap", "accuracy", "worst_group_accuracy", "weighted_f1")
@@ -78,10 +79,17 @@ def run(options) -> bool:
     for condition in options.fail_on:
         for split in scores:
             value = measured(split, condition.measure)
-            if value is None:
+            if value is None and not options.groups and of_groups(condition):
                 raise ValueError(
                     f"Expected --groups with --fail-on {condition}, received "
                     "none"
+                )
+            if value is None:
+                raise ValueError(
+                    f"Expected rows for which {condition.measure} is defined, "
+                    f"with --fail-on {condition}, received {split.n}: of too "
+                    "few rows, of groups below --min-group-size or of numbers "
+                    "that are all equal, it is not"
                 )
             if condition.holds(value):
                 fired = True
@@ -93,8 +101,14 @@ def run(options) -> bool:
     return fired
 
 
+def of_groups(condition: Condition) -> bool:
+    """Whether the measure of a condition compares groups."""
+    measure = condition.measure
+    return measure.startswith("worst_group_") or measure.endswith("gap")
+
+
 def measured(split, measure: str) -> float | None:
-    """A measure of the scores of a split, `None` without groups.
+    """A measure of the scores of a split, `None` where it is undefined.
 
     Raises:
         ValueError: If it is of numbers and the split of classes, or the

@@ -70,6 +70,8 @@ def test_every_command_has_help(capsys):
         (["audit", "--fail-on", "phi=0.3"], "received 'phi=0.3'"),
         (["audit", "--fail-on", "fi>0.3"], "received 'fi'"),
         (["audit", "--fail-on", "phi>many"], "received 'many'"),
+        (["audit", "--fail-on", "phi>nan"], "received 'nan'"),
+        (["evaluate", "--fail-on", "gap<inf"], "received 'inf'"),
         (["audit", "--min-count", "0"], "at least 1"),
         (["train", "--method", "magic"], "magic"),
         (["train", "--test-share", "1"], "between 0 and 1"),
@@ -296,6 +298,26 @@ def test_numbers_are_audited_and_evaluated(tmp_path, capsys):
     ):
         assert main([*arguments, *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "measure", "missing"),
+    [
+        ([], "pearson", False),
+        (["--groups", "place"], "pearson_gap", False),
+        ([], "pearson_gap", True),
+    ],
+)
+def test_an_undefined_measure_is_told_from_missing_groups(
+    tmp_path, capsys, more, measure, missing
+):
+    grades().assign(said=1.0).to_csv(tmp_path / "g.csv", index=False)
+    arguments = ["evaluate", str(tmp_path / "g.csv"), "--label", "grade"]
+    arguments += ["--prediction", "said", "--regression", "--quiet", *more]
+    assert main([*arguments, "--fail-on", f"{measure}<0.5"]) == 2
+    error = capsys.readouterr().err
+    assert ("Expected --groups" in error) is missing
+    assert (f"which {measure} is defined" in error) is not missing
 
 
 def test_images_are_audited(tmp_path):
