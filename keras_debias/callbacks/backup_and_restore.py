@@ -6,6 +6,10 @@ import pathlib
 import keras
 
 from keras_debias import _keras_internals
+from keras_debias.callbacks.target_layer_freezing import freeze
+from keras_debias.callbacks.target_layer_freezing import frozen_layer
+from keras_debias.callbacks.target_layer_freezing import left_variables
+from keras_debias.callbacks.target_layer_freezing import over
 from keras_debias.utils.files import atomic_write
 from keras_debias.utils.files import read_regular
 
@@ -25,7 +29,8 @@ class BackupAndRestore(keras.callbacks.Callback):
     one, training starts from the beginning.
 
     With a `DebiasedModel`, the order of the rows and dropout are resumed as
-    well. With several processes, one writes and all read from the same disk.
+    well, and so is the layer that `TargetLayerFreezing` has left to train.
+    With several processes, one writes and all read from the same disk.
 
     Args:
         backup_dir: path of a folder that only this run uses.
@@ -86,7 +91,12 @@ class BackupAndRestore(keras.callbacks.Callback):
         if latest is None:
             return
         name, record = latest
-        expected = self._variables()
+        model, optimizer, left = self.model, self.model.optimizer, None
+        layer = record.get("frozen_layer")
+        if layer is not None and layer != frozen_layer(model):
+            left = left_variables(model, layer)
+            optimizer = over(optimizer, left)
+        expected = self._variables(optimizer)
         if record["variables"] != expected:
             raise ValueError(
                 f"Expected a backup of this model, of {len(expected)} "
@@ -95,6 +105,8 @@ class BackupAndRestore(keras.callbacks.Callback):
                 "compile the model as in the run that was ended, or remove "
                 "the folder to start over."
             )
+        if left is not None:
+            freeze(model, layer, left, optimizer)
         self.model.load_weights(self._weights(name))
         _keras_internals.start_at_epoch(self.model, record["epoch"])
         self._last = name
@@ -115,7 +127,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         record = {
             "epoch": epoch + 1,
             "checksum": checksum,
-            "variables": self._variables(),
+            "variables": self._variables(self.model.optimizer),
+            "frozen_layer": frozen_layer(self.model),
         }
         with atomic_write(self._record(name)) as path:
             path.write_text(json.dumps(record), encoding="utf-8")
@@ -139,9 +152,8 @@ class BackupAndRestore(keras.callbacks.Callback):
         except OSError:
             return
 
-    def _variables(self) -> list:
+    def _variables(self, optimizer) -> list:
         """A description of the saved variables, to compare two models."""
-        optimizer = self.model.optimizer
         state = [] if optimizer is None else optimizer.variables
         return [
             [list(v.shape), str(v.dtype)]

@@ -88,9 +88,11 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         self.samples = samples
         self.seed = seed
         self.search = None
-        self._frozen = None
 
     def on_train_begin(self, logs=None):
+        if self.data is not None and self.layer != frozen_layer(self.model):
+            # Found for another model, or before others trained again.
+            self.layer = self.search = None
         found = blocks(unwrap(self.model))
         if self.layer is not None and not 0 <= self.layer < len(found):
             raise ValueError(
@@ -100,39 +102,72 @@ class TargetLayerFreezing(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Later where a run begins at a later epoch.
-        if epoch >= self.after_epoch and self._frozen is not self.model:
+        if epoch < self.after_epoch:
+            return
+        frozen = frozen_layer(self.model)
+        if self.data is not None and frozen is not None:
+            # As of a run that goes on.
+            self.layer = frozen
+        elif frozen is None or frozen != self.layer:
             self._freeze()
-            self._frozen = self.model
 
     def _freeze(self):
-        model = self.model
-        network = unwrap(model)
-        if self.layer is None:
-            self.search = find_target_layer(
-                model, self.data, self.samples, self.seed
+        layer, search = self.layer, self.search
+        if layer is None:
+            search = find_target_layer(
+                self.model, self.data, self.samples, self.seed
             )
-            self.layer = self.search.layer
-        block = blocks(network)[self.layer].layer
-        inside = {id(v) for v in block.weights}
-        trained = inside | {id(v) for v in head_variables(network)}
-        left = [v for v in model.trainable_variables if id(v) in trained]
-        if not any(id(v) in inside for v in left):
-            paths = {id(x): path for path, x in layer_paths(network).items()}
-            raise ValueError(
-                "Expected weights that train in the target layer. Received: "
-                f"layer={self.layer} ('{paths[id(block)]}'), in which none "
-                f"of the {len(model.trainable_variables)} trainable weights "
-                "lies. Adapt all layers before."
-            )
-        for variable in model.trainable_variables:
-            variable.trainable = id(variable) in trained
-        mark_trained(network)
-        model.optimizer = _over(model.optimizer, model.trainable_variables)
-        _keras_internals.drop_compiled_functions(model)
-        model.make_train_function()
+            layer = search.layer
+        left = left_variables(self.model, layer)
+        freeze(self.model, layer, left, over(self.model.optimizer, left))
+        self.layer, self.search = layer, search
 
 
-def _over(optimizer, variables):
+def frozen_layer(model):
+    """The layer that a model is frozen to, `None` if others train (again)."""
+    layer, trained = getattr(model, "_frozen_to", (None, None))
+    return layer if trained == _ids(model.trainable_variables) else None
+
+
+def left_variables(model, layer) -> list:
+    """The variables that train once a model is frozen to a layer.
+
+    Raises:
+        ValueError: If none of them is in the layer.
+    """
+    network = unwrap(model)
+    block = blocks(network)[layer].layer
+    inside = {id(v) for v in block.weights}
+    trained = inside | {id(v) for v in head_variables(network)}
+    left = [v for v in model.trainable_variables if id(v) in trained]
+    if not any(id(v) in inside for v in left):
+        paths = {id(x): path for path, x in layer_paths(network).items()}
+        raise ValueError(
+            "Expected weights that train in the target layer. Received: "
+            f"layer={layer} ('{paths[id(block)]}'), in which none "
+            f"of the {len(model.trainable_variables)} trainable weights "
+            "lies. Adapt all layers before."
+        )
+    return left
+
+
+def freeze(model, layer, left, optimizer) -> None:
+    """Freezes all variables of a model that are not left."""
+    ids = _ids(left)
+    for variable in model.trainable_variables:
+        variable.trainable = id(variable) in ids
+    mark_trained(unwrap(model))
+    model.optimizer = optimizer
+    model._frozen_to = (layer, _ids(model.trainable_variables))
+    _keras_internals.drop_compiled_functions(model)
+    model.make_train_function()
+
+
+def _ids(variables) -> tuple:
+    return tuple(id(v) for v in variables)
+
+
+def over(optimizer, variables):
     """The same optimizer, with its state, over fewer variables."""
     state = {
         v.path: np.array(ops.convert_to_numpy(v)) for v in optimizer.variables

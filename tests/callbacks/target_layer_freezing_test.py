@@ -5,7 +5,7 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias.adapters.selection import variable_paths
-from keras_debias.callbacks.target_layer_freezing import _over
+from keras_debias.callbacks.target_layer_freezing import over
 from tests import toy_language
 
 
@@ -125,13 +125,81 @@ def test_a_run_that_begins_later_freezes_as_well():
     assert all(path.startswith("transformer_layer_0/") for path in trained)
 
 
+class Interrupts(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_with_the_layer(tmp_path):
+    x, y = toy_language.texts(16)
+    split = kd.data.Split(x, y, label_names=toy_language.LABELS)
+
+    def run(*more):
+        keras.utils.set_random_seed(0)
+        network = classifier()
+        kd.adapters.apply(network, kd.adapters.LoRA(2))
+        model = kd.DebiasedModel(network, seed=0)
+        model.compile(keras.optimizers.Adam(0.01))
+        freezing = kd.callbacks.TargetLayerFreezing(1, data=split, samples=8)
+        model.fit(
+            split,
+            batch_size=8,
+            epochs=3,
+            verbose=0,
+            callbacks=[freezing, *more],
+        )
+        return values(network), freezing.layer
+
+    expected, layer = run()
+    backup = kd.callbacks.BackupAndRestore
+    with pytest.raises(KeyboardInterrupt):
+        run(backup(tmp_path), Interrupts())
+    found, resumed = run(backup(tmp_path))
+    assert resumed == layer
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
+
+
+@pytest.mark.once
+def test_each_model_is_searched(monkeypatch):
+    x, y = toy_language.texts(8)
+    split = kd.data.Split(x, y, label_names=toy_language.LABELS)
+    layers = iter((1, 0))
+
+    class Search:
+        def __init__(self):
+            self.layer = next(layers)
+
+    monkeypatch.setattr(
+        "keras_debias.callbacks.target_layer_freezing.find_target_layer",
+        lambda *arguments: Search(),
+    )
+    freezing = kd.callbacks.TargetLayerFreezing(1, data=split)
+    for layer in (1, 0):
+        network = classifier()
+        kd.adapters.apply(network, kd.adapters.LoRA(2))
+        model = kd.DebiasedModel(network, seed=0)
+        model.compile(keras.optimizers.Adam(0.01))
+        arguments = {"batch_size": 8, "verbose": 0, "callbacks": [freezing]}
+        # Fitted again, the model keeps its layer.
+        for _ in range(2):
+            model.fit(split, epochs=2, **arguments)
+        assert freezing.layer == freezing.search.layer == layer
+        assert all(
+            path.startswith(f"transformer_layer_{layer}/")
+            for path, v in variable_paths(network).items()
+            if v.trainable
+        )
+
+
 def test_the_new_optimizer_decays_the_same_weights():
     variables = [keras.Variable(np.ones(3), name=name) for name in ("a", "b")]
     optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_list=variables[:1])
     optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
-    optimizer = _over(optimizer, variables)
+    optimizer = over(optimizer, variables)
     optimizer.apply([ops.zeros(3), ops.zeros(3)], variables)
     found = [ops.convert_to_numpy(v)[0] for v in variables]
     np.testing.assert_allclose(found, [1.0, 0.95], rtol=1e-6)
