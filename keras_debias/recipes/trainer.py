@@ -302,7 +302,7 @@ class Trainer:
         *,
         is_final=True,
         sampler=None,
-        first_epoch=0,
+        first_update=0,
         evaluated_model=None,
     ) -> DebiasedModel:
         """Trains a model for more updates, in epochs of the budget's checks.
@@ -314,9 +314,9 @@ class Trainer:
             is_final: bool. Whether the criterion picks the weights. Defaults
                 to `True`.
             sampler: as for `DebiasedModel.fit`. Defaults to `None`.
-            first_epoch: int. Number of the first epoch, where the model has
-                been trained before: the order of the rows goes on from there.
-                Defaults to `0`.
+            first_update: int. Number of updates that the model has made on
+                these rows before: their order goes on from there. Defaults to
+                `0`.
             evaluated_model: the model to score and to return if the one that
                 trains has other outputs. The two share their weights.
                 Defaults to `None`: `model`.
@@ -329,13 +329,11 @@ class Trainer:
         checks = min(self.budget.checks, updates) if choose else 1
         bounds = np.linspace(0, updates, checks + 1).round().astype(int)
         best = BestWeights(self.validation, self.selection) if choose else None
-        for number, steps in enumerate(np.diff(bounds), start=first_epoch):
+        for number, steps in enumerate(np.diff(bounds)):
             began = time.perf_counter()
             # So that the order of the rows continues where it ended: epochs
             # between checks may differ by one update.
-            model.first_batch = int(
-                first_epoch * bounds[1] + bounds[number - first_epoch]
-            )
+            model.first_batch = int(first_update + bounds[number])
             try:
                 model.fit(
                     train,
@@ -350,7 +348,7 @@ class Trainer:
                 model.first_batch = None
             self.seconds += time.perf_counter() - began
             if best is not None:
-                seen = int(bounds[number - first_epoch + 1])
+                seen = int(bounds[number + 1])
                 best.update(evaluated_model, seen)
         if best is not None:
             self.notes["selected_update"] = best.restore(evaluated_model)

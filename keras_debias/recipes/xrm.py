@@ -98,12 +98,12 @@ class XRM(GroupInference):
         flipped = 0
         for number in range(self.rounds):
             for twin, half, total in zip(twins, halves, updates, strict=True):
-                steps = (number + 1) * total // self.rounds
-                steps -= number * total // self.rounds
+                done = number * total // self.rounds
+                steps = (number + 1) * total // self.rounds - done
                 rows = train.take(half)._replace(y=labels[half])
                 if steps:
                     trainer.advance(
-                        twin, rows, steps, is_final=False, first_epoch=number
+                        twin, rows, steps, is_final=False, first_update=done
                     )
             outputs = [trainer.predict(twin, train) for twin in twins]
             if number + 1 < self.rounds:

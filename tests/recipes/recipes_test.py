@@ -204,6 +204,27 @@ def test_cross_mistakes_follow_the_paper():
         R.XRM(rounds=1).infer(Spy(said(y), said(y)), split_of(y))
 
 
+def test_the_rounds_of_the_twins_go_on_in_the_order_of_the_rows(monkeypatch):
+    train = toy.numbers(128, 0.9, noise=0.8)
+    trainer = toy.trainer(27)
+    began = []
+    fit = kd.DebiasedModel.fit
+
+    def noted(model, rows, **kwargs):
+        steps = kwargs["steps_per_epoch"]
+        began.append((id(model), model.first_batch, steps))
+        return fit(model, rows, **kwargs)
+
+    monkeypatch.setattr(kd.DebiasedModel, "fit", noted)
+    R.XRM(share=0.8, rounds=4).infer(trainer, train)
+    assert len(began) == 8
+    assert len({steps for _, _, steps in began}) > 1
+    for twin in {name for name, _, _ in began}:
+        parts = [part[1:] for part in began if part[0] == twin]
+        seen = [first + number for first, n in parts for number in range(n)]
+        assert seen == list(range(len(seen)))
+
+
 def test_confident_mistakes_are_made_with_more_than_average_confidence():
     y = np.array([0, 0, 0, 1, 1, 1])
     table = said([0, 0, 0, 0, 0, 1], confidence=0.8)
