@@ -513,7 +513,10 @@ class BaseDebiasedModel(NetworkWrapper):
                 update = [u + g for u, g in zip(update, gradients)]
             return update, ratio.value
 
-        is_due = self.optimizer.iterations % first.refresh == 0
+        # Zero: not known yet, as with an optimizer that was used before.
+        is_due = ops.logical_or(
+            self.optimizer.iterations % first.refresh == 0, ratio.value == 0
+        )
         update, latest = computer.choose(is_due, exact, cached)
         ratio.assign(latest)
         return update

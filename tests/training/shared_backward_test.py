@@ -304,6 +304,20 @@ class TestRefresh:
             # There, both branches are traced.
             assert counts == [1, 0, 0, 1, 0, 0, 1]
 
+    def test_an_optimizer_that_was_used_starts_with_a_ratio(self):
+        x, y = rows()
+        found = []
+        for refresh in (1, 100):
+            edge = kd.projections.EDGE(2.0, scope="global", refresh=refresh)
+            model = compiled(edge)
+            model.optimizer.iterations.assign(7)
+            before = [np.array(w) for w in model.model.get_weights()]
+            model.train_on_batch(x, y)
+            after = model.model.get_weights()
+            found.append([a - b for a, b in zip(after, before)])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
     @pytest.mark.parametrize("after", [False, True])
     def test_regularizers_and_other_projections(self, after, monkeypatch):
         def create():
