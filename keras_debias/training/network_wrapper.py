@@ -278,6 +278,9 @@ class NetworkWrapper(keras.Model):
             )
         finally:
             self.fitting = False
+            # Keras skips `on_train_end` after an error.
+            if self.alignment_objective is not None:
+                self.track_alignment(None)
         self._built_for = self._trainable_ids()
         return history
 

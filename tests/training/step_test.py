@@ -490,6 +490,21 @@ def test_a_later_fit_does_not_log_the_alignment():
     assert plain.objectives() == [kd.losses.identity]
 
 
+def test_a_fit_after_an_error_does_not_log_the_alignment():
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    x, y = rows()
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            x, y, callbacks=[kd.callbacks.GradientCosine(), Fails()], verbose=0
+        )
+    assert model.objectives() == [kd.losses.identity]
+    assert set(model.fit(x, y, verbose=0).history) == {"loss"}
+
+
 def test_steps_that_overflow_do_not_count_in_the_alignment():
     keras.config.set_dtype_policy("mixed_float16")
     x, y = rows()
