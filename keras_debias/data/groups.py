@@ -54,6 +54,11 @@ def _codes(values, column: str) -> tuple[np.ndarray, list[str]]:
             )
             codes, found = pd.factorize(values, sort=True)
         names = [_value_name(value) for value in found]
+        if len(set(names)) < len(names):
+            # Such as 1 and "1": one name is one group.
+            names, merged = np.unique(names, return_inverse=True)
+            names = names.tolist()
+            codes = np.where(codes < 0, codes, merged[codes])
     if (codes < 0).any():
         # a column may also hold the word "none": one group, not two
         none = names.index("none") if "none" in names else len(names)

@@ -169,7 +169,9 @@ def _booleans(name, values) -> np.ndarray:
             f"without the sign '|'. Received: {name!r}"
         )
     array = np.asarray(values)
-    if array.dtype == object and all(isinstance(v, bool) for v in array):
+    if array.dtype == object and all(
+        isinstance(v, (bool, np.bool_)) for v in array
+    ):
         array = array.astype(bool)
     whole = array.dtype.kind in "iu" and np.isin(array, (0, 1)).all()
     if array.ndim != 1 or not (array.dtype == bool or whole):

@@ -9,6 +9,17 @@ import keras_debias as kd
 TEXTS = ["It rains.", "It snows.", "A dog.", "A cat."]
 
 
+def test_values_of_one_name_are_one_group():
+    split = kd.data.Split(TEXTS, [0, 1, 0, 1])
+    groups = split.with_groups({"a": [1, "1", 2, None]}).groups
+    assert groups.counts() == {"a=1": 2, "a=2": 1, "a=none": 1}
+
+
+def test_booleans_of_numpy_among_objects_are_overlapping_groups():
+    on = np.array([np.True_, np.False_, True], dtype=object)
+    assert kd.data.OverlappingGroups({"a": on}).counts() == {"a": 2}
+
+
 def test_masked_labels_are_missing():
     y = np.ma.array([0, 1, 1, 0], mask=[0, 0, 1, 0])
     with pytest.warns(UserWarning, match=r"Dropped 1 of 4 rows .* \(NaN in"):
