@@ -110,7 +110,12 @@ class LoRAGA(MeasuredLoRA):
             )
         for layer in layers.values():
             (gradient,) = recorded_gradients(
-                model, batches, [layer.kernel], loss, weights
+                model,
+                batches,
+                [layer.kernel],
+                loss,
+                weights,
+                batch_size=self.batch_size,
             )
             yield matrix_of(kernel_view(layer), gradient)
 

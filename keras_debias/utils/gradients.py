@@ -14,6 +14,7 @@ def recorded_gradients(
     loss,
     loss_weights=None,
     function: Callable = lambda gradient: gradient,
+    batch_size: int | None = None,
 ) -> list[np.ndarray]:
     """The sum over batches of a function of the gradients of their losses.
 
@@ -28,6 +29,8 @@ def recorded_gradients(
         loss_weights: as for `compile`.
         function: function of a gradient, float32. Defaults to the gradient
             itself.
+        batch_size: int. Batches of fewer rows weigh less, by their rows; of
+            losses that are means. Defaults to `None`: all weigh the same.
 
     Returns:
         List of arrays, one for each of `variables`.
@@ -37,7 +40,7 @@ def recorded_gradients(
     try:
         for variable, _ in flags:
             variable.trainable = id(variable) in wanted
-        recorder = _Recorder(network)
+        recorder = _Recorder(network, batch_size)
         optimizer = _GradientSums(function)
         # Gradients shall not be scaled, whatever the precision.
         recorder.compile(
@@ -61,10 +64,18 @@ def recorded_gradients(
 class _Recorder(keras.Model):
     """A network whose `fit` gives gradients and changes nothing."""
 
-    def __init__(self, network):
+    def __init__(self, network, batch_size):
         super().__init__(dtype=network.dtype_policy, name="gradient_recorder")
         self.network = network
+        self.batch_size = batch_size
         self.built = True
+
+    def compute_loss(self, x=None, *args, **kwargs):
+        loss = super().compute_loss(x, *args, **kwargs)
+        if self.batch_size is None:
+            return loss
+        rows = ops.shape(keras.tree.flatten(x)[0])[0]
+        return loss * ops.cast(rows, loss.dtype) / self.batch_size
 
     def call(self, inputs, training=None):
         return self.network(inputs, training=False)

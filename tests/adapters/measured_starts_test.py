@@ -215,6 +215,16 @@ class TestLoRAGA:
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.abs(other - expected).max() > 1e-3
 
+    def test_every_row_weighs_the_same_also_in_the_last_batch(self):
+        data = rows(17)
+        starts = []
+        for batch_size in (16, 17):
+            model = network(logits_loss())
+            adapter = adapters.LoRAGA(2, targets="one", batch_size=batch_size)
+            adapters.apply(model, adapter, also_train=(), data=data)
+            starts.append(start_of(model.get_layer("one")))
+        np.testing.assert_allclose(*starts, atol=1e-4)
+
     @ON_TORCH
     def test_labels_of_a_split_are_aligned_by_name(self):
         x, y = toy_language.texts(6)
