@@ -347,9 +347,22 @@ def _sum(features) -> np.ndarray:
 
 
 def _fingerprint(encoder) -> str:
-    """A hash of the encoder's layers, weights and sequence length."""
+    """A hash of the encoder's layers, weights and preprocessor."""
     digest = hashlib.sha256()
     digest.update(encoder.description.encode())
+    # A method of the preprocessor, of the task that has it, or itself.
+    owner = getattr(encoder.preprocess, "__self__", encoder.preprocess)
+    preprocessor = getattr(owner, "preprocessor", owner)
+    if preprocessor is not None:
+        digest.update(_described(preprocessor).encode())
+        # Not in its config.
+        tokenizer = getattr(preprocessor, "tokenizer", None)
+        for name in ("vocabulary", "merges", "proto"):
+            value = getattr(tokenizer, name, None)
+            # Others are spelled by their address.
+            if not isinstance(value, (bytes, dict, list, str, tuple)):
+                continue
+            digest.update(repr(value).encode("utf-8", "surrogatepass"))
     # Equal weights give other features with another activation or policy.
     for operation in encoder.model.operations:
         digest.update(_described(operation).encode())

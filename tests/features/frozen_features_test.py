@@ -143,6 +143,25 @@ def test_the_same_rows_and_weights_are_encoded_once(monkeypatch, tmp_path):
     np.testing.assert_array_equal(third(split), changed)
 
 
+def test_another_preprocessor_gives_other_features(tmp_path):
+    task = _bert_text(0.0)
+    split = kd.data.Split(texts(12))
+    features = FrozenFeatures(task, cache_dir=tmp_path)
+    features(split)
+    tokenizer = task.preprocessor.tokenizer
+    words = list(tokenizer.get_vocabulary())
+    tokenizer.set_vocabulary([*words[:5], *words[:4:-1]])
+    found = features(split)
+    FrozenFeatures._memory.clear()
+    expected = FrozenFeatures(task)(split)
+    np.testing.assert_array_equal(found, expected)
+    tokenizer.set_vocabulary(words)
+    FrozenFeatures._memory.clear()
+    assert np.abs(features(split) - expected).max() > 1e-3
+    # The first vocabulary again: from its file.
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_the_memory_is_not_the_callers_array():
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     split = kd.data.Split(np.arange(12, dtype="float32").reshape(4, 3))
