@@ -108,14 +108,13 @@ class LoRAGA(MeasuredLoRA):
                 f"Received: model={model.name!r}, which is not compiled with "
                 "one. Call `model.compile(loss=...)` first."
             )
+        # A sum over rows weighs a smaller batch by itself.
+        is_sum = getattr(loss, "reduction", None) == "sum"
+        batch_size = None if is_sum else self.batch_size
         for layer in layers.values():
             (gradient,) = recorded_gradients(
-                model,
-                batches,
-                [layer.kernel],
-                loss,
-                weights,
-                batch_size=self.batch_size,
+                *(model, batches, [layer.kernel], loss, weights),
+                batch_size=batch_size,
             )
             yield matrix_of(kernel_view(layer), gradient)
 

@@ -215,11 +215,15 @@ class TestLoRAGA:
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.abs(other - expected).max() > 1e-3
 
-    def test_every_row_weighs_the_same_also_in_the_last_batch(self):
+    @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+    def test_every_row_weighs_the_same_also_in_the_last_batch(self, reduction):
         data = rows(17)
         starts = []
         for batch_size in (16, 17):
-            model = network(logits_loss())
+            loss = keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction=reduction
+            )
+            model = network(loss)
             adapter = adapters.LoRAGA(2, targets="one", batch_size=batch_size)
             adapters.apply(model, adapter, also_train=(), data=data)
             starts.append(start_of(model.get_layer("one")))
