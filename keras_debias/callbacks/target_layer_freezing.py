@@ -125,7 +125,7 @@ class TargetLayerFreezing(keras.callbacks.Callback):
 
 def frozen_layer(model):
     """The layer that a model is frozen to, `None` if others train (again)."""
-    layer, trained = getattr(model, "_frozen_to", (None, None))
+    layer, trained = getattr(model, "frozen_to", (None, None))
     return layer if trained == _ids(model.trainable_variables) else None
 
 
@@ -158,7 +158,7 @@ def freeze(model, layer, left, optimizer) -> None:
         variable.trainable = id(variable) in ids
     mark_trained(unwrap(model))
     model.optimizer = optimizer
-    model._frozen_to = (layer, _ids(model.trainable_variables))
+    model.frozen_to = (layer, _ids(model.trainable_variables))
     _keras_internals.drop_compiled_functions(model)
     model.make_train_function()
 

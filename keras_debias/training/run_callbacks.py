@@ -9,11 +9,6 @@ from keras import ops
 
 from keras_debias.utils.progress import say
 
-try:
-    import psutil
-except ImportError:  # of the extra `compare`
-    psutil = None
-
 
 class SetShuffleEpoch(keras.callbacks.Callback):
     """Sets the epoch by which batches are shuffled, also when resuming."""
@@ -164,7 +159,9 @@ class SayIfOversubscribed(keras.callbacks.Callback):
 
 def _processor_times() -> tuple[float, float, float] | None:
     """Seconds: of the clock, of all busy processors, of this process."""
-    if psutil is None:
+    try:
+        import psutil
+    except ImportError:  # of the extra `compare`
         return None
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
