@@ -68,9 +68,8 @@ def summary(folder, loaders, methods):
     """
     found = {}
     for name, load in loaders.items():
-        draws = {}
-        for path in sorted((folder / name).glob("*")):
-            draws[int(path.name)] = kept_runs(path)
+        paths = sorted((folder / name).glob("*"), key=lambda p: int(p.name))
+        draws = {int(path.name): kept_runs(path) for path in paths}
         groups = load(0)[0].groups
         if groups is None:
             first = {"plain", "recommended"}
