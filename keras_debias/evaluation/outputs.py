@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_debias.data.arguments import check_flag
 from keras_debias.data.image_files import ImageFiles
+from keras_debias.evaluation.token_losses import network_of
 from keras_debias.utils.progress import Progress
 
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
@@ -139,14 +140,9 @@ def warn_of_loss(model) -> None:
         )
 
 
-def _network(model):
-    # Other models may call a part of themselves `model`.
-    return model.model if getattr(model, "wraps_network", False) else model
-
-
 def last_activation(model) -> str | None:
     """Returns the name of the last layer's activation, if there is one."""
-    network = _network(model)
+    network = network_of(model)
     if not isinstance(network, keras.Model):
         return None
     layers = getattr(network, "layers", None)
@@ -165,7 +161,7 @@ def last_activation(model) -> str | None:
 def _loss_of(model):
     loss = getattr(model, "loss", None)
     if loss is None:
-        loss = getattr(_network(model), "loss", None)
+        loss = getattr(network_of(model), "loss", None)
     if isinstance(loss, dict):
         loss = list(loss.values())
     if isinstance(loss, (list, tuple)):
@@ -210,17 +206,17 @@ def is_cross_entropy(model) -> bool:
 
 def is_unscaled(model) -> bool:
     """Whether a model's outputs are scores of label words, without a zero."""
-    return getattr(_network(model), "scores_label_words", False) is True
+    return getattr(network_of(model), "scores_label_words", False) is True
 
 
 def label_threshold(model) -> float | None:
     """The threshold that a model of label words keeps, None if none."""
-    return getattr(_network(model), "threshold", None)
+    return getattr(network_of(model), "threshold", None)
 
 
 def threshold_tuner(model):
     """The model's method `tune_threshold`, None if it needs no threshold."""
-    network = _network(model)
+    network = network_of(model)
     if not is_unscaled(model) or not getattr(network, "multi_label", False):
         return None
     return network.tune_threshold

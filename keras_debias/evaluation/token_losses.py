@@ -38,10 +38,10 @@ def token_losses(causal_lm, x, targets, batch_size) -> np.ndarray:
     )
 
 
-def network_of(causal_lm):
-    """The causal LM itself, out of a `DebiasedModel`."""
-    inner = getattr(causal_lm, "model", None)
-    return inner if isinstance(inner, keras.Model) else causal_lm
+def network_of(model):
+    """The network inside a `DebiasedModel`, or the model itself."""
+    # Other models may call a part of themselves `model`.
+    return model.model if getattr(model, "wraps_network", False) else model
 
 
 def tokenizer_of(causal_lm, tokenizer=None):
