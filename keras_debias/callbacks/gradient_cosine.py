@@ -51,7 +51,3 @@ class GradientCosine(keras.callbacks.Callback):
                 f"gradients. Received: model={model!r}"
             )
         model.track_alignment(self.objective)
-
-    def on_train_end(self, logs=None):
-        # Later calls of `fit` neither log nor compute it.
-        self.model.track_alignment(None)

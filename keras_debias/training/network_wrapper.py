@@ -278,7 +278,8 @@ class NetworkWrapper(keras.Model):
             )
         finally:
             self.fitting = False
-            # Keras skips `on_train_end` after an error.
+            # For `GradientCosine`, also after an error, where Keras skips
+            # `on_train_end`: later calls neither log nor compute it.
             if self.alignment_objective is not None:
                 self.track_alignment(None)
         self._built_for = self._trainable_ids()
