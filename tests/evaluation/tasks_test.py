@@ -203,8 +203,8 @@ def several(n, seed=0):
     )
 
 
-def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
-    classifier = kd.models.LabelWordClassifier(
+def multi_label_words():
+    return kd.models.LabelWordClassifier(
         toy_language.gpt2(),
         toy_language.LABELS,
         "Review: {text}\nEmotion:",
@@ -212,6 +212,10 @@ def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
         instruction=False,
         sequence_length=40,
     )
+
+
+def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
+    classifier = multi_label_words()
     model = kd.DebiasedModel(classifier, seed=0)
     model.compile(keras.optimizers.Adam(0.01))
     train, dev, test = several(20), several(20, 1), several(20, 2)
@@ -290,14 +294,7 @@ def test_the_best_weights_come_with_their_threshold():
             return -self.seen
 
     def build(updates):
-        classifier = kd.models.LabelWordClassifier(
-            toy_language.gpt2(),
-            toy_language.LABELS,
-            "Review: {text}\nEmotion:",
-            multi_label=True,
-            instruction=False,
-            sequence_length=40,
-        )
+        classifier = multi_label_words()
         classifier.compile(keras.optimizers.Adam(0.05))
         return classifier
 
