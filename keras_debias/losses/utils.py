@@ -8,8 +8,11 @@ from keras_debias.utils.numbers import is_number
 
 def group_sums(values, groups, num_groups):
     """The sum of `values` in each group, a tensor `(num_groups,)`."""
-    member = ops.one_hot(groups, num_groups, dtype=values.dtype)
-    return ops.sum(member * values[:, None], axis=0)
+    # Not `one_hot`, for which torch waits for the values of a device.
+    is_member = ops.equal(
+        groups[:, None], ops.arange(num_groups, dtype="int32")
+    )
+    return ops.sum(ops.cast(is_member, values.dtype) * values[:, None], axis=0)
 
 
 def check_count(value, name, least):

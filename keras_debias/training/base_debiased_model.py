@@ -212,10 +212,11 @@ class BaseDebiasedModel(NetworkWrapper):
                 given either, else none. Defaults to `"auto"`.
             weighted_metrics: like `metrics`. Defaults to `"auto"`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
-                `jit_compile=True` compiles the forward passes: in training
-                for batches with the same number of rows as the first, in
-                `evaluate` and `predict` from the second batch in a row with
-                the same number of rows. `"auto"`, the default, does so where
+                `jit_compile=True` compiles the step up to the optimizer
+                for batches shaped like the first, the forward pass for
+                batches of as many rows and another length, and `evaluate`
+                and `predict` from the second batch in a row with the same
+                number of rows. `"auto"`, the default, does so where
                 the weights are on an accelerator;
                 where a graph cannot hold the network, it says why and goes
                 on uncompiled.
@@ -483,8 +484,7 @@ class BaseDebiasedModel(NetworkWrapper):
         return update
 
     def _compute_update(self, computer, variables):
-        aligned = self.alignment_objective is not None
-        if self.cached_norm_ratio is None or aligned:
+        if not self.caches_norm_ratio:
             return self.combine(computer.per_objective(), variables)
         first, *others = self.projections
         ratio = self.cached_norm_ratio
@@ -513,13 +513,26 @@ class BaseDebiasedModel(NetworkWrapper):
                 update = [u + g for u, g in zip(update, gradients)]
             return update, ratio.value
 
-        # Zero: not known yet, as with an optimizer that was used before.
-        is_due = ops.logical_or(
-            self.optimizer.iterations % first.refresh == 0, ratio.value == 0
-        )
+        is_due = self.norm_ratio_is_due()
         update, latest = computer.choose(is_due, exact, cached)
         ratio.assign(latest)
         return update
+
+    @property
+    def caches_norm_ratio(self) -> bool:
+        """Whether some steps take the ratio of norms of an earlier one."""
+        return (
+            self.cached_norm_ratio is not None
+            and self.alignment_objective is None
+        )
+
+    def norm_ratio_is_due(self):
+        """Whether this step computes the ratio of norms, where it is cached."""
+        # Zero: not known yet, as with an optimizer that was used before.
+        return ops.logical_or(
+            self.optimizer.iterations % self.projections[0].refresh == 0,
+            self.cached_norm_ratio.value == 0,
+        )
 
     def combine(self, gradients: dict, variables: list) -> list:
         """The update from the gradients of all objectives."""

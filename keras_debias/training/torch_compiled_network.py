@@ -6,6 +6,7 @@ from keras_debias import _keras_internals
 from keras_debias.training.shared_backward import Call
 from keras_debias.training.torch_compiled_call import CompiledCall
 from keras_debias.training.torch_compiled_call import seeded
+from keras_debias.training.torch_compiled_step import CompiledStep
 
 # Batches of other lengths than the first are padded to one of these.
 LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -38,6 +39,8 @@ class CompiledNetwork:
         self.model = model
         self.shared = shared
         self.differentiated = differentiated
+        # Why no graph holds a whole step, once that is known.
+        self.step_error = None
         self._first = None
         # By the shapes of a batch, and by those of what is compiled.
         self._plans = {}
@@ -52,10 +55,18 @@ class CompiledNetwork:
             self._plans[shapes] = self._plan(x)
         return self._plans[shapes]
 
+    def is_later(self, x) -> bool:
+        """Whether a batch is shaped otherwise than the first one."""
+        return x is not None and _shapes(x) != _shapes(self._first)
+
+    def leave_out(self, x) -> None:
+        """Has batches shaped like this one run uncompiled."""
+        self._plans[_shapes(x)] = None
+
     def _plan(self, x):
         first = _shapes(self._first)
         if _shapes(x) == first:
-            return self._batch(x, None)
+            return self._batch(x, None, is_first=True)
         length, known = _length(x), _length(self._first)
         if length is None or known is None:
             return None
@@ -69,13 +80,13 @@ class CompiledNetwork:
             width = None
         return self._batch(x, width)
 
-    def _batch(self, x, width):
+    def _batch(self, x, width, is_first=False):
         key = _shapes(x if width is None else _padded(x, width))
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
                 return None
             self._graphs[key] = _Graphs(self)
-        return CompiledBatch(self._graphs[key], width)
+        return CompiledBatch(self._graphs[key], width, is_first)
 
     def _may_pad(self, x, width) -> bool:
         """Whether the network gives the same outputs for a longer batch."""
@@ -108,11 +119,20 @@ class CompiledBatch:
     Args:
         graphs: a `_Graphs`.
         width: int, the length that tokens are padded to, or `None`.
+        is_first: bool. Whether the first batch is shaped like this.
     """
 
-    def __init__(self, graphs, width):
+    def __init__(self, graphs, width, is_first):
         self.graphs = graphs
         self.width = width
+        self.is_first = is_first
+
+    def step(self) -> CompiledStep | None:
+        """All of a step before the optimizer, or `None`.
+
+        Another graph for each length of tokens would not pay.
+        """
+        return self.graphs.step() if self.is_first else None
 
     def forward(self, x) -> tuple:
         """Outputs in training, and the calls of trainable layers."""
@@ -150,11 +170,20 @@ class _Graphs:
 
     def __init__(self, network):
         self.network = network
+        self._step = None
         self._forward = None
         self._inference = None
         self._teachers = {}
         self._perturbations = []
         self._rules = []
+
+    def step(self):
+        network = self.network
+        if network.step_error is not None:
+            return None
+        if self._step is None:
+            self._step = CompiledStep(network.model, network.compiler)
+        return self._step
 
     def forward(self, x) -> tuple:
         network = self.network

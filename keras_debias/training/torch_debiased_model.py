@@ -74,6 +74,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
         # By the number of rows, for one set of weights; `None` is given up.
         self._inference = None, {}
         self._latest_rows = None
+        self._said_in_part = False
 
     def _step_key(self, variables):
         """Differs when adapters, objectives or trainable weights have."""
@@ -102,18 +103,40 @@ class TorchDebiasedModel(BaseDebiasedModel):
         network = self._compiled[1]
         return None if network is None else network.at(x)
 
+    def compiled_step(self, batch):
+        """All of a step but the optimizer's update as a graph, or `None`.
+
+        Args:
+            batch: the `CompiledBatch` of the step, or `None`.
+        """
+        if batch is None or self.replicas.size > 1:
+            return None
+        return batch.step()
+
+    def give_up_compiled_step(self, error) -> None:
+        """Goes on with a compiled forward pass, if that can be compiled."""
+        self._compiled[1].step_error = _reason(error)
+
+    def say_compiled_in_part(self) -> None:
+        """Says once why a step is compiled in part, if it is."""
+        reason = self._compiled[1].step_error
+        if reason is not None and not self._said_in_part:
+            self._said_in_part = True
+            say(
+                "Of the training step, only the forward pass is compiled. "
+                f"Received: {reason}"
+            )
+
     def _new_compiled_network(self, shared):
         try:
             self._check_compilable()
         except ValueError as error:
-            if not self.decides_compiling:
-                raise
             self.give_up_compiling(error)
             return None
         if self.decides_compiling:
             say(
-                "The forward pass is compiled for this device: the first "
-                "step takes about a minute. `compile(jit_compile=False)` "
+                "The training step is compiled for this device: the first "
+                "one takes about a minute. `compile(jit_compile=False)` "
                 "leaves it as it is."
             )
         objectives = per_sample(self.objectives())
@@ -121,14 +144,23 @@ class TorchDebiasedModel(BaseDebiasedModel):
         differentiated = apart or self.cached_norm_ratio is not None
         return CompiledNetwork(self, shared, differentiated)
 
-    def give_up_compiling(self, error) -> None:
-        """Continues uncompiled, where compiling was the model's own choice."""
-        self._compiled = self._compiled[0], None
-        self._say_uncompiled(error)
+    def give_up_compiling(self, error, x=None) -> None:
+        """Continues uncompiled, where compiling was the model's own choice.
 
-    def _say_uncompiled(self, error):
-        reason = str(error).split("Received: ")[-1].split(" Leave ")[0]
-        say(f"The forward pass is not compiled. Received: {reason}")
+        Args:
+            error: why it cannot be compiled.
+            x: the inputs of the step, if it was seen in one. If only batches
+                of another length than the first cannot be compiled, the
+                others still are.
+        """
+        network = self._compiled[1]
+        if network is not None and network.is_later(x):
+            network.leave_out(x)
+        elif self.decides_compiling:
+            self._compiled = self._compiled[0], None
+        else:
+            raise error
+        say(f"The training step is not compiled. Received: {_reason(error)}")
 
     def call(self, inputs, training=None):
         if self._infers and self.jit_compile:
@@ -142,7 +174,10 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 # Of tracing, of the compiler and of its tools: many kinds.
                 except Exception as error:  # noqa: BLE001
                     self._inference = self._inference[0], None
-                    self._say_uncompiled(error)
+                    say(
+                        "The forward pass is not compiled. Received: "
+                        f"{_reason(error)}"
+                    )
         return super().call(inputs, training)
 
     def _inference_batch(self, x):
@@ -258,3 +293,7 @@ class TorchDebiasedModel(BaseDebiasedModel):
                 for metric in _keras_internals.compiled_metrics(self, y, y_pred)
             )
         )
+
+
+def _reason(error) -> str:
+    return str(error).split("Received: ")[-1].split(" Leave ")[0]

@@ -30,6 +30,41 @@ class TorchStep(Step):
         self.state = model.step_state(self.variables)
         self.before = [v.value.clone() for v in self.state]
 
+    def run(self):
+        found = self._run_graph()
+        if found is None:
+            return super().run()
+        values, update, written, self.y_pred = found
+        self._count()
+        self.track(values)
+        if bool(values.is_finite):
+            with torch.no_grad():
+                for variable, value in written:
+                    variable.assign(value)
+                self.model.optimizer.apply(update, self.variables)
+        else:
+            self._restore()
+        return self.logs()
+
+    def _run_graph(self):
+        """The step up to its update as one graph, or `None` if there is none.
+
+        An error holds the tensors of the step until this returns.
+        """
+        graph = self.model.compiled_step(self.compiled)
+        if graph is None:
+            return None
+        try:
+            with self._random_numbers():
+                return graph(self.x, self.y, self.sample_weight)
+        except torch.OutOfMemoryError:
+            raise
+        # Of tracing, of the compiler and of its tools: many kinds.
+        except Exception as error:  # noqa: BLE001
+            self.model.give_up_compiled_step(error)
+            self._restore()
+            return None
+
     def teacher_outputs(self):
         return self._or_uncompiled(self._run_teachers)
 
@@ -40,7 +75,7 @@ class TorchStep(Step):
 
     def _or_uncompiled(self, run):
         """Runs a pass once more, uncompiled, if it cannot be compiled."""
-        if self.compiled is None or not self.model.decides_compiling:
+        if self.compiled is None:
             return run()
         try:
             return run()
@@ -48,10 +83,11 @@ class TorchStep(Step):
             raise
         # Of tracing, of the compiler and of its tools: many kinds.
         except Exception as error:  # noqa: BLE001
-            self.model.give_up_compiling(error)
+            self.model.give_up_compiling(error, network_inputs(self.x))
             self.compiled = None
             self._restore()
-            return run()
+        # Outside: the error holds the tensors of the pass that failed.
+        return run()
 
     def _restore(self) -> None:
         """Puts back what the forward pass changes."""
@@ -83,7 +119,18 @@ class TorchStep(Step):
         return dataclasses.replace(values, is_finite=refused == 0)
 
     def _run_network(self) -> None:
-        """The forward pass, with random numbers that a resumed run repeats.
+        with self._random_numbers():
+            if self.compiled is not None:
+                outputs = self.compiled.forward(network_inputs(self.x))
+                self.y_pred, self.calls = outputs
+                self.model.say_compiled_in_part()
+            else:
+                with self.recording() as self.calls:
+                    self.y_pred = self.model(self.x, training=True)
+        self._count()
+
+    def _random_numbers(self):
+        """A context with random numbers that a resumed run repeats.
 
         Dropout without a seed draws from torch's global generator; each step
         gets its own state of it, and the global one is put back.
@@ -91,15 +138,10 @@ class TorchStep(Step):
         count = int(self.model.step_count.value)
         seed = int(self.model.shuffle_seed.value) * 1_000_003 + count
         # Each process drops other units; a single process has rank 0.
-        seed += self.replicas.rank * 7_368_787
-        with seeded(seed):
-            if self.compiled is not None:
-                outputs = self.compiled.forward(network_inputs(self.x))
-                self.y_pred, self.calls = outputs
-            else:
-                with self.recording() as self.calls:
-                    self.y_pred = self.model(self.x, training=True)
-        self.model.step_count.assign(count + 1)
+        return seeded(seed + self.replicas.rank * 7_368_787)
+
+    def _count(self) -> None:
+        self.model.step_count.assign(self.model.step_count + 1)
 
     def _gather(self, mask, teachers) -> tuple:
         """Makes the batch that of all processes."""
@@ -131,6 +173,9 @@ class TorchStep(Step):
         self.parts = parts
         return mask, parts.local(teachers)
 
+    def is_true(self, condition) -> bool:
+        return bool(condition)
+
     def track(self, values):
         rows = None if self.parts is None else self.parts.rows
         self.model.track_loss(values, self.y_pred, rows)
@@ -160,13 +205,14 @@ class TorchStep(Step):
 class _GradientComputer(GradientComputer):
     def __init__(self, step, values):
         super().__init__(step.model, step.shared, step.calls)
+        self.is_true = step.is_true
         self.replicas = step.replicas
         self.values = values
         self.variables = step.variables
         self.tensors = [v.value for v in step.variables]
 
     def choose(self, condition, first, second):
-        return first() if bool(condition) else second()
+        return first() if self.is_true(condition) else second()
 
     def per_objective_gradients(self, count):
         outputs = self.calls[-1].outputs

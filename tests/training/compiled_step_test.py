@@ -51,13 +51,13 @@ def graphs(monkeypatch):
     from keras_debias.training import torch_compiled_call
     from keras_debias.training import torch_compiled_network
 
-    call = torch_compiled_call.CompiledCall.__call__
+    run = torch_compiled_call.CompiledCall.run
 
     def counted(self, x, *rest):
         found.append(self)
-        return call(self, x, *rest)
+        return run(self, x, *rest)
 
-    monkeypatch.setattr(torch_compiled_call.CompiledCall, "__call__", counted)
+    monkeypatch.setattr(torch_compiled_call.CompiledCall, "run", counted)
     monkeypatch.setattr(
         torch_compiled_network.CompiledNetwork, "compiler", "aot_eager"
     )
@@ -100,24 +100,177 @@ def adapted(name, **kwargs):
     return model
 
 
+@pytest.fixture
+def in_parts(monkeypatch):
+    """No graph holds a whole step: the passes are compiled one by one."""
+    from keras_debias.training import torch_compiled_step
+
+    def refused(self, data):
+        raise ValueError("Expected nothing. Received: a test. Leave it.")
+
+    monkeypatch.setattr(torch_compiled_step.StepGraph, "__call__", refused)
+
+
 @of_torch
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_a_compiled_step_is_the_same(name, parts, graphs):
     """With one backward pass for both objectives, and with several."""
     x, y = TABLE[name].data(seed=0)
-    generation = name == "gpt2"
+    check(lambda: adapted(name), lambda: parts_for(name, parts), x, y)
+    # One a step; with a cached ratio there are steps of two kinds.
+    assert len(graphs) == 2 * len(y) // 4
+    assert len({id(graph) for graph in graphs}) == 1 + (parts == "refresh")
 
-    def create():
-        options = {"steps": 6} if generation else {"k": 2}
-        terms = kd.regularizers.ba_lora(generation, **options)
-        return PARTS[parts](terms)
 
-    check(lambda: adapted(name), create, x, y)
+@of_torch
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("bert", "EDGE"), ("bert", "both"), ("gpt2", "refresh")],
+)
+def test_a_step_compiled_in_parts_is_the_same(name, parts, graphs, capsys):
+    x, y = TABLE[name].data(seed=0)
+    check(lambda: adapted(name), lambda: parts_for(name, parts), x, y)
+    said = capsys.readouterr().out
+    assert (
+        said.count("only the forward pass is compiled. Received: a test") == 1
+    )
     with_teacher = parts in ("refresh", "BA-LoRA", "both")
     # The network, the teacher: each was traced once.
     assert len({id(graph) for graph in graphs}) == 1 + with_teacher
     assert len(graphs) == 2 * len(y) // 4 * (1 + with_teacher)
+
+
+def parts_for(name, parts):
+    generation = name == "gpt2"
+    options = {"steps": 6} if generation else {"k": 2}
+    return PARTS[parts](kd.regularizers.ba_lora(generation, **options))
+
+
+OBJECTIVES = {
+    "GroupDRO": lambda: kd.losses.GroupDRO(num_groups=2),
+    "LearnedMixin": lambda: kd.losses.LearnedMixin(bias_table()),
+    "ProductOfExperts": lambda: kd.losses.ProductOfExperts(bias_table()),
+    "GradientAlignment": lambda: kd.losses.GradientAlignment([1]),
+    "RelativeDifficulty": lambda: kd.losses.RelativeDifficulty(
+        np.arange(12) + 1.0
+    ),
+}
+
+
+def bias_table():
+    table = np.random.default_rng(0).random((12, CLASSES)) + 0.1
+    return table / table.sum(-1, keepdims=True)
+
+
+@of_torch
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_and_their_state_are_in_the_graph(name, graphs):
+    x, y = rows()
+    split = kd.data.Split(x, y, groups=np.arange(12) % 2)
+    found = []
+    for jit_compile in (False, True):
+        model = kd.DebiasedModel(
+            network(), objective=OBJECTIVES[name](), seed=0
+        )
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            loss=logits_loss(),
+            metrics=["accuracy"],
+            jit_compile=jit_compile,
+        )
+        history = model.fit(split, batch_size=4, epochs=3, verbose=0).history
+        found.append(([np.array(w) for w in model.get_weights()], history))
+    (expected, logs), (weights, compiled_logs) = found
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for key, values in logs.items():
+        np.testing.assert_allclose(compiled_logs[key], values, rtol=1e-5)
+    # Every step was one graph.
+    assert len(graphs) == 9
+
+
+@of_torch
+def test_sensitivities_are_in_the_graph(graphs):
+    x, y = TABLE["bert"].data(seed=0)
+    scores = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        task = TABLE["bert"].build()
+        kd.adapters.apply(task, kd.adapters.AdaLoRA(rank=2))
+        model = ready(task, jit_compile)
+        variables = model.trainable_variables
+        sensitivity = model.track_sensitivity(variables, 0.5, 0.5)
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+        scores.append(sensitivity.scores())
+    assert len(graphs) == 2 and max(s.max() for s in scores[0]) > 0
+    for a, b in zip(*scores, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9)
+
+
+@of_torch
+def test_a_refused_batch_changes_nothing(graphs):
+    """Neither weights, nor moving means, nor seeds, nor sensitivities."""
+
+    def build():
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((WIDTH,))
+        hidden = keras.layers.BatchNormalization()(inputs)
+        hidden = keras.layers.Dropout(0.2, seed=1)(hidden)
+        return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+
+    x, y = rows()
+    model = ready(build(), projection=kd.projections.EDGE(alpha=1.0))
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    sensitivity = model.track_sensitivity(model.trainable_variables, 0.5, 0.5)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+
+    def state():
+        return [
+            *(np.array(ops.convert_to_numpy(v)) for v in model.model.variables),
+            *(np.array(score) for score in sensitivity.scores()),
+        ]
+
+    before, count = state(), len(graphs)
+    x[2] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert len(graphs) == count + 1
+    for a, b in zip(state(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@of_torch
+def test_the_scale_of_a_float16_loss_is_followed(graphs):
+    """It changes while training; a graph must not hold its first value."""
+    x, y = rows()
+
+    def run(jit_compile):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((WIDTH,))
+        dense = keras.layers.Dense(CLASSES, dtype="mixed_float16")
+        model = kd.DebiasedModel(
+            keras.Model(inputs, dense(inputs)), kd.projections.EDGE(), seed=0
+        )
+        model.compile(
+            keras.optimizers.LossScaleOptimizer(
+                keras.optimizers.SGD(0.1),
+                initial_scale=64.0,
+                dynamic_growth_steps=2,
+            ),
+            loss=logits_loss(),
+            jit_compile=jit_compile,
+        )
+        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        scale = float(ops.convert_to_numpy(model.optimizer.dynamic_scale))
+        return [np.array(w) for w in model.get_weights()], scale
+
+    expected, scale = run(False)
+    found, compiled_scale = run(True)
+    assert graphs and scale == compiled_scale > 64.0
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
 
 
 @of_torch
@@ -265,7 +418,6 @@ def with_layer(layer):
     ("layer", "message"),
     [
         (Decides, "asks for the value of a tensor"),
-        (OwnGradient, "defines a gradient of its own"),
         (
             lambda: keras.layers.GaussianNoise(0.5, seed=1),
             "asks for the value of a tensor",
@@ -275,13 +427,12 @@ def with_layer(layer):
             "without losses of activations",
         ),
     ],
-    ids=["python", "gradient", "seeded noise", "activity loss"],
+    ids=["python", "seeded noise", "activity loss"],
 )
 def test_what_a_graph_cannot_hold_is_refused(layer, message):
     x, y = rows()
     build = with_layer(layer)
-    if layer is not OwnGradient:
-        trained(build, lambda: {}, x, y, False)
+    trained(build, lambda: {}, x, y, False)
     model = kd.DebiasedModel(build(), seed=0)
     model.compile(
         keras.optimizers.SGD(0.1), loss=logits_loss(), jit_compile=True
@@ -291,6 +442,63 @@ def test_what_a_graph_cannot_hold_is_refused(layer, message):
         model.fit(x, y, verbose=0)
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@of_torch
+def test_a_gradient_of_its_own_is_in_the_graph_of_a_step(graphs):
+    x, y = rows()
+    build = with_layer(OwnGradient)
+    check(build, lambda: {}, x, y, 1e-6)
+    assert graphs
+
+
+@of_torch
+@pytest.mark.usefixtures("in_parts")
+def test_a_forward_pass_alone_loses_a_gradient_of_its_own(graphs):
+    x, y = rows()
+    model = kd.DebiasedModel(with_layer(OwnGradient)(), seed=0)
+    model.compile(
+        keras.optimizers.SGD(0.1), loss=logits_loss(), jit_compile=True
+    )
+    before = [np.array(w) for w in model.get_weights()]
+    with pytest.raises(ValueError, match="defines a gradient of its own"):
+        model.fit(x, y, verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@of_torch
+def test_lengths_that_cannot_be_compiled_run_as_they_are(graphs, capsys):
+    """After the first batch, a step is trained rather than refused."""
+
+    def build():
+        keras.utils.set_random_seed(0)
+        names = ("token_ids", "padding_mask")
+        inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
+        hidden = keras.layers.Embedding(9, 4)(inputs["token_ids"])
+        mask = ops.expand_dims(ops.cast(inputs["padding_mask"], "float32"), -1)
+        hidden = OwnGradient()(ops.sum(hidden * mask, axis=1))
+        return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
+
+    def batches():
+        generator = np.random.default_rng(0)
+        for length in (6, 5, 5, 6):
+            tokens = generator.integers(1, 9, (4, length)).astype("int32")
+            labels = generator.integers(0, CLASSES, 4).astype("int32")
+            mask = np.ones_like(tokens)
+            yield {"token_ids": tokens, "padding_mask": mask}, labels
+
+    found = []
+    for jit_compile in (False, True):
+        model = ready(build(), jit_compile)
+        model.fit(batches(), verbose=0)
+        found.append([np.array(w) for w in model.model.get_weights()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    said = capsys.readouterr().out
+    assert said.count("The training step is not compiled. Received") == 1
+    # The step of 6 twice, and once a forward pass that did not fit.
+    assert len(graphs) == 3
 
 
 @pytest.fixture
@@ -310,7 +518,7 @@ def test_on_an_accelerator_compiling_is_the_default(accelerator, capsys):
     assert not accelerator
     found, model = trained(network, lambda: parts(None), x, y, "auto")
     assert len(accelerator) == 2 * 3
-    assert capsys.readouterr().out.count("The forward pass is compiled") == 1
+    assert capsys.readouterr().out.count("The training step is compiled") == 1
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     # A file of it leaves the choice to where it is loaded.
@@ -322,22 +530,23 @@ def test_on_a_processor_it_is_not(graphs, capsys):
     x, y = rows()
     _, model = trained(network, lambda: {}, x, y, "auto")
     assert not graphs and not model.jit_compile
-    assert "forward pass" not in capsys.readouterr().out
+    assert "compiled" not in capsys.readouterr().out
     assert model.get_compile_config()["jit_compile"] == "auto"
 
 
 @of_torch
-@pytest.mark.parametrize("layer", [Decides, OwnGradient])
-def test_what_a_graph_cannot_hold_runs_as_it_is(layer, accelerator, capsys):
+def test_what_a_graph_cannot_hold_runs_as_it_is(accelerator, capsys):
     x, y = rows()
-    build = with_layer(layer)
+    build = with_layer(Decides)
     expected, _ = trained(build, lambda: {}, x, y, False)
     found, _ = trained(build, lambda: {}, x, y, "auto")
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert capsys.readouterr().out.count("is not compiled. Received") == 1
-    # Tried once.
-    assert len(accelerator) == 1
+    said = capsys.readouterr().out
+    assert said.count("The training step is not compiled. Received") == 1
+    assert "only the forward" not in said
+    # The whole step and the forward pass, each tried once.
+    assert len(accelerator) == 2
 
 
 @of_torch
@@ -432,9 +641,9 @@ def test_batches_of_other_lengths_are_padded(name, graphs, monkeypatch):
 
     for a, b in zip(run(True), run(False), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    # Of lengths 6 and 4.
+    # The step of length 6, and the forward passes of lengths 6 and 4.
     assert len(graphs) == 6
-    assert len({id(graph) for graph in graphs}) == 2
+    assert len({id(graph) for graph in graphs}) == 3
 
 
 @of_torch

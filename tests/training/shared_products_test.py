@@ -8,6 +8,7 @@ import keras_debias as kd
 from tests.training.compiled_step_test import PARTS
 from tests.training.compiled_step_test import check
 from tests.training.compiled_step_test import graphs  # noqa: F401
+from tests.training.compiled_step_test import in_parts  # noqa: F401
 from tests.training.fit_test import TABLE
 
 pytestmark = pytest.mark.skipif(
@@ -22,7 +23,7 @@ def count(graph, name):
 
 
 @pytest.fixture
-def counts(monkeypatch, graphs):  # noqa: F811
+def counts(monkeypatch, graphs, in_parts):  # noqa: F811
     """Products and joined ones of each graph, before and after."""
     from keras_debias.training import torch_compiled_call
 
