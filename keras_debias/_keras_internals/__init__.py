@@ -13,6 +13,7 @@ from keras_debias._keras_internals.backends import with_gradient
 from keras_debias._keras_internals.dropout import seeded_dropout
 from keras_debias._keras_internals.hub_importers import hub_import_map
 from keras_debias._keras_internals.layers import child_layers
+from keras_debias._keras_internals.layers import current_values
 from keras_debias._keras_internals.layers import flatten_layers
 from keras_debias._keras_internals.layers import forget
 from keras_debias._keras_internals.layers import get_keras_mask
@@ -63,6 +64,7 @@ __all__ = [
     "compile_loss",
     "compiled_loss_arguments",
     "compiled_metrics",
+    "current_values",
     "dequantized_kernel",
     "drop_compiled_functions",
     "flatten_layers",

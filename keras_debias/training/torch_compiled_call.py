@@ -75,7 +75,7 @@ class CompiledCall:
 
         A function that takes gradients returns a flat list, for speed.
         """
-        values = [v.value for v in self.variables]
+        values = _keras_internals.current_values(self.variables)
         if not (self.differentiated or self.takes_gradients):
             values = [value.detach() for value in values]
         leaves = keras.tree.flatten(arguments)

@@ -718,6 +718,20 @@ def test_evaluate_and_predict_are_compiled(name, graphs):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_the_values_of_variables_are_those_of_a_scope():
+    variables = [keras.Variable(1.0), keras.Variable(2.0)]
+
+    def found():
+        values = _keras_internals.current_values(variables)
+        return [float(ops.convert_to_numpy(value)) for value in values]
+
+    assert found() == [1.0, 2.0]
+    with keras.StatelessScope([(variables[0], ops.zeros(()))]):
+        assert found() == [0.0, 2.0]
+    variables[1].assign(3.0)
+    assert found() == [1.0, 3.0]
+
+
 @of_torch
 def test_a_single_batch_is_not_compiled(graphs):
     x, _ = TABLE["bert"].data(seed=0)
