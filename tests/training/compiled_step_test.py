@@ -467,6 +467,16 @@ def test_a_forward_pass_alone_loses_a_gradient_of_its_own(graphs):
         np.testing.assert_array_equal(a, b)
 
 
+def batches_of(lengths):
+    """Batches of tokens, and labels of their rows."""
+    generator = np.random.default_rng(0)
+    for length in lengths:
+        tokens = generator.integers(1, 9, (4, length)).astype("int32")
+        labels = generator.integers(0, CLASSES, 4).astype("int32")
+        mask = np.ones_like(tokens)
+        yield {"token_ids": tokens, "padding_mask": mask}, labels
+
+
 @of_torch
 def test_lengths_that_cannot_be_compiled_run_as_they_are(graphs, capsys):
     """After the first batch, a step is trained rather than refused."""
@@ -480,18 +490,10 @@ def test_lengths_that_cannot_be_compiled_run_as_they_are(graphs, capsys):
         hidden = OwnGradient()(ops.sum(hidden * mask, axis=1))
         return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
 
-    def batches():
-        generator = np.random.default_rng(0)
-        for length in (6, 5, 5, 6):
-            tokens = generator.integers(1, 9, (4, length)).astype("int32")
-            labels = generator.integers(0, CLASSES, 4).astype("int32")
-            mask = np.ones_like(tokens)
-            yield {"token_ids": tokens, "padding_mask": mask}, labels
-
     found = []
     for jit_compile in (False, True):
         model = ready(build(), jit_compile)
-        model.fit(batches(), verbose=0)
+        model.fit(batches_of((6, 5, 5, 6)), verbose=0)
         found.append([np.array(w) for w in model.model.get_weights()])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -665,21 +667,10 @@ def test_lengths_are_kept_where_padding_would_show(graphs, monkeypatch):
         hidden = keras.layers.GlobalAveragePooling1D()(hidden)
         return keras.Model(inputs, keras.layers.Dense(CLASSES)(hidden))
 
-    def batches():
-        generator = np.random.default_rng(0)
-        for length in (6, 5, 3, 5):
-            tokens = generator.integers(1, 9, (4, length)).astype("int32")
-            labels = generator.integers(0, CLASSES, 4).astype("int32")
-            mask = np.ones_like(tokens)
-            yield {"token_ids": tokens, "padding_mask": mask}, labels
-
     found = []
     for jit_compile in (False, True):
-        model = kd.DebiasedModel(build(), seed=0)
-        model.compile(
-            keras.optimizers.SGD(0.1), logits_loss(), jit_compile=jit_compile
-        )
-        model.fit(batches(), verbose=0)
+        model = ready(build(), jit_compile)
+        model.fit(batches_of((6, 5, 3, 5)), verbose=0)
         found.append([np.array(w) for w in model.model.get_weights()])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
