@@ -515,7 +515,8 @@ class BaseDebiasedModel(NetworkWrapper):
 
         is_due = self.norm_ratio_is_due()
         update, latest = computer.choose(is_due, exact, cached)
-        ratio.assign(latest)
+        # Of an overflow, as under loss scaling, nothing is known.
+        ratio.assign(ops.where(ops.isfinite(latest), latest, 0.0))
         return update
 
     @property

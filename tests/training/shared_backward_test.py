@@ -318,6 +318,21 @@ class TestRefresh:
         for a, b in zip(*found, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
+    def test_an_overflow_leaves_no_ratio(self):
+        model = compiled(kd.projections.EDGE(scope="global", refresh=50))
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1), initial_scale=2.0**127
+        )
+        model.compile(optimizer, loss=model.loss, metrics=[])
+        optimizer.build(model.trainable_variables)
+        optimizer.inner_optimizer.iterations.assign(7)
+        x, y = rows()
+        for _ in range(10):
+            model.train_on_batch(x, y, sample_weight=np.full(len(y), 40.0))
+            assert np.isfinite(float(model.cached_norm_ratio.value))
+        # The scale was halved until a step counted.
+        assert int(optimizer.iterations.value) > 7
+
     @pytest.mark.parametrize("after", [False, True])
     def test_regularizers_and_other_projections(self, after, monkeypatch):
         def create():
