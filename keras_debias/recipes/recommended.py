@@ -68,24 +68,27 @@ def recommended(
     model's. In this order:
 
     1. No model has a gain beyond chance: plain fine-tuning.
-    2. One finding of `kd.audit` has 80 % of the shallow model's gain, and the
-       probe is wrong more often than by chance on rows that have the cue and
-       another label: the groups of that cue are balanced.
-    3. The clusters have half of the probe's gain, and the weights of
+    2. One finding of `kd.audit` has 80 % of the shallow model's gain, and
+       either the probe is wrong more often than by chance on rows that have
+       the cue and another label, or the finding has 80 % of the probe's gain
+       as well, and the probe is right above chance on those rows, yet less
+       often than elsewhere: the groups of that cue are balanced. A cue that is
+       the task leaves nothing else to be right by.
+    3. The clusters have 45 % of the probe's gain, and the weights of
        `InversePropensitySampling` raise the held-out accuracy in two counts:
-       with these weights, at the 1 % level, and with label and hinted class
+       with these weights, at the 5 % level, and with label and hinted class
        balanced, by one standard error. Then the label goes with a kind of
        input, and that method is recommended. If the clusters *are* the task,
-       such as topics, the weights do not raise the accuracy.
+       such as topics, the weights rarely raise the accuracy.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
        balanced.
     5. Classes are of unequal size, and balancing them raises the mean
        accuracy of the classes at the 1 % level: classes are balanced.
-    6. Otherwise plain fine-tuning. Where step 3 failed at the 1 % level but
-       not at the 5 % level, or in its second half only, the reason says that
-       it is not certain, and how to find out.
+    6. Otherwise plain fine-tuning. Where step 3 failed but its first count
+       rose at the 20 % level, the reason says that it is not certain, and how
+       to find out.
 
     With validation data, the same models learn from the training data with
     and without the method's weights. Unless the weights raise the lowest

@@ -231,10 +231,10 @@ def test_recommended_helps_where_there_is_a_shortcut():
 
 def test_recommended_says_what_is_not_certain():
     """The shortcut of the test above, in fewer rows."""
-    train = toy.numbers(400, strength=0.95, noise=1.2)
+    train = toy.numbers(200, strength=0.95, noise=1.2)
     found = kd.recommended(train, lambda split: split.x)
     assert isinstance(found.recipe, R.FineTuning)
-    assert "not certain that this misleads: on 400 rows" in found.reason
+    assert "not certain that this misleads: on 200 rows" in found.reason
     before = found.evidence["accuracy_over_balanced_rows"]
     assert found.evidence["the_same_with_weights"] > before + 0.02
     assert f"from {100 * before:.1f} to" in found.reason

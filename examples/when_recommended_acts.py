@@ -1,0 +1,180 @@
+"""How often does `kd.recommended` act, where it should and where it should not?
+
+Sentiment of sentences whose domain goes with the label, in pairs of domains
+and directions that `natural_shortcuts.py` does not have: there it should act,
+the more the stronger. Where the domain is balanced, *is* the label, or nothing
+was planted, it should keep plain fine-tuning. Only the decision is made:
+nothing is trained but models on frozen features, seconds a run.
+
+    python examples/when_recommended_acts.py                # resumable
+    python examples/when_recommended_acts.py --draws 200 --sets "0.95, 800 rows"
+    python examples/when_recommended_acts.py --table        # from kept runs
+
+The thresholds of the rule were chosen on draws 100 to 102 of these sets; the
+table is of later draws. The last sets need the folder named by
+KERAS_DEBIAS_DATA. `--table` writes `examples/when_recommended_acts.json` and
+`.md`.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import sys
+
+import common  # chooses the backend
+import frozen_shortcuts
+
+import keras_debias as kd
+
+import numpy as np  # isort: skip
+import pandas as pd  # isort: skip
+
+HERE = pathlib.Path(__file__)
+DRAWS = (200, 201, 202)
+DOMAINS = ("tweets", "product_reviews", "editorials", "film_reviews")
+# Positive and negative; the tables of other programs have the rest.
+PAIRS = [
+    pair
+    for pair in itertools.permutations(DOMAINS, 2)
+    if pair[1] != "film_reviews"
+]
+SKEWS = [(0.5, 1600), (0.7, 1600), (0.8, 1600), (0.9, 1600), (0.95, 1600)]
+SKEWS += [(0.95, 800)]
+UNPLANTED = ("sst2", "ag_news", "snli", "tweet_offensive")
+KINDS = {
+    "InversePropensitySampling": "kinds of input",
+    "BalancedSampling": "a cue, words or classes",
+    "FineTuning": "plain",
+}
+
+
+def skewed(pair, strength, rows):
+    """Sentiment; the domain goes with it."""
+    partner = {"positive": pair[0], "negative": pair[1]}
+
+    def load(draw):
+        pool, _ = kd.data.sentences(pair).partition(0.65, seed=draw)
+        return kd.data.skew(
+            pool, label=partner, strength=strength, n=rows, seed=draw
+        )
+
+    return load
+
+
+def domain_as_label(pair):
+    """The kind of input is the task."""
+
+    def load(draw):
+        split = kd.data.sentences(pair).sample(1600, seed=draw)
+        names = [split.groups.names[i] for i in split.groups.ids]
+        y = [int(pair[1] in name) for name in names]
+        return kd.data.Split(
+            split.x, np.array(y, "int32"), label_names=list(pair)
+        )
+
+    return load
+
+
+def unplanted(name):
+    def load(draw):
+        split = "validation" if name == "ag_news" else "train"
+        return kd.data.load(name, split).sample(2000, seed=draw)
+
+    return load
+
+
+# Kind of set -> its sets -> how to load a draw.
+SETS = {
+    f"{strength}, {rows} rows": {
+        " / ".join(pair): skewed(pair, strength, rows) for pair in PAIRS
+    }
+    for strength, rows in SKEWS
+}
+SETS["the domain is the label, 1600 rows"] = {
+    " / ".join(pair): domain_as_label(pair)
+    for pair in itertools.combinations(DOMAINS, 2)
+}
+SETS["nothing planted, 2000 rows"] = {
+    name: unplanted(name) for name in UNPLANTED
+}
+
+
+def run(kind, name, draw, encoded, folder):
+    path = folder / kind / name.replace(" / ", "+") / f"{draw}.json"
+    if path.exists():
+        return
+    try:
+        train = SETS[kind][name](draw)
+    except ValueError as error:
+        # A cell of the skew has too few sentences.
+        print(f"{kind}: {name}, draw {draw} is left out: {error}", flush=True)
+        return
+    encoded.add(train.x)
+    found = kd.recommended(train, encoded.of)
+    record = {
+        "method": type(found.recipe).__name__,
+        "reason": found.reason,
+        "evidence": found.evidence,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, default=float))
+    print(f"{kind}: {name}, draw {draw}: {record['method']}", flush=True)
+
+
+def summary(folder):
+    found = {}
+    for kind in SETS:
+        records = [
+            json.loads(path.read_text())
+            for path in sorted((folder / kind).glob("*/*.json"))
+        ]
+        if records:
+            methods = [record["method"] for record in records]
+            found[kind] = {
+                "runs": len(records),
+                **{
+                    name: methods.count(method)
+                    for method, name in KINDS.items()
+                },
+                "of these, not certain": sum(
+                    "not certain" in record["reason"] for record in records
+                ),
+            }
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    add("--draws", nargs="+", type=int, default=list(DRAWS))
+    add("--folder", type=pathlib.Path, default=pathlib.Path("results/acts"))
+    add("--table", action="store_true")
+    chosen = parser.parse_args()
+    if not chosen.table:
+        encoded = frozen_shortcuts.Encoded("text", chosen.folder / "features")
+        for draw in chosen.draws:
+            for kind in chosen.sets:
+                for name in SETS[kind]:
+                    run(kind, name, draw, encoded, chosen.folder)
+        return 0
+    found = summary(chosen.folder)
+    table = pd.DataFrame(found).T.rename_axis("shortcut").to_markdown()
+    print(table)
+    HERE.with_suffix(".md").write_text(table + "\n")
+    record = {
+        "command": f"python examples/{HERE.name}",
+        "versions": common.versions(),
+        "model": "all-MiniLM-L6-v2, frozen",
+        "sets": found,
+    }
+    HERE.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
