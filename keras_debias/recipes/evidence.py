@@ -36,12 +36,13 @@ LARGEST_C = 0.01
 SMALL_CS = (0.0003, 0.001, 0.003, 0.01)
 REPEATS = 3
 CUE_SHARE = 0.8
-CLUSTER_SHARE = 0.45
+CLUSTER_SHARE = 0.5
 SHALLOW_SHARE = 0.75
 STANDARD_ERRORS = 2.58  # the 1 % level
-# Not to act on a shortcut costs tens of points in the worst group, to act on
-# none a few.
-WITH_WEIGHTS = 1.96  # the 5 % level
+# Where clusters tell so much about the label, few rows are left to test with,
+# and not to act costs most.
+STRONG_SHARE = 0.7
+STRONG_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
@@ -191,9 +192,11 @@ class Evidence:
         )
         self.figures["accuracy_over_balanced_hints"] = first
         self.figures["the_same_over_hints_with_weights"] = second
-        gain_in_errors = (after - before) / max(error, 1e-12)
-        if gain_in_errors < WITH_WEIGHTS or second - first < spread:
-            if gain_in_errors > PERHAPS:
+        enough = (
+            STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
+        )
+        if after - before < enough * error or second - first < spread:
+            if after - before > PERHAPS * error:
                 self.doubt = self._doubt(before, after)
             return None
         return recipe, (
