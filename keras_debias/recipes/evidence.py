@@ -195,7 +195,7 @@ class Evidence:
         enough = (
             STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
         )
-        if after - before < enough * error or second - first < spread:
+        if after - before <= enough * error or second - first < spread:
             if after - before > PERHAPS * error:
                 self.doubt = self._doubt(before, after)
             return None
@@ -268,7 +268,7 @@ class Evidence:
         )
         self.figures["mean_accuracy_of_classes"] = before
         self.figures["the_same_with_balanced_classes"] = after
-        if after - before < STANDARD_ERRORS * error:
+        if after - before <= STANDARD_ERRORS * error:
             return None
         return BalancedSampling(groups=ClassLabels()), (
             f"The largest class has {sizes.max() / sizes.min():.1f} times the "
