@@ -43,6 +43,9 @@ STANDARD_ERRORS = 2.58  # the 1 % level
 # and not to act costs most.
 STRONG_SHARE = 0.7
 STRONG_ERRORS = 1.96  # the 5 % level
+# Of the accuracy on rows whose cluster hints at another label. Where clusters
+# are the task, such rows are unclear, and weights help them less.
+LEAST_GAIN = 0.1
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
@@ -176,6 +179,8 @@ class Evidence:
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
+        if (hints == self.y).all():
+            return None
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
@@ -192,10 +197,19 @@ class Evidence:
         )
         self.figures["accuracy_over_balanced_hints"] = first
         self.figures["the_same_over_hints_with_weights"] = second
+        # Rows that the kind would mislead: they must gain, and by much.
+        against = hints != self.y
+        unaided, aided = (float(each[against].mean()) for each in correct)
+        self.figures["accuracy_against_the_hint"] = unaided
+        self.figures["the_same_against_the_hint_with_weights"] = aided
         enough = (
             STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
         )
-        if after - before <= enough * error or second - first < spread:
+        if (
+            after - before <= enough * error
+            or second - first < spread
+            or aided - unaided < LEAST_GAIN
+        ):
             if after - before > PERHAPS * error:
                 self.doubt = self._doubt(before, after)
             return None

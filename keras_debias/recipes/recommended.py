@@ -75,12 +75,13 @@ def recommended(
        often than elsewhere: the groups of that cue are balanced. A cue that is
        the task leaves nothing else to be right by.
     3. The clusters have half of the probe's gain, and the weights of
-       `InversePropensitySampling` raise the held-out accuracy in two counts:
-       with these weights, at the 1 % level (5 % where the clusters have 70 %
-       of the gain: few rows are left to test with), and with label and hinted
-       class balanced, by one standard error. Then the label goes with a kind
+       `InversePropensitySampling` raise the held-out accuracy in three
+       counts: with these weights, at the 1 % level (5 % where the clusters
+       have 70 % of the gain: few rows are left to test with); with label and
+       hinted class balanced, by one standard error; and on rows whose kind
+       hints at another label, by 10 points. Then the label goes with a kind
        of input, and that method is recommended. If the clusters *are* the
-       task, such as topics, the weights rarely raise the accuracy.
+       task, such as topics, the weights help those rows less.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
