@@ -6,13 +6,20 @@ from keras import ops
 from keras_debias.utils.numbers import is_number
 
 
+def one_hot(ids, num_ids, dtype):
+    """Rows of zeros with a one at each id, a tensor `(len(ids), num_ids)`.
+
+    Not that of `keras.ops`, for which torch waits for the values of a device.
+    """
+    return ops.cast(
+        ops.equal(ids[:, None], ops.arange(num_ids, dtype="int32")), dtype
+    )
+
+
 def group_sums(values, groups, num_groups):
     """The sum of `values` in each group, a tensor `(num_groups,)`."""
-    # Not `one_hot`, for which torch waits for the values of a device.
-    is_member = ops.equal(
-        groups[:, None], ops.arange(num_groups, dtype="int32")
-    )
-    return ops.sum(ops.cast(is_member, values.dtype) * values[:, None], axis=0)
+    is_member = one_hot(groups, num_groups, values.dtype)
+    return ops.sum(is_member * values[:, None], axis=0)
 
 
 def check_count(value, name, least):

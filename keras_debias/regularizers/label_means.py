@@ -4,6 +4,7 @@ import abc
 
 from keras import ops
 
+from keras_debias.losses.utils import one_hot
 from keras_debias.regularizers.regularizer import Regularizer
 from keras_debias.utils.numbers import is_number
 
@@ -32,12 +33,10 @@ def label_means(y_true, y_pred, mask=None):
     labels = scores.shape[-1]
     shape = tuple(y_true.shape)
     if len(shape) == 2 and shape[-1] == labels and labels != 1:
-        contain = ops.cast(y_true, "float32") > 0.5
+        contain = ops.cast(ops.cast(y_true, "float32") > 0.5, "float32")
     else:
-        # Not `one_hot`, for which torch waits for the values of a device.
-        ids = ops.cast(ops.reshape(y_true, (-1, 1)), "int32")
-        contain = ops.equal(ids, ops.arange(labels, dtype="int32"))
-    contain = ops.cast(contain, "float32")
+        ids = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+        contain = one_hot(ids, labels, "float32")
     lack = 1.0 - contain
     if mask is not None:
         rows = ops.expand_dims(ops.cast(mask, "float32"), -1)
