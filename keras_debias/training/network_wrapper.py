@@ -59,6 +59,8 @@ class NetworkWrapper(keras.Model):
     batch_parts = 1
     # Whether `fit` runs.
     fitting = False
+    # The train function that a list of all variables belongs to, in `fit`.
+    _fit_variables = None, ()
     # The number of batches before the epoch, see `Batches`.
     first_batch = None
 
@@ -278,6 +280,7 @@ class NetworkWrapper(keras.Model):
             )
         finally:
             self.fitting = False
+            self.__dict__["_fit_variables"] = None, ()
             # For `GradientCosine`, also after an error, where Keras skips
             # `on_train_end`: later calls neither log nor compute it.
             if self.alignment_objective is not None:
@@ -347,6 +350,22 @@ class NetworkWrapper(keras.Model):
     def predict_on_batch(self, x):
         x, _, _ = Inputs.one_batch(self, x, None, None)
         return super().predict_on_batch(x)
+
+    def step_variables(self) -> list[keras.Variable]:
+        """The variables that train in a step.
+
+        Keras asks every layer for them. In `fit` the list of all variables is
+        kept until compiled functions are dropped.
+        """
+        if not self.fitting:
+            return self.trainable_variables
+        if self._fit_variables[0] is not self.train_function:
+            # Past Keras' tracking.
+            self.__dict__["_fit_variables"] = (
+                self.train_function,
+                self.variables,
+            )
+        return [v for v in self._fit_variables[1] if v.trainable]
 
     def _trainable_ids(self):
         return [id(v) for v in self.trainable_variables]

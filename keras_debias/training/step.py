@@ -25,7 +25,7 @@ class Step(abc.ABC):
         self.model = model
         self.x, self.y, self.sample_weight = unpack_x_y_sample_weight(data)
         self.y_pred = None
-        self.variables = model.trainable_variables
+        self.variables = model.step_variables()
         self.shared = model.shared_backward(self.variables)
 
     def run(self) -> dict:

@@ -426,6 +426,32 @@ def test_infinite_float16_gradients_are_the_loss_scalers_business():
     assert scale == 2.0**39
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="Elsewhere a step is traced once, and `compile` makes it anew.",
+)
+def test_a_layer_frozen_between_epochs_stays_as_it_is():
+    model = compiled()
+    layer = model.model.layers[1]
+    seen = []
+
+    class Switch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            layer.trainable = epoch != 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(np.array(ops.convert_to_numpy(layer.kernel)))
+
+    x, y = rows()
+    start = np.array(ops.convert_to_numpy(layer.kernel))
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[Switch()])
+    moved = [
+        np.abs(b - a).max() > 0
+        for a, b in zip([start, *seen], seen, strict=False)
+    ]
+    assert moved == [True, False, True]
+
+
 class TestNonFinite:
     def model(self):
         inputs = keras.Input((WIDTH,))
