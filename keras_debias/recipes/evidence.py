@@ -144,9 +144,10 @@ class Evidence:
         gain, _ = self._cell_gain(cells)
         self.figures["cue"] = self.notes["cue"][0]
         self.figures["cue_gain"] = gain
-        if gain < CUE_SHARE * self.figures["shallow_gain"] or gain <= 0:
+        least = max(CUE_SHARE * self.figures["shallow_gain"], 1e-12)
+        if gain < least or self.figures["shallow_gain"] <= 0:
             return None
-        share = _percent(gain / self.figures["shallow_gain"])
+        share = _percent(min(gain / self.figures["shallow_gain"], 1.0))
         recipe = BalancedSampling(groups=groups)
         reason = (
             f"One cue, {self.notes['cue'][0]}, holds {share} of what words "
@@ -211,7 +212,7 @@ class Evidence:
             or aided - unaided < LEAST_GAIN
         ):
             if after - before > PERHAPS * error:
-                self.doubt = self._doubt(before, after)
+                self.doubt = self._doubt((before, after), (unaided, aided))
             return None
         return recipe, (
             "The label goes with a kind of input: "
@@ -219,20 +220,21 @@ class Evidence:
             f"made without labels, hold {_percent(gain / best)} of what a "
             "probe knows about the label. Weights that make the label "
             "independent of it raise the held-out accuracy from "
-            f"{100 * before:.1f} to {100 * after:.1f} %, counted so that "
-            "label and inferred kind are balanced."
+            f"{_change(before, after)}, counted so that label and inferred "
+            "kind are balanced."
         )
 
-    def _doubt(self, before, after) -> str:
+    def _doubt(self, all_rows, against) -> str:
+        """Why it is not certain; each pair without and with weights."""
         return (
             "The label goes with a kind of input, but it is not certain that "
             f"this misleads: on {len(self.y)} rows, weights that make the "
             "label independent of the kind change the held-out accuracy from "
-            f"{100 * before:.1f} to {100 * after:.1f} %, which may be chance. "
-            "More rows would tell, or test data in which the kind does not "
-            "go with the label: compare with "
-            "`kd.recipes.InversePropensitySampling()` there. Until then plain "
-            "fine-tuning is kept."
+            f"{_change(*all_rows)}, and on the rows whose kind hints at "
+            f"another label from {_change(*against)}. More rows would tell, or "
+            "test data in which the kind does not go with the label: compare "
+            "with `kd.recipes.InversePropensitySampling()` there. Until then "
+            "plain fine-tuning is kept."
         )
 
     def _words(self):
@@ -287,8 +289,8 @@ class Evidence:
         return BalancedSampling(groups=ClassLabels()), (
             f"The largest class has {sizes.max() / sizes.min():.1f} times the "
             "rows of the smallest. Balancing them raises the mean held-out "
-            f"accuracy of the classes from {100 * before:.1f} to "
-            f"{100 * after:.1f} %. No shortcut beyond that was found."
+            f"accuracy of the classes from {_change(before, after)}. No "
+            "shortcut beyond that was found."
         )
 
     # What the rules ask.
@@ -460,3 +462,7 @@ def _accuracies(correct, importance) -> tuple[float, float, float]:
 
 def _percent(share) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _change(before, after) -> str:
+    return f"{100 * before:.1f} to {100 * after:.1f} %"
