@@ -53,7 +53,7 @@ import keras_debias as kd
 
 SIZE = 64  # pixels
 BATCH_SIZE = 32
-UPDATES = 80
+UPDATES = 50
 
 """
 ## A folder of images and a table
@@ -184,11 +184,12 @@ print(recommended)
 
 """
 The rule is careful. Its models guess the label from the color, but on the few
-rows where the color misleads it cannot prove, at the level of 1 %, that another
-method does better; then it keeps plain fine-tuning. The contact sheet tells us
-more than these counts: paper is not what a digit is. So we take the advice that
-the audit printed: `AuditGroups` makes groups of the first finding, here without
-one mistake, and `BalancedSampling` draws all groups equally often.
+rows with the paper of the other digit it cannot prove, at the level of 1 %,
+that the rest of an image tells the digit; then it keeps plain fine-tuning. The
+contact sheet tells us more than these counts: paper is not what a digit is. So
+we take the advice that the audit printed: `AuditGroups` makes groups of the
+first finding, here without one mistake, and `BalancedSampling` draws all
+groups equally often.
 
 ## Train
 
