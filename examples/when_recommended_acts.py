@@ -168,7 +168,11 @@ def main():
     HERE.with_suffix(".md").write_text(table + "\n")
     record = {
         "command": f"python examples/{HERE.name}",
+        "draws": sorted(
+            {int(path.stem) for path in chosen.folder.glob("*/*/*.json")}
+        ),
         "versions": common.versions(),
+        "machine": common.machine(),
         "model": "all-MiniLM-L6-v2, frozen",
         "sets": found,
     }
