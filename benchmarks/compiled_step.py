@@ -79,13 +79,12 @@ def main():
     for name, seconds in found.items():
         median = statistics.median(seconds)
         print(f"{name:20} {1e3 * median:6.1f} ms  {median / base:.2f}")
-    if options.json:
-        rounded = {k: [round(s, 5) for s in v] for k, v in found.items()}
-        result = {
-            "command": "python benchmarks/compiled_step.py",
-            "cpu_seconds": rounded,
-        }
-        results.write(options.json, result)
+    rounded = {k: [round(s, 5) for s in v] for k, v in found.items()}
+    result = {
+        "command": "python benchmarks/compiled_step.py",
+        "cpu_seconds": rounded,
+    }
+    results.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,11 @@ def main():
     for name, count in found.items():
         ratio = count / found["keras"]
         print(f"{name:12} {count:9,} calls a step  {ratio:.2f}")
-    if options.json:
-        result = {
-            "command": "python benchmarks/python_calls.py",
-            "calls_a_step": found,
-        }
-        results.write(options.json, result)
+    result = {
+        "command": "python benchmarks/python_calls.py",
+        "calls_a_step": found,
+    }
+    results.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def run(kind, name, draw, encoded, folder):
         "evidence": found.evidence,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, default=float))
+    common.replace(path, json.dumps(record, default=float).encode())
     print(f"{kind}: {name}, draw {draw}: {record['method']}", flush=True)
 
 

@@ -82,6 +82,8 @@ class Evidence:
         self.C, self.probe = cross_fitting.choose_C(
             self.matrix, self.y, self.classes, GRID, self.folds
         )
+        self.right = self.probe.argmax(axis=1) == self.y
+        self.chance = 1 / len(np.unique(self.y))
         self.shallow = self._shallow()
         prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
         self.base = -np.log(prior[self.y])
@@ -144,10 +146,10 @@ class Evidence:
         gain, _ = self._cell_gain(cells)
         self.figures["cue"] = self.notes["cue"][0]
         self.figures["cue_gain"] = gain
-        least = max(CUE_SHARE * self.figures["shallow_gain"], 1e-12)
-        if gain < least or self.figures["shallow_gain"] <= 0:
+        known = self.figures["shallow_gain"]
+        if known <= 0 or gain < CUE_SHARE * known:
             return None
-        share = _percent(min(gain / self.figures["shallow_gain"], 1.0))
+        share = _percent(min(gain / known, 1.0))
         recipe = BalancedSampling(groups=groups)
         reason = (
             f"One cue, {self.notes['cue'][0]}, holds {share} of what words "
@@ -161,12 +163,13 @@ class Evidence:
             )
         if gain < CUE_SHARE * self.figures["probe_gain"]:
             return None
-        against, right = self._against(cells)
+        against = self._against(cells)
         if against is None:
             return None
+        number, right = against
         return recipe, (
             f"{reason}and as good as all that frozen features do. It is not "
-            f"the task: {against} rows have the cue of another label, and the "
+            f"the task: {number} rows have the cue of another label, and the "
             f"rest of the input still tells {_percent(right)} of their "
             f"labels. {done}"
         )
@@ -180,7 +183,8 @@ class Evidence:
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
-        if (hints == self.y).all():
+        against = hints != self.y
+        if not against.any():
             return None
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
@@ -199,7 +203,6 @@ class Evidence:
         self.figures["accuracy_over_balanced_hints"] = first
         self.figures["the_same_over_hints_with_weights"] = second
         # Rows that the kind would mislead: they must gain, and by much.
-        against = hints != self.y
         unaided, aided = (float(each[against].mean()) for each in correct)
         self.figures["accuracy_against_the_hint"] = unaided
         self.figures["the_same_against_the_hint_with_weights"] = aided
@@ -317,37 +320,34 @@ class Evidence:
 
     def _misled(self, cells) -> bool:
         """Whether the probe is worse than chance in some label x cell."""
-        right = self.probe.argmax(axis=1) == self.y
-        chance = 1 / len(np.unique(self.y))
         groups = self.train.with_label_groups({"cell": cells}).groups
         tests = []
         for group in range(len(groups.names)):
             member = groups.ids == group
             if member.sum() >= MIN_CELL:
-                hits = int(right[member].sum())
-                tests.append(stats.binom.cdf(hits, member.sum(), chance))
+                hits = int(self.right[member].sum())
+                tests.append(stats.binom.cdf(hits, member.sum(), self.chance))
         return bool(tests) and min(tests) * len(tests) < LEVEL
 
-    def _against(self, cells) -> tuple:
+    def _against(self, cells) -> tuple[int, float] | None:
         """Rows with the cue of another label, if the rest tells their labels.
 
         Returns:
-            Their number, and the share that the probe predicts; `None` twice
-            unless that is above chance and below that of the other rows.
+            Their number, and the share that the probe predicts; `None` unless
+            that is above chance and below that of the other rows.
         """
         names = np.asarray(class_names(self.train), dtype=object)[self.y]
         against = (cells != "none") & (cells != names)
-        right = self.probe.argmax(axis=1) == self.y
-        number, hits = int(against.sum()), int(right[against].sum())
+        number, hits = int(against.sum()), int(self.right[against].sum())
         if number < MIN_CELL:
-            return None, None
-        chance = 1 / len(np.unique(self.y))
+            return None
+        elsewhere = self.right[~against].mean()
         if (
-            stats.binom.sf(hits - 1, number, chance) < LEVEL
-            and stats.binom.cdf(hits, number, right[~against].mean()) < LEVEL
+            stats.binom.sf(hits - 1, number, self.chance) < LEVEL
+            and stats.binom.cdf(hits, number, elsewhere) < LEVEL
         ):
             return number, hits / number
-        return None, None
+        return None
 
     def _small_C(self, weights) -> float:
         """The `C` with the lowest held-out log loss of weighted rows."""
