@@ -48,6 +48,16 @@ PAIRS = {
     "editorials_films": ("editorials", "film_reviews"),
 }
 ROWS = {"tweets_films": 2000, "products_films": 2000, "editorials_films": 1600}
+ALPHAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+QS = (0.3, 0.7, 1.0)
+SCOPES = ("variable", "global")
+
+
+def edge_setting(alpha, q, scope):
+    """The name of EDGE at a setting."""
+    return f"EDGE {alpha:g}, q {q:g}, {scope}"
+
+
 METHODS = {
     "plain": kd.recipes.FineTuning(),
     "recommended": kd.recipes.Recommended(),
@@ -74,12 +84,12 @@ SWEEP = {
     # What `recommended` does where it acts on clusters.
     "inverse propensity": kd.recipes.InversePropensitySampling(),
     **{
-        f"EDGE {alpha:g}, q {q:g}, {scope}": kd.recipes.FineTuning(
+        edge_setting(alpha, q, scope): kd.recipes.FineTuning(
             kd.projections.EDGE(alpha=alpha, q=q, scope=scope)
         )
-        for scope in ("variable", "global")
-        for q in (0.3, 0.7, 1.0)
-        for alpha in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+        for scope in SCOPES
+        for q in QS
+        for alpha in ALPHAS
     },
     **{
         f"EDGE {alpha:g}, shallow model's bias": kd.recipes.EDGE(alpha=alpha)
@@ -164,7 +174,7 @@ SETS = {
     **{
         f"{pair}_{round(100 * strength)}": (sentences(pair, strength), 40, 126)
         for pair in PAIRS
-        for strength in (0.95, 0.90)
+        for strength in (0.99, 0.95, 0.90)
     },
     "mdsd": (from_folder("mdsd", "shortcut", 2736), 64, 172),
     "davidson_aae": (
