@@ -46,6 +46,7 @@ from keras_debias._keras_internals.training import compiled_metrics
 from keras_debias._keras_internals.training import drop_compiled_functions
 from keras_debias._keras_internals.training import loss_options
 from keras_debias._keras_internals.training import loss_tracker
+from keras_debias._keras_internals.training import own_metrics
 from keras_debias._keras_internals.training import require_compiled
 from keras_debias._keras_internals.training import resolve_loss
 from keras_debias._keras_internals.training import start_at_epoch
@@ -78,6 +79,7 @@ __all__ = [
     "loss_options",
     "loss_tracker",
     "map_chunks",
+    "own_metrics",
     "own_non_trainable_variables",
     "own_trainable_variables",
     "quantized_product",

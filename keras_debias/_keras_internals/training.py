@@ -91,6 +91,14 @@ def compiled_metrics(model: keras.Model, y, y_pred) -> list:
     return list(compiled.metrics)
 
 
+def own_metrics(model: keras.Model) -> list[keras.Metric]:
+    """The first of `model.metrics`: all but those of its layers.
+
+    `_get_own_metrics`: `model.metrics` asks every layer.
+    """
+    return model._get_own_metrics()
+
+
 def loss_options(loss: keras.losses.Loss) -> dict:
     """The arguments that a loss hands to its function.
 

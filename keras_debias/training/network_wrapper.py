@@ -61,6 +61,8 @@ class NetworkWrapper(keras.Model):
     fitting = False
     # The train function that a list of all variables belongs to, in `fit`.
     _fit_variables = None, ()
+    # The same for the metrics of layers.
+    _fit_metrics = False, ()
     # The number of batches before the epoch, see `Batches`.
     first_batch = None
 
@@ -281,6 +283,7 @@ class NetworkWrapper(keras.Model):
         finally:
             self.fitting = False
             self.__dict__["_fit_variables"] = None, ()
+            self.__dict__["_fit_metrics"] = False, ()
             # For `GradientCosine`, also after an error, where Keras skips
             # `on_train_end`: later calls neither log nor compute it.
             if self.alignment_objective is not None:
@@ -366,6 +369,24 @@ class NetworkWrapper(keras.Model):
                 self.variables,
             )
         return [v for v in self._fit_variables[1] if v.trainable]
+
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """The metrics, as Keras lists them.
+
+        Keras asks every layer, twice a step. In `fit` those of the layers are
+        kept until compiled functions are dropped.
+        """
+        if not self.fitting:
+            return super().metrics
+        own = _keras_internals.own_metrics(self)
+        if self._fit_metrics[0] is not self.train_function:
+            # Past Keras' tracking.
+            self.__dict__["_fit_metrics"] = (
+                self.train_function,
+                super().metrics[len(own) :],
+            )
+        return [*own, *self._fit_metrics[1]]
 
     def _trainable_ids(self):
         return [id(v) for v in self.trainable_variables]

@@ -183,6 +183,14 @@ def several_backward_passes():
     return functorch_config.patch(donated_buffer=False)
 
 
+def shapes_of(arrays) -> tuple:
+    """Shapes and dtypes, the same for an array of NumPy as for a tensor."""
+    return tuple(
+        (tuple(a.shape), keras.backend.standardize_dtype(a.dtype))
+        for a in arrays
+    )
+
+
 @contextlib.contextmanager
 def seeded(seed):
     """Random numbers of torch that are the same each time."""

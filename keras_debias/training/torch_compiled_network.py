@@ -6,6 +6,7 @@ from keras_debias import _keras_internals
 from keras_debias.training.shared_backward import Call
 from keras_debias.training.torch_compiled_call import CompiledCall
 from keras_debias.training.torch_compiled_call import seeded
+from keras_debias.training.torch_compiled_call import shapes_of
 from keras_debias.training.torch_compiled_step import CompiledStep
 
 # Batches of other lengths than the first are padded to one of these.
@@ -276,7 +277,7 @@ def on_accelerator(network) -> bool:
 
 
 def _shapes(x) -> tuple:
-    return tuple((tuple(t.shape), t.dtype) for t in keras.tree.flatten(x))
+    return shapes_of(keras.tree.flatten(x))
 
 
 def _length(x) -> int | None:

@@ -5,6 +5,7 @@ from keras_debias import _keras_internals
 from keras_debias.training.step import Step
 from keras_debias.training.step_values import StepValues
 from keras_debias.training.torch_compiled_call import CompiledCall
+from keras_debias.training.torch_compiled_call import shapes_of
 from keras_debias.training.torch_step import TorchStep
 
 
@@ -48,8 +49,7 @@ class CompiledStep:
         exact = not self.model.caches_norm_ratio or bool(
             self.model.norm_ratio_is_due()
         )
-        shapes = [(tuple(t.shape), t.dtype) for t in keras.tree.flatten(data)]
-        key = exact, *shapes
+        key = exact, shapes_of(keras.tree.flatten(data))
         if key not in self._graphs:
             self._graphs[key] = StepGraph(self, exact)
         return self._graphs[key](data)

@@ -310,6 +310,22 @@ def test_batches_of_other_shapes_run_as_they_are(graphs):
 
 
 @of_torch
+def test_batches_of_numpy_share_the_graph_of_tensors(graphs):
+    x, y = TABLE["bert"].data(seed=0)
+    keras.utils.set_random_seed(0)
+    model = kd.DebiasedModel(adapted("bert"), kd.projections.EDGE(), seed=0)
+    model.compile(
+        keras.optimizers.SGD(0.1), loss=logits_loss(), jit_compile=True
+    )
+    batch = keras.tree.map_structure(lambda array: array[:4], (x, y))
+    model.train_on_batch(*batch)
+    tensors = keras.tree.map_structure(ops.convert_to_tensor, batch)
+    model.train_function([tensors])
+    assert len(graphs) == 2
+    assert len({id(graph) for graph in graphs}) == 1
+
+
+@of_torch
 def test_what_trains_may_change_between_fits(graphs):
     x, y = TABLE["bert"].data(seed=0)
 

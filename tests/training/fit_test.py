@@ -595,3 +595,33 @@ def test_the_model_names_its_arguments_and_its_parts():
     for part in (*model.projections, *model.regularizers):
         assert repr(part) in text
     assert len(text) < 600
+
+
+class Counts(keras.layers.Layer):
+    """A layer with a metric of its own: how many batches it has seen."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seen = keras.metrics.Sum(name=f"seen_by_{self.name}")
+
+    def call(self, x):
+        self.seen.update_state(1.0)
+        return x
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "jax",
+    reason="Keras refuses such a layer there, also in `Model.fit`.",
+)
+def test_metrics_of_layers_are_logged():
+    x, y = rows()
+    inner = keras.Sequential([Counts(name="inner")])
+    network = keras.Sequential(
+        [keras.Input((WIDTH,)), inner, keras.layers.Dense(CLASSES)]
+    )
+    model = compiled(model=network, metrics=["accuracy"])
+    for _ in range(2):
+        logs = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+        assert set(logs) == {"loss", "accuracy", "seen_by_inner"}
+        # Reset with the others when an epoch begins.
+        assert logs["seen_by_inner"] == [len(y) // 4] * 2
