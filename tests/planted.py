@@ -84,7 +84,7 @@ def minilm(n, correlation, shuffle=False, length=20):
     """
     keras.utils.set_random_seed(0)
     classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=3, dtype="mixed_bfloat16"
+        kd.presets.minilm(), num_classes=3
     )
     classifier.preprocessor.sequence_length = length
     segments = classifier.backbone.get_layer("segment_embedding")

@@ -84,6 +84,8 @@ class Evidence:
         )
         self.right = self.probe.argmax(axis=1) == self.y
         self.chance = 1 / len(np.unique(self.y))
+        # Weights that balance the classes.
+        self.by_class = inverse_propensity(self.y, np.zeros(len(self.y), int))
         self.shallow = self._shallow()
         prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
         self.base = -np.log(prior[self.y])
@@ -189,9 +191,9 @@ class Evidence:
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
-        by_class = inverse_propensity(self.y, np.zeros(len(self.y), int))
-        plain, weighted = (self.C, by_class), (self._small_C(weights), weights)
-        correct = self._held_out(plain, weighted)
+        correct = self._held_out(
+            (self.C, self.by_class), (self._small_C(weights), weights)
+        )
         before, after, error = _accuracies(correct, weights)
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
@@ -280,10 +282,9 @@ class Evidence:
         sizes = sizes[sizes > 0]
         if sizes.max() < 1.5 * sizes.min():
             return None
-        weights = inverse_propensity(self.y, np.zeros(len(self.y), int))
         C = min(self.C, LARGEST_C)
         before, after, error = _accuracies(
-            self._held_out((C, None), (C, weights)), weights
+            self._held_out((C, None), (C, self.by_class)), self.by_class
         )
         self.figures["mean_accuracy_of_classes"] = before
         self.figures["the_same_with_balanced_classes"] = after

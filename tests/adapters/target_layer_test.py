@@ -11,6 +11,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import variable_paths
 from tests.architectures import ARCHITECTURES
+from tests.real_models import smollm2
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 OUTPUTS = ("*/attention_output", "*/feedforward_output_dense")
@@ -221,7 +222,7 @@ def test_bad_input():
     keras.config.backend() != "torch", reason="counts weights, computes little"
 )
 def test_under_one_percent_of_smollm2():
-    causal_lm = keras_hub.models.CausalLM.from_preset(kd.presets.smollm2())
+    causal_lm = smollm2()
     classifier = kd.models.LabelWordClassifier(
         causal_lm,
         ["anger", "joy", "pessimism"],

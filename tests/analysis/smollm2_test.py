@@ -1,13 +1,13 @@
 """Analyses of label words on the real SmolLM2, with planted answers."""
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_debias as kd
 from keras_debias.adapters.blocks import blocks
+from tests.real_models import smollm2
 
 LABELS = ("anger", "joy", "sadness")
 TEXTS = [
@@ -27,7 +27,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def loaded():
-    causal_lm = keras_hub.models.CausalLM.from_preset(kd.presets.smollm2())
+    causal_lm = smollm2()
     classifier = kd.models.LabelWordClassifier(
         causal_lm, LABELS, "{text}\nEmotion:", sequence_length=16
     )
