@@ -279,10 +279,13 @@ def test_moving_statistics_are_written(graphs):
     check(TABLE["resnet"].build, lambda: {}, x, y, tolerance=1e-4)
 
 
-@pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     BACKEND == "torch" and not (shutil.which("g++") or shutil.which("clang++")),
     reason="torch writes C++, and nothing here compiles it.",
 )
+
+
+@needs_compiler
 def test_machine_code_gives_the_same_step():
     x, y = TABLE["bert"].data(seed=0)
 
@@ -290,6 +293,21 @@ def test_machine_code_gives_the_same_step():
         return PARTS["both"](kd.regularizers.ba_lora(k=2))
 
     check(lambda: adapted("bert"), create, x, y)
+
+
+@of_torch
+@needs_compiler
+def test_machine_code_takes_inputs_of_other_strides():
+    from keras_debias.training.torch_compiled_call import CompiledCall
+
+    dense = keras.layers.Dense(3)
+    dense.build((None, 5))
+    call = CompiledCall(dense, dense.variables, differentiated=False)
+    x = ops.convert_to_tensor(np.arange(20.0, dtype="float32").reshape(4, 5))
+    expected = ops.convert_to_numpy(call(x))
+    other = x.T.contiguous().T
+    assert other.stride() != x.stride()
+    np.testing.assert_array_equal(ops.convert_to_numpy(call(other)), expected)
 
 
 @of_torch
