@@ -38,7 +38,8 @@ class CompiledCall:
         variables: list of the variables that it reads.
         differentiated: whether gradients of variables are needed. Those of
             arguments are always available. Defaults to `True`.
-        compiler: a backend of `torch.compile`. Defaults to `"inductor"`.
+        compiler: name of a backend of `torch.compile`. Defaults to
+            `"inductor"`.
         takes_gradients: whether the function takes gradients of its own, of
             weights that train. None flow through the graph then. Defaults to
             `False`.
@@ -84,9 +85,7 @@ class CompiledCall:
         values = _keras_internals.current_values(self.variables)
         if not (self.differentiated or self.takes_gradients):
             values = [value.detach() for value in values]
-        leaves = keras.tree.flatten(arguments)
-        # Machine code is written for these strides.
-        leaves = [ops.convert_to_tensor(leaf).contiguous() for leaf in leaves]
+        leaves = [_input(leaf) for leaf in keras.tree.flatten(arguments)]
         if self._graph is None:
             self._graph = self._compile(arguments, values, leaves)
         masks = [draw() for draw in self._draws]
@@ -225,6 +224,13 @@ def seeded(seed):
             # The other one notes a stack, for devices that may come.
             torch.default_generator.manual_seed(seed)
         yield
+
+
+def _input(leaf):
+    """An input of a graph, whose machine code is written for its strides."""
+    tensor = ops.convert_to_tensor(leaf)
+    # Those with gradients are the same tensors each time.
+    return tensor if tensor.requires_grad else tensor.contiguous()
 
 
 def _first_line(error):

@@ -18,7 +18,7 @@ class CompiledStep:
 
     Args:
         model: the `DebiasedModel`.
-        compiler: a backend of `torch.compile`.
+        compiler: name of a backend of `torch.compile`.
     """
 
     def __init__(self, model, compiler):
