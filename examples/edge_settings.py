@@ -73,8 +73,8 @@ def table(found):
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
-        "Worst group over plain fine-tuning, in points, mean over all sets: "
-        "the other settings.",
+        "Worst group minus that of plain fine-tuning, in points, mean over "
+        "the sets.",
         "",
         "| q | scope | "
         + " | ".join(f"alpha {alpha:g}" for alpha in natural.ALPHAS)

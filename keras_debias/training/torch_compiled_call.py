@@ -3,8 +3,8 @@
 Keras runs Python for every layer and every weight, and a GPU waits for it.
 Here it runs once, while the operations of torch are recorded. The compiler
 behind `torch.compile` gets the recorded graph, without the Python of Keras.
-`torch.compile` itself would trace the graph once more, which takes a third of
-the time, and look at each weight at each call.
+`torch.compile` itself would trace the graph once more, and look at each weight
+at each call.
 """
 
 import contextlib
