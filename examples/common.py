@@ -61,6 +61,17 @@ def replace(path: pathlib.Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def write_tables(script: pathlib.Path, text: str, content: dict) -> None:
+    """Prints tables; writes them and what is behind them next to a script."""
+    print(text)
+    content = {"command": f"python examples/{script.name}", **content}
+    for suffix, value in (
+        (".json", json.dumps(content, indent=1)),
+        (".md", text),
+    ):
+        replace(script.with_suffix(suffix), f"{value}\n".encode())
+
+
 def write(path: pathlib.Path, data) -> None:
     """Writes JSON, compressed where the name ends in `.gz`."""
     if path.suffix == ".gz":

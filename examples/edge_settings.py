@@ -11,7 +11,6 @@ Runs are kept in `--folder`; `--table` writes `examples/edge_settings.json` and
 `.md`. See `frozen_shortcuts.py` for the data and the training.
 """
 
-import json
 import pathlib
 import sys
 
@@ -20,10 +19,6 @@ import frozen_shortcuts as frozen
 import natural_shortcuts as natural
 import numpy as np
 import shortcut_tables
-
-import keras_debias as kd
-
-import keras  # isort: skip
 
 HERE = pathlib.Path(__file__)
 DRAWS = (4, 5)
@@ -111,27 +106,16 @@ def main():
         return 0
     loaders = {name: load for name, (load, _) in SETS.items()}
     found = shortcut_tables.summary(chosen.folder / "runs", loaders, METHODS)
-    text = table(found)
-    print(text)
     content = {
-        "command": f"python examples/{HERE.name}",
         "model": "all-MiniLM-L6-v2, frozen",
         "trained": f"the last layer, L2 {frozen.PENALTY}",
         "learning_rate": frozen.LEARNING_RATE,
         "batch_size": frozen.BATCH_SIZE,
         "updates": frozen.UPDATES,
-        "backend": keras.config.backend(),
-        "versions": {
-            "keras": keras.__version__,
-            "keras_debias": kd.__version__,
-        },
+        "versions": common.versions(),
         "sets": found,
     }
-    for path, value in (
-        (HERE.with_suffix(".json"), json.dumps(content, indent=1)),
-        (HERE.with_suffix(".md"), text),
-    ):
-        common.replace(path, f"{value}\n".encode())
+    common.write_tables(HERE, table(found), content)
     return 0
 
 

@@ -112,20 +112,13 @@ def main():
         draws = {int(p.stem): json.loads(p.read_text()) for p in paths}
         if draws:
             found[name] = dict(sorted(draws.items()))
-    text = table(found)
-    print(text)
     content = {
-        "command": f"python examples/{HERE.name}",
         "model": "all-MiniLM-L6-v2, frozen",
         "weights": repr(kd.recipes.InversePropensitySampling()),
         "versions": common.versions(),
         "sets": found,
     }
-    for path, value in (
-        (HERE.with_suffix(".json"), json.dumps(content, indent=1)),
-        (HERE.with_suffix(".md"), text),
-    ):
-        common.replace(path, f"{value}\n".encode())
+    common.write_tables(HERE, table(found), content)
     return 0
 
 

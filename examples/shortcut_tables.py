@@ -404,9 +404,7 @@ def write(script, found, order, title, content, methods, sweep):
             if name in found or name in known
         }
     text = table(found, title, methods, sweep)
-    print(text)
     content = {
-        "command": f"python examples/{script.name}",
         **content,
         "backend": keras.config.backend(),
         "versions": {
@@ -416,8 +414,4 @@ def write(script, found, order, title, content, methods, sweep):
         },
         "sets": found,
     }
-    for path, value in (
-        (script.with_suffix(".json"), json.dumps(content, indent=1)),
-        (script.with_suffix(".md"), text),
-    ):
-        common.replace(path, f"{value}\n".encode())
+    common.write_tables(script, text, content)

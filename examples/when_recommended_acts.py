@@ -164,10 +164,7 @@ def main():
         return 0
     found = summary(chosen.folder)
     table = pd.DataFrame(found).T.rename_axis("shortcut").to_markdown()
-    print(table)
-    HERE.with_suffix(".md").write_text(table + "\n")
     record = {
-        "command": f"python examples/{HERE.name}",
         "draws": sorted(
             {int(path.stem) for path in chosen.folder.glob("*/*/*.json")}
         ),
@@ -176,7 +173,7 @@ def main():
         "model": "all-MiniLM-L6-v2, frozen",
         "sets": found,
     }
-    HERE.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    common.write_tables(HERE, table, record)
     return 0
 
 
