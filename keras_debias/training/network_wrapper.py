@@ -59,10 +59,8 @@ class NetworkWrapper(keras.Model):
     batch_parts = 1
     # Whether `fit` runs.
     fitting = False
-    # The train function that a list of all variables belongs to, in `fit`.
-    _fit_variables = None, ()
-    # The same for the metrics of layers.
-    _fit_metrics = False, ()
+    # In `fit`: a train function, and what layers were asked for under it.
+    _fit_answers = None, {}
     # The number of batches before the epoch, see `Batches`.
     first_batch = None
 
@@ -265,6 +263,8 @@ class NetworkWrapper(keras.Model):
             TerminateOnNonFinite(),
         ]
         callbacks += self.last_callbacks()
+        # Past Keras' tracking.
+        self.__dict__["_fit_answers"] = None, {}
         self.fitting = True
         try:
             history = super().fit(
@@ -282,8 +282,7 @@ class NetworkWrapper(keras.Model):
             )
         finally:
             self.fitting = False
-            self.__dict__["_fit_variables"] = None, ()
-            self.__dict__["_fit_metrics"] = False, ()
+            self.__dict__["_fit_answers"] = None, {}
             # For `GradientCosine`, also after an error, where Keras skips
             # `on_train_end`: later calls neither log nor compute it.
             if self.alignment_objective is not None:
@@ -362,13 +361,8 @@ class NetworkWrapper(keras.Model):
         """
         if not self.fitting:
             return self.trainable_variables
-        if self._fit_variables[0] is not self.train_function:
-            # Past Keras' tracking.
-            self.__dict__["_fit_variables"] = (
-                self.train_function,
-                self.variables,
-            )
-        return [v for v in self._fit_variables[1] if v.trainable]
+        variables = self._once_in_fit("variables", lambda: self.variables)
+        return [v for v in variables if v.trainable]
 
     @property
     def metrics(self) -> list[keras.Metric]:
@@ -380,13 +374,21 @@ class NetworkWrapper(keras.Model):
         if not self.fitting:
             return super().metrics
         own = _keras_internals.own_metrics(self)
-        if self._fit_metrics[0] is not self.train_function:
-            # Past Keras' tracking.
-            self.__dict__["_fit_metrics"] = (
-                self.train_function,
-                super().metrics[len(own) :],
-            )
-        return [*own, *self._fit_metrics[1]]
+        of_layers = self._once_in_fit(
+            "metrics",
+            lambda: super(NetworkWrapper, self).metrics[len(own) :],
+        )
+        return [*own, *of_layers]
+
+    def _once_in_fit(self, name, ask):
+        """What `ask` returns, until compiled functions are dropped."""
+        function, answers = self._fit_answers
+        if function is not self.train_function:
+            answers = {}
+            self.__dict__["_fit_answers"] = self.train_function, answers
+        if name not in answers:
+            answers[name] = ask()
+        return answers[name]
 
     def _trainable_ids(self):
         return [id(v) for v in self.trainable_variables]
