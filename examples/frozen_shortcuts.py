@@ -272,10 +272,8 @@ def main():
     loaders = {name: load for name, (load, _) in SETS.items()}
     shortcut_tables.write(
         HERE,
-        shortcut_tables.summary(
-            chosen.folder / "runs", loaders, METHODS | natural.SWEEP
-        ),
-        SETS,
+        chosen.folder / "runs",
+        loaders,
         "Percent, means over draws (lowest to highest). "
         "The last layer on frozen features.",
         {

@@ -267,8 +267,8 @@ def main():
     loaders = {name: load for name, (load, _, _) in SETS.items()}
     shortcut_tables.write(
         HERE,
-        shortcut_tables.summary(chosen.folder, loaders, METHODS | SWEEP),
-        SETS,
+        chosen.folder,
+        loaders,
         "Percent, means over draws (lowest to highest). MiniLM, LoRA 8.",
         {
             "model": "all-MiniLM-L6-v2",

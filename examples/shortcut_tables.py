@@ -117,18 +117,23 @@ def _reasons(draws):
     }
 
 
+def _figures(tests, shares):
+    """What a method does on the tests of some draws."""
+    groups = [group_accuracies(correct(test)) for test in tests]
+    return {
+        "worst_group": _percent(each.min() for each in groups),
+        "mean_of_groups": _percent(each.mean() for each in groups),
+        "in_distribution": _percent(
+            in_distribution(test, shares) for test in tests
+        ),
+    }
+
+
 def _with_groups(draws, methods, shares):
     result = {"draws": sorted(draws), "methods": {}}
     for method in methods:
         tests = [runs[method][0] for runs in draws.values() if method in runs]
-        worst = [group_accuracies(correct(test)).min() for test in tests]
-        mean = [group_accuracies(correct(test)).mean() for test in tests]
-        same = [in_distribution(test, shares) for test in tests]
-        result["methods"][method] = {
-            "worst_group": _percent(worst),
-            "mean_of_groups": _percent(mean),
-            "in_distribution": _percent(same),
-        }
+        result["methods"][method] = _figures(tests, shares)
     for other in ("plain", "true groups"):
         result[f"recommended - {other}"] = difference(draws, other)
     result["reason"] = _reasons(draws)
@@ -330,6 +335,26 @@ def _cell(entry, method, key):
     return f"{np.mean(values):.1f}{known}"
 
 
+def further_methods(folder, name, load, entry):
+    """The figures of a set, with methods that were run later.
+
+    Their draws have to be known, and the methods new to the set.
+    """
+    later = {}
+    for path in sorted((folder / name).glob("*"), key=lambda p: int(p.name)):
+        runs = kept_runs(path)
+        if int(path.name) not in entry["draws"] or set(FIRST) <= set(runs):
+            continue
+        for method, (test, _) in runs.items():
+            if method not in entry["methods"]:
+                later.setdefault(method, []).append(test)
+    if not later:
+        return entry
+    shares = load(0)[0].groups.shares()
+    new = {method: _figures(tests, shares) for method, tests in later.items()}
+    return {**entry, "methods": entry["methods"] | new}
+
+
 def combined(known, new):
     """Figures of known draws and of new ones of the same set.
 
@@ -389,20 +414,24 @@ def combined(known, new):
     return result
 
 
-def write(script, found, order, title, content, methods, sweep):
+def write(script, folder, loaders, title, content, methods, sweep):
     """Writes the summary next to a script, as JSON and as tables.
 
     Sets without runs in the folder keep their figures, and known draws of
     other sets are added to the new ones.
     """
+    found = summary(folder, loaders, methods | sweep)
     path = script.with_suffix(".json")
     if path.exists():
         known = json.loads(path.read_text())["sets"]
         found = {
             name: combined(known.get(name), found.get(name))
-            for name in order
+            for name in loaders
             if name in found or name in known
         }
+    for name, entry in found.items():
+        if "methods" in entry:
+            found[name] = further_methods(folder, name, loaders[name], entry)
     text = table(found, title, methods, sweep)
     content = {
         **content,

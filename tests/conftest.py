@@ -26,11 +26,12 @@ if os.environ["KERAS_BACKEND"] == "jax":
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-import keras  # noqa: E402
 import pytest  # noqa: E402
 
+BACKEND = os.environ["KERAS_BACKEND"]
+
 # What no backend takes part in is tested once, on torch.
-if keras.config.backend() != "torch":
+if BACKEND != "torch":
     collect_ignore = [
         "adapters/export_peft_test.py",
         "adapters/export_transformers_test.py",
@@ -69,8 +70,13 @@ if keras.config.backend() != "torch":
     ]
 
 
-# What takes most of the time; `make test-fast` leaves it out.
-SLOW = {
+# What takes most of the time. It comes first, the longest before the others, so
+# that no worker ends long after the other; `make test-fast` leaves it out.
+SLOW = (
+    "guides_test.py",
+    "quickstart_test.py",
+    "training/distributed_test.py",
+    "training/compiled_step_test.py",
     "adapters/generate_test.py",
     "adapters/peft_process_test.py",
     "adapters/peft_real_test.py",
@@ -85,28 +91,30 @@ SLOW = {
     "comparison/workers_test.py",
     "contract_test.py",
     "efficientnet_lite0_test.py",
-    "guides_test.py",
     "presets_save_test.py",
-    "quickstart_test.py",
     "recipes/grasp_recipe_test.py",
-    "training/compiled_step_test.py",
     "training/data_kinds_test.py",
-    "training/distributed_test.py",
     "training/regularizers_models_test.py",
     "training/saving_test.py",
     "training/shared_products_test.py",
-}
+)
 
 
 def pytest_collection_modifyitems(config, items):
     folder = pathlib.Path(__file__).parent
+
+    def place(item):
+        name = item.path.relative_to(folder).as_posix()
+        return SLOW.index(name) if name in SLOW else len(SLOW)
+
     for item in items:
-        if item.path.relative_to(folder).as_posix() in SLOW:
+        if place(item) < len(SLOW):
             item.add_marker("slow")
-    if keras.config.backend() != "torch":
+    if BACKEND != "torch":
         elsewhere = [item for item in items if item.get_closest_marker("once")]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in set(elsewhere)]
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,6 +133,8 @@ def imports_stay():
 @pytest.fixture(autouse=True)
 def isolated():
     """Gives every test the same seed and no state of an earlier one."""
+    import keras
+
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     yield
@@ -132,18 +142,23 @@ def isolated():
     keras.config.set_dtype_policy("float32")
 
 
-if keras.config.backend() == "tensorflow":
-    import tensorflow as tf
-    from tensorflow.python.framework.ops import gradient_registry
-    from tensorflow.python.util import tf_stack
+@pytest.fixture(scope="session", autouse=True)
+def graphs_are_cheap():
+    """Takes out of TensorFlow what pays in long runs only."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+        from tensorflow.python.util import tf_stack
 
-    # Every graph runs for a few steps only: optimizing it does not pay.
-    tf.config.optimizer.set_experimental_options(
-        {"disable_meta_optimizer": True}
-    )
-    # Nor does it to note for each operation which lines of Python made it.
-    _STACK = tf_stack.extract_stack()
-    tf_stack.extract_stack = lambda stacklevel=1: _STACK
+        # Every graph runs for a few steps: optimizing it does not pay.
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
+        # Nor does it to note for each operation which lines of Python made it.
+        stack = tf_stack.extract_stack()
+        tf_stack.extract_stack = lambda stacklevel=1: stack
+
+
+if BACKEND == "tensorflow":
 
     @pytest.fixture(autouse=True)
     def graphs_go():
@@ -152,6 +167,8 @@ if keras.config.backend() == "tensorflow":
         Keras' optimizer takes the mean over replicas, whose gradient holds
         the graph, and tensorflow keeps it under a name for good.
         """
+        from tensorflow.python.framework.ops import gradient_registry
+
         registered = gradient_registry._registry
         before = set(registered)
         yield

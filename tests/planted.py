@@ -1,10 +1,10 @@
 """Models and data in which a factor of a known direction is planted."""
 
 import keras
-import keras_hub
 import numpy as np
 
 import keras_debias as kd
+from tests import real_models
 
 WIDTH = 48
 
@@ -83,10 +83,7 @@ def minilm(n, correlation, shuffle=False, length=20):
     the id makes to what enters the first block.
     """
     keras.utils.set_random_seed(0)
-    classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=3
-    )
-    classifier.preprocessor.sequence_length = length
+    classifier = real_models.minilm(length=length)
     segments = classifier.backbone.get_layer("segment_embedding")
     rows = np.array(keras.ops.convert_to_numpy(segments.embeddings))
     generator = np.random.default_rng(1)

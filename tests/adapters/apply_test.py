@@ -3,7 +3,6 @@
 import sys
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -14,6 +13,7 @@ from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.summary import TrainableSummary
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
+from tests.real_models import minilm
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 
@@ -419,9 +419,7 @@ class TestPiSSA:
 
     def test_start_of_a_real_model_is_near_the_best(self):
         """Eckart and Young: no product of this rank holds more."""
-        classifier = keras_hub.models.TextClassifier.from_preset(
-            kd.presets.minilm(), num_classes=3
-        )
+        classifier = minilm()
         kd.adapters.apply(classifier, kd.adapters.PiSSA(rank=4))
         layers = layer_paths(classifier)
         for path in adapted_paths(classifier):

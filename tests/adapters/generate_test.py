@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.architectures import ARCHITECTURES
+from tests.real_models import minilm
 from tests.real_models import smollm2
 
 TABLE = {a.name: a for a in ARCHITECTURES}
@@ -49,15 +50,6 @@ def test_compiled_generate_follows_disable_and_merge(name):
     assert generate() == adapted
 
 
-def minilm():
-    keras.utils.set_random_seed(0)
-    classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=3
-    )
-    classifier.preprocessor.sequence_length = 16
-    return classifier
-
-
 TEXTS = (
     ["A woman reads a long letter.", "Two boys carry a wooden ladder."],
     ["Somebody is reading.", "The ladder is made of steel."],
@@ -70,12 +62,14 @@ def logits_of(classifier):
     return ops.convert_to_numpy(classifier(tokens, training=False))
 
 
-# Half a minute each: one of the two on the other backends.
+# Compiling takes half a minute: one real model on each of the other backends.
+BACKEND = keras.config.backend()
 REAL = [kd.adapters.PiSSA]
-if keras.config.backend() == "torch":
+if BACKEND == "torch":
     REAL.append(kd.adapters.LoRA)
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="SmolLM2 is tested there")
 @pytest.mark.parametrize("adapter", REAL)
 def test_real_minilm(adapter, tmp_path):
     classifier = minilm()
@@ -131,6 +125,7 @@ def test_an_adapted_task_saved_to_a_preset_is_merged(tmp_path):
     np.testing.assert_allclose(logits_of(again), expected, atol=1e-4)
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="MiniLM is tested there")
 def test_real_smollm2():
     """Its own answer before, under `disabled`, and with a zero update."""
     causal_lm = smollm2()

@@ -1,7 +1,6 @@
 """Adapters over a base that Keras quantized: QLoRA, QPiSSA, QDoRA."""
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -11,6 +10,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
+from tests.real_models import minilm
 
 # Keras says so of every layer that has nothing to quantize.
 pytestmark = pytest.mark.filterwarnings(
@@ -216,11 +216,8 @@ def test_a_head_of_integers_is_refused():
 
 
 def test_minilm_over_int8():
-    classifier = keras_hub.models.TextClassifier.from_preset(
-        kd.presets.minilm(), num_classes=3
-    )
+    classifier = minilm(length=8)
     texts = ["a man sleeps", "two dogs run", "nobody is here", "rain"]
-    classifier.preprocessor.sequence_length = 8
     tokens = classifier.preprocess_samples(texts)
     plain = predict(classifier, tokens)
     classifier.backbone.quantize("int8")

@@ -1,6 +1,5 @@
 """Analyses of label words on the real SmolLM2, with planted answers."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -9,6 +8,8 @@ import keras_debias as kd
 from keras_debias.adapters.blocks import blocks
 from tests.real_models import smollm2
 
+# A minute each elsewhere; label_bias_test.py searches tiny models.
+pytestmark = pytest.mark.once
 LABELS = ("anger", "joy", "sadness")
 TEXTS = [
     "I am so happy today!",
@@ -42,12 +43,6 @@ def classifier(loaded):
     return model
 
 
-slow_elsewhere = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="a minute each there; label_bias_test.py searches tiny models",
-)
-
-
 def mute_attention(model, but=None):
     for number, block in enumerate(blocks(model)):
         if number != but:
@@ -59,7 +54,6 @@ def search(model):
     return kd.analysis.find_target_layer(model, data(), samples=3, batch_size=3)
 
 
-@slow_elsewhere
 def test_the_only_attention_that_speaks_is_found(classifier):
     mute_attention(classifier, but=22)
     found = search(classifier)
@@ -69,7 +63,6 @@ def test_the_only_attention_that_speaks_is_found(classifier):
     assert max(others) < 1e-6
 
 
-@slow_elsewhere
 def test_silent_attention_has_no_target_layer(classifier):
     mute_attention(classifier)
     with pytest.raises(ValueError, match="no layer's attention makes a diff"):
@@ -97,7 +90,6 @@ def plant_neuron(model, layer, index, label):
     outer.kernel.assign(kernel)
 
 
-@pytest.mark.once
 def test_a_planted_bias_neuron_is_found(classifier):
     plant_neuron(classifier, layer=28, index=77, label=0)
     split = data().take([0, 2, 3, 5])
@@ -112,7 +104,6 @@ def test_a_planted_bias_neuron_is_found(classifier):
     assert np.all(margin[1] < margin[0])
 
 
-@pytest.mark.once
 def test_neurons_that_say_nothing_are_not_found(classifier):
     for block in blocks(classifier):
         (outer,) = block.modules["feedforward_output"]

@@ -19,7 +19,7 @@ from keras_debias.data import Split
 NLI = ("entailment", "neutral", "contradiction")
 
 
-def snli(data_folder, n=12_000):
+def snli(data_folder, n=5_000):
     """Rows of SNLI's training set; without the folder, made-up ones."""
     if data_folder is not None:
         return kd.data.load("snli", "train", data_folder).sample(n, seed=3)

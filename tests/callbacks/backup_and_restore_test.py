@@ -15,11 +15,12 @@ import pytest
 from keras import ops
 
 import keras_debias as kd
+from tests.processes import as_in_the_suite
 
 MODULE = "tests.callbacks.backup_and_restore_test"
 EPOCHS = 6
 # Thirty or so by hand; starting Keras is most of the time.
-KILLS = int(os.environ.get("KERAS_DEBIAS_KILLS", 2))
+KILLS = int(os.environ.get("KERAS_DEBIAS_KILLS", 1))
 
 
 def trained(folder, epochs=EPOCHS, delay=0.0, delete=True, width=8):
@@ -148,12 +149,6 @@ def test_a_killed_run_goes_on_to_the_bit(kill, tmp_path):
 
 
 if __name__ == "__main__":
-    # As in tests/conftest.py: an optimized graph differs in its last bits.
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )
+    as_in_the_suite()
     print("ready", flush=True)
     trained(sys.argv[1], delay=0.03)

@@ -70,7 +70,11 @@ def leaks(model, start, chosen, adapted):
         v = chosen.of(path).astype("float64")
         leak = v.T @ update if side == "read" else update @ v
         limit = 1e-6 * np.linalg.norm(update)
-        if q is None:
+        if q is not None:
+            # Factors are rounded at their own size, which PiSSA's have from
+            # the kernel, however small the update is.
+            limit += 1e-7 * np.linalg.norm(p) * np.linalg.norm(q)
+        else:
             # Full matrices are rounded beside the kernel.
             limit += 1e-7 * np.linalg.norm(start[path])
         assert np.linalg.norm(update) > 1e-3, path

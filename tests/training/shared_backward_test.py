@@ -9,6 +9,7 @@ import keras_debias as kd
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from tests.architectures import ARCHITECTURES
 from tests.combinations import spread
+from tests.real_models import minilm
 from tests.training.step_test import CLASSES
 from tests.training.step_test import OnlyBias
 from tests.training.step_test import compiled
@@ -242,14 +243,9 @@ def test_tokens_take_two(monkeypatch):
 
 
 def test_minilm(monkeypatch):
-    import keras_hub
-
     def create():
         keras.utils.set_random_seed(0)
-        classifier = keras_hub.models.TextClassifier.from_preset(
-            kd.presets.minilm(), num_classes=3
-        )
-        classifier.preprocessor.sequence_length = 16
+        classifier = minilm()
         kd.adapters.apply(classifier, kd.adapters.PiSSA(rank=8))
         return classifier
 
