@@ -69,6 +69,8 @@ def summary(folder, loaders, methods):
     found = {}
     for name, load in loaders.items():
         paths = sorted((folder / name).glob("*"), key=lambda p: int(p.name))
+        if not paths:
+            continue
         draws = {int(path.name): kept_runs(path) for path in paths}
         groups = load(0)[0].groups
         if groups is None:
