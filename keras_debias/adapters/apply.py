@@ -14,9 +14,9 @@ from keras_debias.adapters.copies import refuse_copies
 from keras_debias.adapters.selection import Selector
 from keras_debias.adapters.selection import layer_paths
 from keras_debias.adapters.selection import select
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.stand_alone import own_adapter
+from keras_debias.utils.networks import network_of
 
 # A progress bar is shown if preparing takes more seconds than this.
 _PROGRESS_AFTER_SECONDS = 5.0
@@ -26,7 +26,7 @@ def adapted_layers(model: keras.Model) -> dict[str, keras.Layer]:
     """The adapted layers of a model by path, in its order."""
     return {
         path: layer
-        for path, layer in layer_paths(unwrap(model)).items()
+        for path, layer in layer_paths(network_of(model)).items()
         if adapters_of(layer)
     }
 
@@ -67,7 +67,7 @@ def require_adapters(model: keras.Model, way_out: str) -> dict:
     if not layers:
         raise ValueError(
             "Expected a model with adapters. Received: "
-            f"model={unwrap(model).name!r}, which has none. {way_out}"
+            f"model={network_of(model).name!r}, which has none. {way_out}"
         )
     return layers
 
@@ -174,7 +174,7 @@ def apply(
     ```
     """
     require_model(model)
-    model = unwrap(model)
+    model = network_of(model)
     adapters = (
         list(adapter) if isinstance(adapter, (list, tuple)) else [adapter]
     )

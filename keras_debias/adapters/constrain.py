@@ -7,12 +7,12 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.adapter import as_array
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.stand_alone import trains_base
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.networks import network_of
 
 
 def constrain(model: keras.Model, directions: Directions) -> list:
@@ -34,7 +34,7 @@ def constrain(model: keras.Model, directions: Directions) -> list:
             does not fit, a path is not in the model, or an adapter has
             learned along the directions already.
     """
-    model = unwrap(model)
+    model = network_of(model)
     paths = layer_paths(model)
     if not directions.shared:
         missing = [path for path in directions.vectors if path not in paths]
@@ -75,7 +75,7 @@ def constrain(model: keras.Model, directions: Directions) -> list:
 
 def release(model: keras.Model) -> None:
     """Removes the constraints that `constrain` has set."""
-    for variable in unwrap(model).variables:
+    for variable in network_of(model).variables:
         if isinstance(variable.constraint, OrthogonalUpdate):
             variable.constraint = None
 

@@ -25,10 +25,10 @@ from keras_debias.adapters.peft_prefix import TENSOR
 from keras_debias.adapters.peft_prefix import prefix_parts
 from keras_debias.adapters.peft_prompt import prompt_parts
 from keras_debias.adapters.savable import require_savable
-from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.prefixed_attention import PrefixedAttention
 from keras_debias.layers.prompted_block import PromptedBlock
+from keras_debias.utils.networks import network_of
 
 
 def export_peft(
@@ -83,7 +83,7 @@ def export_peft(
     ```
     """
     layers = require_adapters(model, "Call `adapters.apply` first.")
-    model, folder = unwrap(model), as_path(folder)
+    model, folder = network_of(model), as_path(folder)
     check_overwrite(folder, overwrite)
     if prefix is not None and not isinstance(prefix, str):
         raise TypeError(

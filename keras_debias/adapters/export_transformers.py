@@ -17,8 +17,8 @@ from keras_debias.adapters.peft_names import owners
 from keras_debias.adapters.peft_names import prefix_of
 from keras_debias.adapters.peft_names import rows_and_columns
 from keras_debias.adapters.peft_places import with_prefix
-from keras_debias.adapters.selection import unwrap
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.networks import network_of
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -132,7 +132,7 @@ def export_transformers(
     ```
     """
     require_model(model)
-    model, folder = unwrap(model), as_path(folder)
+    model, folder = network_of(model), as_path(folder)
     check_overwrite(
         folder, overwrite, {CONFIG_NAME, WEIGHTS_NAME}, "such a checkpoint"
     )

@@ -6,11 +6,11 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.constrain import matrix_of
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.kernel_forms import LoftQKernel
 from keras_debias.linalg import kernel_view
 from keras_debias.linalg import truncated_svd
+from keras_debias.utils.networks import network_of
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -70,7 +70,7 @@ class LoftQ(LoRA):
                 "Expected `data` to be the model before it was quantized. "
                 f"Received: data={data!r}"
             )
-        originals, found = layer_paths(unwrap(data)), []
+        originals, found = layer_paths(network_of(data)), []
         for path, layer in layers.items():
             self.check(path, layer)
             if layer.quantization_mode is None:

@@ -19,11 +19,11 @@ from keras_debias.adapters.attention import output_of
 from keras_debias.adapters.constrain import release
 from keras_debias.adapters.copies import allow_copies
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.target_layer import shift_before
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.adapted_layer import GATES
 from keras_debias.layers.class_swap import original_class
+from keras_debias.utils.networks import network_of
 
 # Attributes besides weights that adapters set on layers.
 _RECORDS = (
@@ -63,7 +63,7 @@ def merge(model: keras.Model) -> keras.Model:
     layers = require_adapters(
         model, "It may have been merged already, or `apply` was never called."
     )
-    model = unwrap(model)
+    model = network_of(model)
     paths = layer_paths(model)
     for path, layer in layers.items():
         for adapter in adapters_of(layer):
@@ -177,7 +177,7 @@ def is_disabled(layer: keras.Layer) -> bool:
 
 def require_enabled(model: keras.Model) -> None:
     """Raises inside of `adapters.disabled`."""
-    for path, layer in layer_paths(unwrap(model)).items():
+    for path, layer in layer_paths(network_of(model)).items():
         if is_disabled(layer):
             raise ValueError(
                 "Expected enabled adapters. Received: "
@@ -220,7 +220,7 @@ def layers_to_disable(model: keras.Model) -> list[keras.Layer]:
     """The adapted layers, and frozen ones whose statistics have moved on."""
     return [
         layer
-        for layer in layer_paths(unwrap(model)).values()
+        for layer in layer_paths(network_of(model)).values()
         if adapters_of(layer) or getattr(layer, "initial_values", {})
     ]
 

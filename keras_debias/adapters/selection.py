@@ -27,12 +27,6 @@ def plain_selector(selector: Selector | None):
     return list(selector)
 
 
-def unwrap(model: keras.Model) -> keras.Model:
-    """The network inside a `DebiasedModel`, or the model itself."""
-    # Other models may call a part of themselves `model`.
-    return model.model if getattr(model, "wraps_network", False) else model
-
-
 @functools.cache
 def _snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)

@@ -37,10 +37,10 @@ from keras_debias.adapters.description import read_adapter
 from keras_debias.adapters.peft_folder import load_peft
 from keras_debias.adapters.savable import require_savable
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.undo import unchanged_on_error
 from keras_debias.layers.stand_alone import own_adapter
+from keras_debias.utils.networks import network_of
 
 FORMAT = "keras_debias.adapter/2"
 # The earlier format, without a checksum.
@@ -77,7 +77,7 @@ def _states(path: str, layer: keras.Layer) -> dict:
 
 def describe(model: keras.Model) -> dict:
     """The adapters of a model as JSON: settings, layers, what trains."""
-    model = unwrap(model)
+    model = network_of(model)
     groups: dict[int, dict] = {}
     for path, layer in adapted_layers(model).items():
         for adapter in adapters_of(layer):
@@ -218,7 +218,7 @@ def save(
     layers = require_adapters(
         model, "Call `adapters.apply` first; merged models save as usual."
     )
-    model = unwrap(model)
+    model = network_of(model)
     folder = as_path(folder)
     check_overwrite(folder, overwrite)
     require_savable(model)
@@ -343,7 +343,7 @@ def load(
     ```
     """
     require_model(model)
-    model = unwrap(model)
+    model = network_of(model)
     folder = as_path(folder)
     require_bool("trainable", trainable)
     if applied_layers(model):

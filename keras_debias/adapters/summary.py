@@ -8,9 +8,9 @@ import rich.console
 import rich.table
 
 from keras_debias.adapters.checks import require_model
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.layers.adapted_layer import GATES
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.short_repr import ShortRepr
 
 # With more lines than this, weights of the same name and shape share one.
@@ -101,7 +101,7 @@ def summary(model: keras.Model) -> TrainableSummary:
     ```
     """
     require_model(model)
-    model = unwrap(model)
+    model = network_of(model)
     rows, total = [], 0
     for path, variable in variable_paths(model).items():
         if variable.name in GATES:

@@ -10,13 +10,13 @@ from keras_debias.adapters.constrain import check_width
 from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.merge import assigned
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.constraints import OrthogonalUpdate
 from keras_debias.directions import Directions
 from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasUpdate
 from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.networks import network_of
 
 
 def ablate(model: keras.Model, directions: Directions) -> list[str]:
@@ -106,7 +106,7 @@ def _changes(model, directions) -> tuple[list, list]:
             f"directions={directions!r}"
         )
     paths, changes = [], []
-    for path, layer in layer_paths(unwrap(model)).items():
+    for path, layer in layer_paths(network_of(model)).items():
         for adapter in adapters_of(layer):
             adapter.check_directions(path, layer)
         if original_class(layer) is None or not layer.built:

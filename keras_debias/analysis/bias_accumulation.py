@@ -6,11 +6,11 @@ import numpy as np
 from keras import ops
 
 from keras_debias.adapters.blocks import blocks
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.batches import Batches
 from keras_debias.data.split import Split
 from keras_debias.models.label_word_classifier import LabelWordClassifier
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.short_repr import ShortRepr
 
 
@@ -119,7 +119,7 @@ def bias_accumulation(
     Reference:
         Bias-aware PEFT, section 3 and Figure 2.
     """
-    classifier = unwrap(model)
+    classifier = network_of(model)
     if not isinstance(classifier, LabelWordClassifier):
         raise TypeError(
             "Expected `model` to be a `LabelWordClassifier`, or a "

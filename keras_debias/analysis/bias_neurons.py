@@ -7,7 +7,6 @@ from keras import ops
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.ablation import require_floats
 from keras_debias.analysis.ablation import without_directions
 from keras_debias.data.batches import Batches
@@ -16,6 +15,7 @@ from keras_debias.layers.class_swap import original_class
 from keras_debias.layers.low_rank import LowRankUpdate
 from keras_debias.linalg import kernel_view
 from keras_debias.utils.gradients import recorded_gradients
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.short_repr import ShortRepr
 
 
@@ -103,7 +103,7 @@ def find_bias_neurons(
             "Expected `split` to be a `kd.data.Split`. Received: "
             f"split={split!r}"
         )
-    network = unwrap(model)
+    network = network_of(model)
     if split.y is None or not 1 <= samples <= len(split) or count < 1:
         raise ValueError(
             "Expected a split with labels, `count` of at least one and "
@@ -183,7 +183,7 @@ def prune_neurons(model: keras.Model, neurons: list[BiasNeuron]) -> None:
             "Expected `neurons` to be a list of `BiasNeuron`, as "
             f"`find_bias_neurons` returns. Received: neurons={neurons!r}"
         )
-    layers = layer_paths(unwrap(model))
+    layers = layer_paths(network_of(model))
     chosen: dict[str, list[int]] = {}
     for neuron in neurons:
         layer = layers.get(neuron.path)

@@ -14,11 +14,11 @@ from keras_debias.adapters.all_biases import bias_terms
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.attention import is_dense
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import stored_bias
 from keras_debias.layers.bias_update import BiasSlot
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.utils.layer_roles import QUERY_KEY_VALUE
+from keras_debias.utils.networks import network_of
 
 OUTPUT = "attention_output"
 
@@ -142,7 +142,7 @@ def find_bias_terms(model: keras.Model) -> list[BiasTerm]:
         ValueError: If the model has no attention, or its projections cannot
             be told apart.
     """
-    model = unwrap(model)
+    model = network_of(model)
     order = _order(model)
     found = sorted(attentions(model), key=lambda a: order[id(a.query.layer)])
     paths = layer_paths(model)

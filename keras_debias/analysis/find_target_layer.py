@@ -9,11 +9,11 @@ from keras import ops
 
 from keras_debias.adapters.adapter import adapters_of
 from keras_debias.adapters.blocks import blocks
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.layer_curves import plot_layer_curves
 from keras_debias.data.split import Split
 from keras_debias.layers.prompted_block import PromptedBlock
 from keras_debias.models.label_word_classifier import LabelWordClassifier
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.progress import Progress
 from keras_debias.utils.short_repr import ShortRepr
 
@@ -101,7 +101,7 @@ def find_target_layer(
         are exchanged: prompts are the same and attention is causal, so they
         differ from the first token of the label on.
     """
-    classifier = unwrap(model)
+    classifier = network_of(model)
     if not isinstance(classifier, LabelWordClassifier):
         classifier = model
     if not isinstance(classifier, LabelWordClassifier):

@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_debias import _keras_internals
 from keras_debias.adapters.bias_forms import VectorBias
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_terms import BiasTerm
 from keras_debias.data.batches import Batches
@@ -16,6 +15,7 @@ from keras_debias.data.batches import to_arrays
 from keras_debias.data.split import Split
 from keras_debias.layers.bias_update import bias_shape
 from keras_debias.utils.gradients import recorded_gradients
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.numbers import require_seed
 
 
@@ -167,7 +167,7 @@ class FisherInformation(BiasTermMeasure):
 
     def _squares(self, model, variables) -> dict[int, np.ndarray]:
         """Sums of squared gradients over the samples, by variable's id."""
-        network = unwrap(model)
+        network = network_of(model)
         loss, loss_weights = self._loss(model, network)
         batches = self._batches(model, network)
         if len(batches[0]) < 2:

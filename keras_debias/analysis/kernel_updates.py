@@ -10,10 +10,10 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.kernel_adapter import KernelAdapter
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.layers.adapted_layer import AdaptedLayer
 from keras_debias.layers.class_swap import original_class
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.networks import network_of
 
 
 def adapter_updates(model: keras.Model) -> dict[str, tuple]:
@@ -35,7 +35,7 @@ def adapter_updates(model: keras.Model) -> dict[str, tuple]:
         raise ValueError(
             "Expected a model with adapters of kernels, such as LoRA, or "
             "`base`, the model before fine-tuning. Received: "
-            f"model={unwrap(model).name!r}, which has none."
+            f"model={network_of(model).name!r}, which has none."
         )
     return updates
 
@@ -86,7 +86,7 @@ def kernels(model: keras.Model) -> dict[str, np.ndarray]:
     """
     require_model(model)
     found = {}
-    for path, layer in layer_paths(unwrap(model)).items():
+    for path, layer in layer_paths(network_of(model)).items():
         if original_class(layer) is not None and layer.built:
             kernel = (
                 layer.merged_kernel()

@@ -5,13 +5,13 @@ import keras
 import numpy as np
 
 from keras_debias.adapters.checks import require_model
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_term_ranking import BiasTermRanking
 from keras_debias.analysis.bias_terms import BiasTerm
 from keras_debias.analysis.bias_terms import chosen_names
 from keras_debias.analysis.bias_terms import find_bias_terms
 from keras_debias.analysis.projection_change import ProjectionChange
+from keras_debias.utils.networks import network_of
 
 
 def rank_bias_terms(
@@ -88,7 +88,7 @@ def rank_bias_terms(
             raise ValueError(
                 "Expected a model whose biases an adapter trains, so that "
                 "their starting values are known. Received: "
-                f"model={unwrap(model).name!r}, where none does. Apply "
+                f"model={network_of(model).name!r}, where none does. Apply "
                 "`AllBiases()` before training, or pass the model before "
                 "training as `before`."
             )

@@ -6,11 +6,11 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.lora import LoRA
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.ablation import require_floats
 from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.analysis.kernel_updates import require_finite
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.numbers import is_number
 from keras_debias.utils.numbers import require_count
 
@@ -66,7 +66,7 @@ def truncate_update(
     """
     check_truncation(k, energy, keep)
     require_model(model)
-    model = unwrap(model)
+    model = network_of(model)
     updates = _updates(model, base)
     require_finite(updates)
     generator = np.random.default_rng(seed)

@@ -2,13 +2,13 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.bias_term_measure import BiasTermMeasure
 from keras_debias.analysis.bias_terms import chosen_names
 from keras_debias.analysis.bias_terms import find_bias_terms
 from keras_debias.analysis.projection_change import ProjectionChange
 from keras_debias.analysis.rank_bias_terms import check_measure
 from keras_debias.analysis.rank_bias_terms import measured
+from keras_debias.utils.networks import network_of
 
 
 class BiasTermTracking(keras.callbacks.Callback):
@@ -66,8 +66,8 @@ class BiasTermTracking(keras.callbacks.Callback):
         if not found:
             raise ValueError(
                 "Expected a model with bias terms that train. Received: "
-                f"model={unwrap(self.model).name!r}, where none does. Apply "
-                "an adapter such as `AllBiases()`, or leave "
+                f"model={network_of(self.model).name!r}, where none does. "
+                "Apply an adapter such as `AllBiases()`, or leave "
                 "`BiasTermTracking` out."
             )
         self._names = chosen_names(found, self.terms, "bias terms that train")

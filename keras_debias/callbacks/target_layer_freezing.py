@@ -7,9 +7,9 @@ from keras_debias.adapters.apply import head_variables
 from keras_debias.adapters.apply import mark_trained
 from keras_debias.adapters.blocks import blocks
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.analysis.find_target_layer import find_target_layer
 from keras_debias.data.split import Split
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.numbers import require_count
 from keras_debias.utils.numbers import require_seed
 
@@ -93,7 +93,7 @@ class TargetLayerFreezing(keras.callbacks.Callback):
         if self.data is not None and self.layer != frozen_layer(self.model):
             # Found for another model, or before others trained again.
             self.layer = self.search = None
-        found = blocks(unwrap(self.model))
+        found = blocks(network_of(self.model))
         if self.layer is not None and not 0 <= self.layer < len(found):
             raise ValueError(
                 f"Expected `layer` from 0 to {len(found) - 1}. "
@@ -135,7 +135,7 @@ def left_variables(model, layer) -> list:
     Raises:
         ValueError: If none of them is in the layer.
     """
-    network = unwrap(model)
+    network = network_of(model)
     block = blocks(network)[layer].layer
     inside = {id(v) for v in block.weights}
     trained = inside | {id(v) for v in head_variables(network)}
@@ -156,7 +156,7 @@ def freeze(model, layer, left, optimizer) -> None:
     ids = _ids(left)
     for variable in model.trainable_variables:
         variable.trainable = id(variable) in ids
-    mark_trained(unwrap(model))
+    mark_trained(network_of(model))
     model.optimizer = optimizer
     model.frozen_to = (layer, _ids(model.trainable_variables))
     _keras_internals.drop_compiled_functions(model)

@@ -10,9 +10,9 @@ from keras_debias.data.arguments import check_int
 from keras_debias.data.arguments import check_pairs
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.evaluation.generation import greedy
-from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.evaluation.token_losses import tokenizer_of
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.progress import Progress
 
 

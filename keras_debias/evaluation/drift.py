@@ -14,9 +14,9 @@ from keras_debias.data.arguments import check_seed
 from keras_debias.data.arguments import check_texts
 from keras_debias.data.prompt_response import prompt_response
 from keras_debias.data.prompt_response import token_lists
-from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.evaluation.token_losses import tokenizer_of
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.short_repr import ShortRepr
 
 

@@ -11,8 +11,8 @@ from keras_debias.evaluation import outputs as model_outputs
 from keras_debias.evaluation.predicted import check_task
 from keras_debias.evaluation.predicted import kind_of
 from keras_debias.evaluation.predicted import read_outputs
-from keras_debias.evaluation.token_losses import network_of
 from keras_debias.metrics.metric_data import MetricData
+from keras_debias.utils.networks import network_of
 
 # Number of rows to check, besides those of the lowest and highest label.
 ROWS = 100

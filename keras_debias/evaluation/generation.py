@@ -6,9 +6,9 @@ import numpy as np
 from keras import ops
 
 from keras_debias.data.checks import is_text
-from keras_debias.evaluation.token_losses import network_of
 from keras_debias.evaluation.token_losses import token_losses
 from keras_debias.metrics.metric_data import MetricData
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.progress import Progress
 
 BATCH = 8

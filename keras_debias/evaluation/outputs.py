@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_debias.data.arguments import check_flag
 from keras_debias.data.image_files import ImageFiles
-from keras_debias.evaluation.token_losses import network_of
+from keras_debias.utils.networks import network_of
 from keras_debias.utils.progress import Progress
 
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_debias.losses.sample_losses import sample_losses
+from keras_debias.utils.networks import network_of
 
 
 class _TokenLosses(keras.Model):
@@ -36,12 +37,6 @@ def token_losses(causal_lm, x, targets, batch_size) -> np.ndarray:
     return scorer.predict(
         {**x, "targets": targets}, batch_size=batch_size, verbose=0
     )
-
-
-def network_of(model):
-    """The network inside a `DebiasedModel`, or the model itself."""
-    # Other models may call a part of themselves `model`.
-    return model.model if getattr(model, "wraps_network", False) else model
 
 
 def tokenizer_of(causal_lm, tokenizer=None):

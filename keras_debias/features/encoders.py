@@ -6,8 +6,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_debias.adapters.selection import unwrap
 from keras_debias.features.cut_at_head import cut_at_head
+from keras_debias.utils.networks import network_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def pooled_encoder(model: keras.Model) -> Encoder:
     """
     import keras_hub
 
-    network = unwrap(model)
+    network = network_of(model)
     backbone = network
     if not isinstance(network, keras_hub.models.Backbone):
         backbone = getattr(network, "backbone", None)

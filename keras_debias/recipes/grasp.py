@@ -12,7 +12,6 @@ from keras_debias import adapters
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.checks import require_model
 from keras_debias.adapters.selection import layer_paths
-from keras_debias.adapters.selection import unwrap
 from keras_debias.adapters.selection import variable_paths
 from keras_debias.adapters.store import CONFIG_NAME
 from keras_debias.analysis.kernel_updates import kernels
@@ -23,6 +22,7 @@ from keras_debias.recipes.grasp_result import GraspResult
 from keras_debias.training import DebiasedModel
 from keras_debias.utils.layer_roles import READERS
 from keras_debias.utils.layer_roles import WRITERS
+from keras_debias.utils.networks import network_of
 
 
 def grasp(
@@ -128,7 +128,7 @@ def grasp(
         count, and the constraint after the optimizer's update are our reading.
     """
     require_model(model)
-    model = unwrap(model)
+    model = network_of(model)
     if adapted_layers(model):
         raise ValueError(
             "Expected a model without adapters. Received: "
