@@ -116,9 +116,12 @@ def evaluate(
 
     Returns:
         `Scores`. Rows with several labels (multi-hot `y`) are right if all
-        labels are. Scores of a `LabelWordClassifier` with several labels a row
-        are read by its `threshold`. In addition, `argmax_weighted_f1` is the
-        F1 of the label with the highest score alone.
+        labels are. One-hot `y` is read the same way for a model with a binary
+        loss, or with sigmoids and no loss, whose labels do not exclude each
+        other; else the largest output counts. Scores of a
+        `LabelWordClassifier` with several labels a row are read by its
+        `threshold`. In addition, `argmax_weighted_f1` is the F1 of the label
+        with the highest score alone.
 
     Raises:
         ValueError: If labels and outputs do not fit, predictions are NaN, or

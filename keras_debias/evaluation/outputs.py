@@ -17,6 +17,7 @@ CROSS_ENTROPY = (
     *("sparse_categorical_crossentropy", "binary_focal_crossentropy"),
     *("categorical_focal_crossentropy", "kl_divergence"),
 )
+BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCE = (
     *("mean_squared_error", "mse", "mean_absolute_error", "mae"),
     *("huber", "log_cosh", "poisson"),
@@ -202,6 +203,16 @@ def loss_from_logits(model) -> bool | None:
 def is_cross_entropy(model) -> bool:
     """Whether the model is compiled with a cross entropy."""
     return _is_entropy(model)
+
+
+def is_multi_label(model) -> bool:
+    """Whether each output of a model is the score of a label by itself."""
+    loss = _loss_of(model)
+    activation = last_activation(model)
+    if loss is None:
+        return activation == "sigmoid"
+    # A softmax makes the labels exclude each other, whatever the loss.
+    return _loss_name(loss) in BINARY and activation != "softmax"
 
 
 def is_unscaled(model) -> bool:

@@ -29,7 +29,8 @@ def task_of(model, split: Split) -> str:
     """
     kind = kind_of(split)
     if kind == "class" and split.y.ndim == 2 and split.y.shape[1] > 1:
-        if model_outputs.threshold_tuner(model) is not None:
+        tuned = model_outputs.threshold_tuner(model) is not None
+        if tuned or model_outputs.is_multi_label(model):
             return "multi_label"
     return kind
 

@@ -1,5 +1,6 @@
 import re
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,6 +194,31 @@ def test_one_hot_and_multi_label():
         moved, {"t": split_of(y, ("a", "b", "c"))}, from_logits=False
     )
     assert again.predictions.equals(scores.predictions)
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation", "said"),
+    [
+        (keras.losses.BinaryCrossentropy(from_logits=True), None, "a|b"),
+        ("binary_crossentropy", "sigmoid", "a|b"),
+        (None, "sigmoid", "a|b"),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), None, "b"),
+        ("binary_crossentropy", "softmax", "b"),
+    ],
+)
+def test_rows_that_happen_to_have_one_label(loss, activation, said):
+    """How they are read is for the model to say."""
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, activation)]
+    )
+    model.set_weights([np.eye(3), np.zeros(3)])
+    if loss is not None:
+        model.compile(loss=loss)
+    x = np.array([[2.0, 3.0, -4.0], [-1.0, 4.0, -2.0]], "float32")
+    split = Split(x, np.eye(3)[[0, 1]], label_names=("a", "b", "c"))
+    scores = evaluate(model, {"t": split}, bootstrap=0)
+    assert scores.predictions["prediction"].tolist() == [said, "b"]
+    assert scores["t"].accuracy == 0.5
 
 
 def test_bad_outputs():
