@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_debias.adapters.measured_lora import MeasuredLoRA
 from keras_debias.linalg import kernel_view
+from keras_debias.utils.layer_roles import NAMES
 from keras_debias.utils.numbers import require_flags
 
 # Share of the mean variance that is added to each variance at first.
@@ -65,14 +66,14 @@ class CorDA(MeasuredLoRA):
         self.preserve_knowledge = preserve_knowledge
 
     def measure(self, model, layers, batches):
-        moments = [_Moment(layer) for layer in layers.values()]
+        moments = [_Moment(path, layer) for path, layer in layers.items()]
         with contextlib.ExitStack() as stack:
             for moment in moments:
                 stack.enter_context(moment.recording())
             for index in range(len(batches)):
                 x, _, _ = keras.utils.unpack_x_y_sample_weight(batches[index])
                 for moment in moments:
-                    moment.mask = _padding_mask(x)
+                    moment.mask = _padding_mask(x, moment.path)
                 x = keras.tree.map_structure(ops.convert_to_tensor, x)
                 model(x, training=False)
         return [moment.mean for moment in moments]
@@ -107,8 +108,8 @@ class CorDA(MeasuredLoRA):
 class _Moment:
     """The second moment of what enters a layer."""
 
-    def __init__(self, layer):
-        self._layer = layer
+    def __init__(self, path, layer):
+        self.path, self._layer = path, layer
         self._sum = 0.0
         self._count = 0
         self.mask = None
@@ -150,13 +151,25 @@ class _Moment:
         self._count += len(rows)
 
 
-def _padding_mask(x):
-    mask = x.get("padding_mask") if isinstance(x, dict) else None
+def _padding_mask(x, path):
+    """Which inputs of a layer are not padding, or `None` if nothing says so."""
+    if not isinstance(x, dict):
+        return None
+    side = "encoder" if _reads_encoder(path) else "decoder"
+    mask = x.get("padding_mask", x.get(f"{side}_padding_mask"))
     if mask is None:
         return None
     # Of label words, several sequences come with each row.
     mask = np.asarray(mask).astype(bool)
     return mask.reshape(-1, mask.shape[-1])
+
+
+def _reads_encoder(path):
+    """Whether a layer of an encoder-decoder reads what the encoder reads."""
+    *_, name = path.split("/")
+    if "cross" in path and name in (*NAMES["key"], *NAMES["value"]):
+        return True
+    return "decoder" not in path
 
 
 def _invertible(moment):

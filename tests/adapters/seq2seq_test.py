@@ -129,3 +129,26 @@ def greedy(model):
         logits = np.array(ops.convert_to_numpy(found))
         ids[:, place] = logits[:, place - 1].argmax(-1)
     return ids.tolist()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_of_either_sequence_does_not_count_for_corda(name):
+    """Both are of one length, so only the layer says which mask is its own."""
+    x, _ = data()
+    x["encoder_padding_mask"][:, 3:] = 0
+    x["decoder_padding_mask"][:, 5:] = 0
+    other = {key: value.copy() for key, value in x.items()}
+    for side, end in (("encoder", 3), ("decoder", 5)):
+        other[f"{side}_token_ids"][:, end:] = 2
+    starts = []
+    for rows in (x, other):
+        model = build(name)
+        adapter = kd.adapters.CorDA(2, targets=("query", "key", "value"))
+        kd.adapters.apply(model, adapter, data=rows)
+        starts.append(
+            {v.path: ops.convert_to_numpy(v) for v in model.trainable_variables}
+        )
+    assert len(starts[0]) == 2 * 3 * (2 + 2 + 2)
+    for path, start in starts[0].items():
+        np.testing.assert_allclose(starts[1][path], start, atol=1e-4)
