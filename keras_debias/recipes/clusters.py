@@ -125,7 +125,7 @@ def _simplest(models, features, train):
     folds = min(FOLDS, np.unique(train.y, return_counts=True)[1].min())
     if folds < 2:
         return models[0]
-    parts = cross_fitting.folds_of(train.y, folds)
+    parts = cross_fitting.folds_of(train, folds)
     losses = []
     for model in models:
         cells = model.predict(features)

@@ -11,9 +11,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from keras_debias.auditing.fields import fields_of
+from keras_debias.data.duplicates import content_keys
 
 _MIN_PROBABILITY = 1e-12  # probability
 MAX_WIDTH = 384  # of features; wider ones are reduced
+FEW_COPIES = 0.05  # of the rows: fewer change nothing
+LEAST_DISTINCT = 50  # with fewer rows, equal ones are not copies
 
 
 class ProbeFeatures:
@@ -56,10 +59,35 @@ def check_folds(folds, y) -> None:
         )
 
 
-def folds_of(y, folds, seed=0):
-    """Pairs of indices, stratified by label: to fit on, and held out."""
+def keys_of_copies(split) -> np.ndarray | None:
+    """One integer a row, equal for copies; `None` if there are few copies."""
+    keys = content_keys(split.x)
+    distinct = len(np.unique(keys))
+    copies = len(keys) - distinct
+    if distinct < LEAST_DISTINCT or copies <= FEW_COPIES * len(keys):
+        return None
+    return keys
+
+
+def folds_of(split, folds, seed=0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of indices, stratified by label: to fit on, and held out.
+
+    Where many rows are copies of others, copies are in one fold: a model that
+    has seen one of them knows the label of the rest.
+    """
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros((len(y), 1)), y))
+
+    def parts(y):
+        return splitter.split(np.zeros((len(y), 1)), y)
+
+    keys = keys_of_copies(split)
+    if keys is not None:
+        first = np.unique(keys, return_index=True)[1]
+        counts = np.bincount(split.y[first], minlength=split.y.max() + 1)
+        if counts[np.unique(split.y)].min() >= folds:
+            held = [np.isin(keys, part) for _, part in parts(split.y[first])]
+            return [(np.flatnonzero(~h), np.flatnonzero(h)) for h in held]
+    return list(parts(split.y))
 
 
 def fitted(matrix, y, C, weights=None) -> LogisticRegression:

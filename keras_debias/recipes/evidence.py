@@ -53,6 +53,8 @@ CONFIDENT = 0.5
 
 def diagnose(train, features, validation=None) -> Recommendation:
     """Applies the rule of `kd.recommended`."""
+    given = len(train)
+    train = _without_copies(train)
     smallest = np.unique(train.y, return_counts=True)[1].min()
     if smallest < FOLDS:
         return Recommendation(
@@ -64,7 +66,23 @@ def diagnose(train, features, validation=None) -> Recommendation:
     found = evidence.decide()
     if validation is not None and not isinstance(found.recipe, FineTuning):
         found = evidence.confirm(found, validation)
+    if len(train) < given:
+        copies = f"{given - len(train):,} rows are copies, and do not count."
+        reason = f"{found.reason} {copies}"
+        found = dataclasses.replace(found, reason=reason)
     return found
+
+
+def _without_copies(train):
+    """Equal rows with equal labels once, where there are many of them.
+
+    All tests here take rows to be independent.
+    """
+    keys = cross_fitting.keys_of_copies(train)
+    if keys is None:
+        return train
+    keys = keys * (int(train.y.max()) + 1) + train.y
+    return train.take(np.sort(np.unique(keys, return_index=True)[1]))
 
 
 class Evidence:
@@ -76,7 +94,7 @@ class Evidence:
         self.y = train.y
         self.rows = np.arange(len(train))
         self.classes = num_classes(train)
-        self.folds = cross_fitting.folds_of(self.y, FOLDS)
+        self.folds = cross_fitting.folds_of(train, FOLDS)
         self.transform = cross_fitting.ProbeFeatures(features(train))
         self.matrix = self.transform(features(train))
         self.C, self.probe = cross_fitting.choose_C(
@@ -370,7 +388,7 @@ class Evidence:
             heads: `(C, sample weights or None)` of each head.
         """
         partitions = [
-            cross_fitting.folds_of(self.y, FOLDS, seed)
+            cross_fitting.folds_of(self.train, FOLDS, seed)
             for seed in range(REPEATS)
         ]
         return [

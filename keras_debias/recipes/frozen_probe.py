@@ -86,7 +86,7 @@ class FrozenProbe:
         cross_fitting.check_folds(self.folds, train.y)
         found = self.features(train)
         matrix = cross_fitting.ProbeFeatures(found)(found)
-        folds = cross_fitting.folds_of(train.y, self.folds)
+        folds = cross_fitting.folds_of(train, self.folds)
         _, found = cross_fitting.choose_C(
             matrix, train.y, num_classes(train), GRID, folds
         )
@@ -107,7 +107,7 @@ class FrozenProbe:
         found = self.features(train)
         transform = cross_fitting.ProbeFeatures(found)
         matrix = transform(found)
-        folds = cross_fitting.folds_of(train.y, self.folds)
+        folds = cross_fitting.folds_of(train, self.folds)
         classes = num_classes(train)
         C, _ = cross_fitting.choose_C(matrix, train.y, classes, GRID, folds)
         model = cross_fitting.fitted(matrix, train.y, C)

@@ -64,7 +64,8 @@ def recommended(
     The rule looks at three models, which learn in seconds and predict only
     rows that they have not seen: clusters of frozen features, a shallow
     model (words and simple measures), and a linear probe on frozen features.
-    "Gain" is the held-out log loss of the label's frequency minus the
+    Where more than one row in twenty is a copy of another, copies do not
+    count. "Gain" is the held-out log loss of the label's frequency minus the
     model's. In this order:
 
     1. No model has a gain beyond chance: plain fine-tuning.

@@ -99,7 +99,7 @@ class ShallowModel:
         check_class_labels(train, self)
         cross_fitting.check_folds(self.folds, train.y)
         matrix = self._features(train)(train)
-        folds = cross_fitting.folds_of(train.y, self.folds)
+        folds = cross_fitting.folds_of(train, self.folds)
         _, found = cross_fitting.choose_C(
             matrix, train.y, num_classes(train), GRID, folds
         )
@@ -119,7 +119,7 @@ class ShallowModel:
         cross_fitting.check_folds(self.folds, train.y)
         features = self._features(train)
         matrix = features(train)
-        folds = cross_fitting.folds_of(train.y, self.folds)
+        folds = cross_fitting.folds_of(train, self.folds)
         classes = num_classes(train)
         C, _ = cross_fitting.choose_C(matrix, train.y, classes, GRID, folds)
         model = cross_fitting.fitted(matrix, train.y, C)

@@ -1,10 +1,13 @@
 """Groups without labels: planted attributes are found, noise is not."""
 
+import zlib
+
 import keras
 import numpy as np
 import pytest
 
 import keras_debias as kd
+from keras_debias.recipes import cross_fitting
 from keras_debias.recipes import propensity
 from keras_debias.recipes.co_trained_clusters import hinted_classes
 from keras_debias.recipes.evidence import Evidence
@@ -253,6 +256,51 @@ def test_recommended_leaves_clean_and_shuffled_data_alone():
     found = kd.recommended(few, lambda split: split.x)
     assert isinstance(found.recipe, R.FineTuning)
     assert "too few" in found.reason
+
+
+def test_copies_of_rows_say_nothing_new():
+    """Labels are drawn; who has seen a copy knows them all the same."""
+    drawn = toy.numbers(400, strength=0.5)
+    y = np.random.default_rng(1).permutation(drawn.y)
+    drawn = drawn._replace(y=y).take(np.tile(np.arange(400), 3))
+    # Wide enough to learn each row by heart.
+    table = np.random.default_rng(0).standard_normal((997, 64))
+
+    def features(split):
+        return table[[zlib.crc32(row.tobytes()) % 997 for row in split.x]]
+
+    accuracies = []
+    for split in (drawn.take(np.arange(400)), drawn):
+        found = R.FrozenProbe(features).out_of_fold(split)
+        accuracies.append((found.argmax(axis=1) == split.y).mean())
+    assert max(accuracies) < 0.6
+    found = kd.recommended(drawn, features)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "better than its frequency" in found.reason
+    assert "800 rows are copies" in found.reason
+
+    train = toy.numbers(1500, strength=0.95, noise=1.2)
+    once = kd.recommended(train, lambda split: split.x)
+    copied = train.take(np.tile(np.arange(1500), 2))
+    twice = kd.recommended(copied, lambda split: split.x)
+    assert twice.recipe == once.recipe
+    assert twice.reason.startswith(once.reason)
+    assert twice.evidence == once.evidence
+
+
+def test_copies_are_in_one_fold_where_there_are_many():
+    train = toy.numbers(300, strength=0.9)
+    few = train.take([*range(300), *range(10)])
+    many = train.take(np.repeat(np.arange(300), 2))
+    for split, apart in ((few, True), (many, False)):
+        folds = cross_fitting.folds_of(split, 5)
+        held = np.concatenate([part for _, part in folds])
+        assert sorted(held) == list(range(len(split)))
+        for fit, part in folds:
+            assert set(split.y[part]) == {0, 1}
+            shared = {r.tobytes() for r in split.x[fit]}
+            shared &= {r.tobytes() for r in split.x[part]}
+            assert not shared or apart
 
 
 def test_recommended_leaves_clusters_alone_that_are_the_task():
