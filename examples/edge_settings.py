@@ -69,7 +69,7 @@ def table(found):
         lines.append("")
     lines += [
         "Worst group minus that of plain fine-tuning, in points, mean over "
-        "the sets.",
+        "the sets that count.",
         "",
         "| q | scope | "
         + " | ".join(f"alpha {alpha:g}" for alpha in natural.ALPHAS)
@@ -85,6 +85,7 @@ def table(found):
                     mean(entry, name, "worst_group")
                     - mean(entry, "plain", "worst_group")
                     for entry in found.values()
+                    if entry["gate"]["passed"]
                 ]
                 cells.append(f"{np.mean(gains):+.1f}")
             lines.append(f"| {q:g} | {scope} | {' | '.join(cells)} |")
