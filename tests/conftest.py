@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -140,6 +141,22 @@ def isolated():
     yield
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_is_not_tuned():
+    """Takes the thread that tunes it from each iterator of `tf.data`.
+
+    It may miss that its iterator goes, which then waits for it, for up to a
+    minute. KerasHub's preprocessors are `tf.data` on every backend.
+    """
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
+        from tensorflow.python.data.ops.dataset_ops import DatasetV2
+
+        options, start = tf.data.Options(), DatasetV2.__iter__
+        options.autotune.enabled = False
+        DatasetV2.__iter__ = lambda self: start(self.with_options(options))
 
 
 @pytest.fixture(scope="session", autouse=True)
