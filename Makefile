@@ -7,7 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Twice quiet: errors are shown, warnings about pip's own settings are not.
 QUIET := --disable-pip-version-check --quiet --quiet
-# Compiling all of 24,000 files takes minutes; Python compiles what it imports.
+# Compiling all of 24,000 files takes minutes; Python compiles what it imports,
+# once: what a shell may say against keeping that does not hold here.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip $(QUIET) install --no-compile
 # An environment of its own: it needs none of the others' packages.
 LINT := .venv-lint
