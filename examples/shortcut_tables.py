@@ -4,6 +4,7 @@
 folder for each set and draw; this reads their predictions.
 """
 
+import functools
 import json
 
 import common  # chooses the backend
@@ -57,6 +58,13 @@ def kept_runs(folder):
     return found
 
 
+@functools.cache
+def kept_draws(folder):
+    """From draw to its kept runs, of one set."""
+    paths = sorted(folder.glob("*"), key=lambda path: int(path.name))
+    return {int(path.name): kept_runs(path) for path in paths}
+
+
 def summary(folder, loaders, methods):
     """What the kept runs say, one entry a set.
 
@@ -68,10 +76,9 @@ def summary(folder, loaders, methods):
     """
     found = {}
     for name, load in loaders.items():
-        paths = sorted((folder / name).glob("*"), key=lambda p: int(p.name))
-        if not paths:
+        draws = kept_draws(folder / name)
+        if not draws:
             continue
-        draws = {int(path.name): kept_runs(path) for path in paths}
         groups = load(0)[0].groups
         if groups is None:
             first = {"plain", "recommended"}
@@ -343,9 +350,8 @@ def further_methods(folder, name, load, entry):
     Their draws have to be known, and the methods new to the set.
     """
     later = {}
-    for path in sorted((folder / name).glob("*"), key=lambda p: int(p.name)):
-        runs = kept_runs(path)
-        if int(path.name) not in entry["draws"] or set(FIRST) <= set(runs):
+    for draw, runs in kept_draws(folder / name).items():
+        if draw not in entry["draws"] or set(FIRST) <= set(runs):
             continue
         for method, (test, _) in runs.items():
             if method not in entry["methods"]:

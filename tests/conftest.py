@@ -163,14 +163,12 @@ def data_is_not_tuned():
 def graphs_are_cheap():
     """Takes out of TensorFlow what pays in long runs only."""
     if BACKEND == "tensorflow":
-        import tensorflow as tf
         from tensorflow.python.util import tf_stack
 
-        # Every graph runs for a few steps: optimizing it does not pay.
-        tf.config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )
-        # Nor does it to note for each operation which lines of Python made it.
+        from tests.processes import as_in_the_suite
+
+        as_in_the_suite()
+        # Nobody reads which lines of Python made an operation.
         stack = tf_stack.extract_stack()
         tf_stack.extract_stack = lambda stacklevel=1: stack
 

@@ -1,10 +1,13 @@
-"""What a process that a test starts has to do."""
+"""What the suite has in common with processes that its tests start."""
 
 import keras
 
 
 def as_in_the_suite() -> None:
-    """Computes as `tests/conftest.py` has it, to the last bit."""
+    """Leaves graphs as they are, which others match to the last bit.
+
+    Every graph runs for a few steps: optimizing it does not pay.
+    """
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 

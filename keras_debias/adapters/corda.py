@@ -12,6 +12,8 @@ from keras_debias.utils.numbers import require_flags
 # Share of the mean variance that is added to each variance at first.
 _DAMPING = 0.01
 _SOUND = 0.05
+# Of an encoder-decoder; other networks have one mask.
+_SIDES = ("encoder", "decoder")
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
@@ -72,8 +74,9 @@ class CorDA(MeasuredLoRA):
                 stack.enter_context(moment.recording())
             for index in range(len(batches)):
                 x, _, _ = keras.utils.unpack_x_y_sample_weight(batches[index])
+                masks = {side: _padding_mask(x, side) for side in _SIDES}
                 for moment in moments:
-                    moment.mask = _padding_mask(x, moment.path)
+                    moment.mask = masks[moment.side]
                 x = keras.tree.map_structure(ops.convert_to_tensor, x)
                 model(x, training=False)
         return [moment.mean for moment in moments]
@@ -109,7 +112,8 @@ class _Moment:
     """The second moment of what enters a layer."""
 
     def __init__(self, path, layer):
-        self.path, self._layer = path, layer
+        self.side = "encoder" if _reads_encoder(path) else "decoder"
+        self._layer = layer
         self._sum = 0.0
         self._count = 0
         self.mask = None
@@ -151,11 +155,10 @@ class _Moment:
         self._count += len(rows)
 
 
-def _padding_mask(x, path):
-    """Which inputs of a layer are not padding, or `None` if nothing says so."""
+def _padding_mask(x, side):
+    """Which inputs are not padding, or `None` if nothing says so."""
     if not isinstance(x, dict):
         return None
-    side = "encoder" if _reads_encoder(path) else "decoder"
     mask = x.get("padding_mask", x.get(f"{side}_padding_mask"))
     if mask is None:
         return None

@@ -54,12 +54,15 @@ def _bytes(row) -> bytes:
     return wide.tobytes()
 
 
-def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def content_folds(
+    split, folds: int, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stratified folds that keep rows with the same inputs together.
 
     Args:
         split: `Split` with one class a row.
         folds: int, at least 2.
+        seed: int, of the folds. Defaults to `0`.
 
     Returns:
         List of pairs of integer arrays: the rows to fit, those held out.
@@ -69,9 +72,9 @@ def content_folds(split, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
     keys = content_keys(split.x)
     if not folds <= len(np.unique(keys)) < len(keys):
-        parts = StratifiedKFold(folds, shuffle=True, random_state=0)
+        parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
         return list(parts.split(keys, split.y))
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Classes whose rows are few and equal cannot be in every fold.
         warnings.simplefilter("ignore", UserWarning)

@@ -12,12 +12,12 @@ from keras_debias.utils.progress import Progress
 
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 LOGITS = ("linear", "log_softmax", "log_sigmoid")
+BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 CROSS_ENTROPY = (
-    *("binary_crossentropy", "categorical_crossentropy"),
-    *("sparse_categorical_crossentropy", "binary_focal_crossentropy"),
+    *BINARY,
+    *("categorical_crossentropy", "sparse_categorical_crossentropy"),
     *("categorical_focal_crossentropy", "kl_divergence"),
 )
-BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
 DISTANCE = (
     *("mean_squared_error", "mse", "mean_absolute_error", "mae"),
     *("huber", "log_cosh", "poisson"),
@@ -207,6 +207,8 @@ def is_cross_entropy(model) -> bool:
 
 def is_multi_label(model) -> bool:
     """Whether each output of a model is the score of a label by itself."""
+    if threshold_tuner(model) is not None:
+        return True
     loss = _loss_of(model)
     activation = last_activation(model)
     if loss is None:

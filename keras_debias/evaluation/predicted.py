@@ -29,8 +29,7 @@ def task_of(model, split: Split) -> str:
     """
     kind = kind_of(split)
     if kind == "class" and split.y.ndim == 2 and split.y.shape[1] > 1:
-        tuned = model_outputs.threshold_tuner(model) is not None
-        if tuned or model_outputs.is_multi_label(model):
+        if model_outputs.is_multi_label(model):
             return "multi_label"
     return kind
 

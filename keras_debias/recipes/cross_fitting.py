@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from keras_debias.auditing.fields import fields_of
+from keras_debias.data.duplicates import content_folds
 from keras_debias.data.duplicates import content_keys
 
 _MIN_PROBABILITY = 1e-12  # probability
@@ -75,19 +76,14 @@ def folds_of(split, folds, seed=0) -> list[tuple[np.ndarray, np.ndarray]]:
     Where many rows are copies of others, copies are in one fold: a model that
     has seen one of them knows the label of the rest.
     """
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-
-    def parts(y):
-        return splitter.split(np.zeros((len(y), 1)), y)
-
     keys = keys_of_copies(split)
     if keys is not None:
         first = np.unique(keys, return_index=True)[1]
         counts = np.bincount(split.y[first], minlength=split.y.max() + 1)
         if counts[np.unique(split.y)].min() >= folds:
-            held = [np.isin(keys, part) for _, part in parts(split.y[first])]
-            return [(np.flatnonzero(~h), np.flatnonzero(h)) for h in held]
-    return list(parts(split.y))
+            return content_folds(split, folds, seed)
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros((len(split), 1)), split.y))
 
 
 def fitted(matrix, y, C, weights=None) -> LogisticRegression:

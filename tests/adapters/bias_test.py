@@ -12,6 +12,7 @@ from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.selection import layer_paths
 from tests.architectures import ARCHITECTURES
 from tests.combinations import spread
+from tests.real_models import minilm
 from tests.real_models import nothing_drawn
 from tests.real_models import smollm2
 
@@ -593,10 +594,7 @@ def test_twice_and_other_bases(tmp_path):
 
 
 def test_real_models():
-    with nothing_drawn():
-        classifier = keras_hub.models.TextClassifier.from_preset(
-            kd.presets.minilm(), num_classes=2, load_weights=False
-        )
+    classifier = minilm(num_classes=2, load_weights=False)
     kd.adapters.apply(classifier, kd.adapters.ValueBias())
     assert kd.adapters.summary(classifier).trainable == 6 * 384 + 770
     causal_lm = smollm2(load_weights=False)

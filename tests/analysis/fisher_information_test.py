@@ -1,11 +1,9 @@
 import keras
-import keras_hub
 import numpy as np
 import pandas as pd
 import pytest
 
 from keras_debias import DebiasedModel
-from keras_debias import presets
 from keras_debias.adapters import AllBiases
 from keras_debias.adapters import KeyBias
 from keras_debias.adapters import LoRABias
@@ -19,6 +17,7 @@ from keras_debias.analysis import rank_bias_terms
 from keras_debias.analysis.bias_terms import find_bias_terms
 from keras_debias.data import Split
 from tests.architectures import ARCHITECTURES
+from tests.real_models import minilm
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -229,10 +228,7 @@ def test_a_real_preset(data_folder):
     else:
         path = data_folder / "sst2" / "validation.parquet"
         split = Split.from_pandas(pd.read_parquet(path)[:12], "text", "label")
-    classifier = keras_hub.models.TextClassifier.from_preset(
-        presets.minilm(), num_classes=2
-    )
-    classifier.preprocessor.sequence_length = 32
+    classifier = minilm(num_classes=2, length=32)
     apply(classifier, AllBiases())
     # Nothing has changed: no measure of change may rank.
     for measure in (ProjectionChange(), MagnitudeChange()):
