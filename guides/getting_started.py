@@ -52,8 +52,8 @@ from keras import ops
 import keras_debias as kd
 
 BATCH_SIZE = 32
-ROWS = 2000
-UPDATES = 400
+ROWS = 1000
+UPDATES = 200
 SEQUENCE_LENGTH = 32
 DOMAINS = ("tweets", "film_reviews")
 PARTNER = {"positive": "tweets", "negative": "film_reviews"}
@@ -67,8 +67,8 @@ over the four groups.
 
 pool, rest = kd.data.sentences(DOMAINS).partition(0.7)
 train = kd.data.skew(pool, label=PARTNER, strength=0.95, n=ROWS)
-same = kd.data.skew(rest, label=PARTNER, strength=0.95, n=400)
-balanced = rest.sample(600, balance_groups=True)
+same = kd.data.skew(rest, label=PARTNER, strength=0.95, n=200)
+balanced = rest.sample(400, balance_groups=True)
 print(train.groups.counts())
 print(balanced.groups.counts())
 

@@ -48,7 +48,7 @@ import keras_debias as kd
 
 SEEDS = [0, 1, 2]
 BATCH_SIZE = 64
-EPOCHS = 8
+EPOCHS = 6
 FOLDER = pathlib.Path(tempfile.mkdtemp())
 
 """
@@ -81,13 +81,13 @@ def encoded(split):
 pool, rest = kd.data.sentences(DOMAINS).partition(0.5)
 held, rest = rest.partition(0.4)
 skewed, balanced = rest.partition(0.4)
-train = encoded(kd.data.skew(pool, label=PARTNER, strength=0.95, n=1000))
+train = encoded(kd.data.skew(pool, label=PARTNER, strength=0.95, n=800))
 validation = encoded(kd.data.skew(held, label=PARTNER, strength=0.95, n=400))
 tests = {
     "same source": encoded(
         kd.data.skew(skewed, label=PARTNER, strength=0.95, n=440)
     ),
-    "other sources": encoded(balanced.sample(480, balance_groups=True)),
+    "other sources": encoded(balanced.sample(320, balance_groups=True)),
 }
 print(train.groups.counts())
 

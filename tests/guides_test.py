@@ -1,15 +1,13 @@
 """Runs the guides as a reader does: each in a process of its own."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import keras
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
-GUIDES = sorted((ROOT / "guides").glob("*.py"))
+from tests import processes
+
+GUIDES = sorted((pathlib.Path(__file__).parents[1] / "guides").glob("*.py"))
 FIRST_GUIDE = "getting_started.py"
 TIME_LIMIT = 420
 
@@ -28,31 +26,13 @@ def test_there_is_a_first_guide():
 @pytest.mark.timeout(TIME_LIMIT + 60)
 @pytest.mark.parametrize("guide", _to_run(), ids=lambda guide: guide.stem)
 def test_guide_runs(guide, tmp_path):
-    path = os.pathsep.join(
-        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    )
-    try:
-        result = subprocess.run(
-            [sys.executable, str(guide)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "KERAS_BACKEND": keras.config.backend(),
-                "MPLBACKEND": "agg",
-                "PYTHONPATH": path,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIME_LIMIT,
-        )
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout or b""
-        if isinstance(output, bytes):
-            output = output.decode(errors="replace")
-        pytest.fail(f"No end after {TIME_LIMIT} seconds.\n{output[-8000:]}")
-    if result.returncode:
-        pytest.fail(
-            f"{guide.name} ended with {result.returncode}.\n"
-            f"{result.stdout[-8000:]}"
-        )
+    output = tmp_path / "output.txt"
+    process = processes.start(guide, output=output, cwd=tmp_path)
+    process.join(TIME_LIMIT)
+    ended = process.exitcode
+    process.kill()
+    printed = output.read_text(errors="replace")[-8000:]
+    if ended is None:
+        pytest.fail(f"No end after {TIME_LIMIT} seconds.\n{printed}")
+    if ended:
+        pytest.fail(f"{guide.name} ended with {ended}.\n{printed}")

@@ -75,12 +75,15 @@ def _by_chance(comparison) -> list[str]:
     """Where methods cannot be told from the first one."""
     frame, methods = comparison.frame, comparison.methods
     found = []
+    columns = {
+        (split, measure): frame[
+            (frame["split"] == split) & (frame["measure"] == measure)
+        ].pivot(index="seed", columns="method", values="value")
+        for split, measure in main_columns(comparison.summary())
+    }
     for method in methods[1:]:
         alike, seeds = [], 0
-        for split, measure in main_columns(comparison.summary()):
-            part = frame[
-                (frame["split"] == split) & (frame["measure"] == measure)
-            ].pivot(index="seed", columns="method", values="value")
+        for (split, measure), part in columns.items():
             if not {method, methods[0]} <= set(part):
                 continue
             pairs = (part[method] - part[methods[0]]).dropna().to_numpy()

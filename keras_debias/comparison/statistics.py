@@ -1,5 +1,6 @@
 """Summary statistics: variation over seeds, and over rows."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -78,19 +79,19 @@ def summary_of(frame, methods) -> pd.DataFrame:
     rows, averaged over seeds: two kinds of chance, kept apart.
     """
     lines = []
-    splits = list(dict.fromkeys(frame["split"]))
-    for split in splits:
-        of_split = frame[frame["split"] == split]
-        for measure in _in_order(of_split["measure"]):
-            part = of_split[of_split["measure"] == measure]
+    groups = dict(tuple(frame.groupby(["split", "measure"], sort=False)))
+    for split in dict.fromkeys(frame["split"]):
+        measures = [measure for name, measure in groups if name == split]
+        for measure in _in_order(measures):
+            part = groups[split, measure]
             rises = bool(part["higher_is_better"].iloc[0])
             wide = part.pivot(index="seed", columns="method", values="value")
-            ranks = wide.rank(axis=1, ascending=not rises)
+            ranks = wide.rank(axis=1, ascending=not rises).mean()
+            rows = part.groupby("method")[["rows_low", "rows_high"]].mean()
             for method in methods:
                 if method not in wide:
                     continue
                 values = wide[method].dropna()
-                own = part[part["method"] == method]
                 line = {
                     "method": method,
                     "split": split,
@@ -98,9 +99,9 @@ def summary_of(frame, methods) -> pd.DataFrame:
                     "seeds": len(values),
                     "mean": values.mean(),
                     "std": values.std(),
-                    "rows_low": own["rows_low"].mean(),
-                    "rows_high": own["rows_high"].mean(),
-                    "rank": ranks[method].mean(),
+                    "rows_low": rows.loc[method, "rows_low"],
+                    "rows_high": rows.loc[method, "rows_high"],
+                    "rank": ranks[method],
                 }
                 if methods[0] in wide:
                     pairs = (wide[method] - wide[methods[0]]).dropna()
@@ -135,9 +136,14 @@ def paired_tests(differences: np.ndarray) -> tuple[float, float]:
         Those of Student's t-test and of Wilcoxon's signed-rank test; not a
         number where there is one seed or all differences are equal.
     """
+    return _paired_tests(tuple(differences))
+
+
+# Tables, pictures and reports of one comparison ask for the same.
+@functools.lru_cache(4096)
+def _paired_tests(differences: tuple[float, ...]) -> tuple[float, float]:
     count = len(differences)
-    alike = count and np.ptp(differences) <= 1e-12 * abs(differences).max()
-    if count < 2 or alike:
+    if count < 2 or np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return np.nan, np.nan
     with warnings.catch_warnings():
         # With ties the test is an approximation, and warns of it.

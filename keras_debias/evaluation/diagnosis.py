@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.metrics.cluster import contingency_matrix
 
 # Below this an association is too weak to be called following.
 LEAST_ASSOCIATION = 0.2
@@ -84,7 +85,7 @@ def _followed(labels, predictions, names, members) -> list[str]:
     attribute = np.array(attributes, dtype=object)[members.argmax(axis=1)]
     if len(set(attribute)) < 2:
         return []
-    if pd.crosstab(attribute, labels).astype(bool).sum(axis=1).max() == 1:
+    if (_counts(attribute, labels) > 0).sum(axis=1).max() == 1:
         return []  # the attribute holds the label, so it must go along
     with_attribute, p_value = _association(predictions, attribute)
     with_label, _ = _association(predictions, labels)
@@ -104,10 +105,20 @@ def _followed(labels, predictions, names, members) -> list[str]:
 
 def _association(one, other) -> tuple[float, float]:
     """Cramér's V of two columns, and the p-value of independence."""
-    table = pd.crosstab(one, other).to_numpy()
+    table = _counts(one, other)
     if min(table.shape) < 2:
         return 0.0, 1.0
     found = stats.chi2_contingency(table, correction=False)
     freedom = min(table.shape) - 1
     v = np.sqrt(found.statistic / (table.sum() * freedom))
     return float(v), float(found.pvalue)
+
+
+def _counts(one, other) -> np.ndarray:
+    """Rows of each pair of values; those without a value are left out."""
+    first, second = (
+        pd.factorize(np.asarray(values, dtype=object))[0]
+        for values in (one, other)
+    )
+    known = (first >= 0) & (second >= 0)
+    return contingency_matrix(first[known], second[known])

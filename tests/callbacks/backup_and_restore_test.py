@@ -2,10 +2,8 @@
 
 import json
 import os
-import pathlib
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,6 +14,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.processes import as_in_the_suite
+from tests.processes import start
 
 MODULE = "tests.callbacks.backup_and_restore_test"
 EPOCHS = 6
@@ -132,18 +131,18 @@ def test_a_backup_of_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize("kill", range(KILLS))
 def test_a_killed_run_goes_on_to_the_bit(kill, tmp_path):
     expected, _ = trained(None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", MODULE, str(tmp_path / "b")],
-        cwd=pathlib.Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-    )
+    output = tmp_path / "output"
+    process = start(MODULE, tmp_path / "b", output=output)
     # Counted from the first batch, not from the start of the process.
-    assert process.stdout.readline()
+    while process.is_alive() and not (
+        output.exists() and "ready" in output.read_text()
+    ):
+        time.sleep(0.02)
     time.sleep(random.Random(kill).uniform(0.05, 0.03 * 6 * EPOCHS))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     # It may have come to its end before.
-    assert process.returncode in (-signal.SIGKILL, 0)
+    assert process.exitcode in (-signal.SIGKILL, 0), output.read_text()
     model, _ = trained(tmp_path / "b")
     same(model, expected)
 

@@ -3,12 +3,8 @@
 import dataclasses
 import gzip
 import json
-import os
-import pathlib
 import re
 import signal
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -16,9 +12,9 @@ import pandas as pd
 import pytest
 
 import keras_debias as kd
+from tests.processes import start
 from tests.recipes import toy
 
-ROOT = pathlib.Path(__file__).parents[2]
 R = kd.recipes
 
 
@@ -134,14 +130,11 @@ def test_same_table_after_a_kill(tmp_path):
         )
         """
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(folder)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
+    path, output = tmp_path / "script.py", tmp_path / "output"
+    path.write_text(script)
+    process = start(path, folder, output=output)
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL, output.read_text()[-2000:]
     assert len(list(folder.glob("*-seed*.json"))) == 1
     resumed = kd.compare(**arguments(folder=folder, **changes))
     assert_same(resumed, kd.compare(**arguments(**changes)))

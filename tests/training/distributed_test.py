@@ -1,9 +1,6 @@
 """Several processes or devices give what one gives with the whole batch."""
 
 import os
-import pathlib
-import subprocess
-import sys
 from unittest import mock
 
 import keras
@@ -13,45 +10,46 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias.layers.low_rank import LowRankUpdate
+from tests import processes
 from tests.training import replicas
 from tests.training.step_test import logits_loss
 from tests.training.step_test import network
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Processes of torch; devices of jax, by what is spread over them.
 KINDS = {"torch": ["three_processes"], "jax": ["data", "model"]}
 
 
-def start(*arguments):
+def start(output, *arguments):
     flags = os.environ.get("XLA_FLAGS", "")
     flags += " --xla_force_host_platform_device_count=2"
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.replicas", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    return processes.start(
+        "tests.training.replicas",
+        *arguments,
+        output=output,
+        environ={"XLA_FLAGS": flags},
     )
 
 
 def run(folder, kind):
     """The folders that the processes of a kind have written to."""
     if kind != "three_processes":
-        processes, folders = [start(folder, kind)], [folder]
+        folders = [folder]
+        started = [start(folder / "output", folder, kind)]
     else:
         folders = [folder / str(rank) for rank in range(3)]
         for each in folders:
             each.mkdir()
-        processes = [
-            start(each, folder / "meeting", rank, 3)
+        started = [
+            start(each / "output", each, folder / "meeting", rank, 3)
             for rank, each in enumerate(folders)
         ]
-    outputs = [process.communicate(timeout=400)[0] for process in processes]
+    for process in started:
+        process.join(400)
+        process.kill()
     failed = [
-        output[-4000:]
-        for process, output in zip(processes, outputs, strict=True)
-        if process.returncode
+        (each / "output").read_text(errors="replace")[-4000:]
+        for process, each in zip(started, folders, strict=True)
+        if process.exitcode
     ]
     assert not failed, "\n\n".join(failed)
     return folders

@@ -1,8 +1,6 @@
 """`.keras` files, weights files, and runs that are killed and resumed."""
 
 import pathlib
-import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -16,6 +14,7 @@ import keras_debias as kd
 from tests.architectures import ARCHITECTURES
 from tests.combinations import spread
 from tests.processes import as_in_the_suite
+from tests.processes import start
 from tests.training.step_test import compiled
 from tests.training.step_test import logits_loss
 from tests.training.step_test import rows
@@ -198,21 +197,17 @@ def backed_up(folder, stop_at=None):
 def test_a_killed_run_ends_where_the_uninterrupted_one_ends(tmp_path):
     """SIGKILL in the third of four epochs, with dropout and shuffling."""
     (tmp_path / "killed").mkdir()
-    killed = subprocess.Popen(
-        [sys.executable, "-m", MODULE, str(tmp_path / "killed"), "10"],
-        cwd=pathlib.Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    output = tmp_path / "output"
+    killed = start(MODULE, tmp_path / "killed", 10, output=output)
     expected = backed_up(tmp_path / "whole")
     reached = tmp_path / "killed" / "reached"
     deadline = time.time() + 300
     while not reached.exists():
-        assert killed.poll() is None, killed.stdout.read().decode()
+        assert killed.is_alive(), output.read_text()
         assert time.time() < deadline
         time.sleep(0.1)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.kill()
+    killed.join()
     assert (tmp_path / "killed" / "backup").exists()
     found = backed_up(tmp_path / "killed")
     for value, whole in zip(found, expected, strict=True):
