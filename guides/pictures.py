@@ -53,7 +53,7 @@ import keras_debias as kd
 
 SIZE = 64  # pixels
 BATCH_SIZE = 32
-UPDATES = 50
+UPDATES = 40
 
 """
 ## A folder of images and a table
@@ -96,8 +96,8 @@ def write(name, numbers, share):
 
 folder = pathlib.Path(tempfile.mkdtemp())
 chosen = generator.permutation(np.flatnonzero(np.isin(digits.target, [3, 8])))
-train_table = write("train", generator.choice(chosen[:200], 600), 0.95)
-test_table = write("test", generator.choice(chosen[200:], 240), 0.5)
+train_table = write("train", generator.choice(chosen[:200], 400), 0.95)
+test_table = write("test", generator.choice(chosen[200:], 160), 0.5)
 print(pd.read_csv(train_table).head(3).to_string())
 
 """

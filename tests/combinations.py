@@ -34,16 +34,17 @@ def part(values, period: int = 3) -> list:
     return [v for i, v in enumerate(values) if runs(i, 0, backend, period)]
 
 
-def spread(first, second) -> list[tuple]:
+def spread(first, second, period: int = 3) -> list[tuple]:
     """The pairs to run on this backend.
 
     Args:
         first: the values of one parameter.
-        second: the values of the other, three or more of one of the two.
+        second: the values of the other; of one of the two `period` or more.
+        period: one pair in so many runs on tensorflow and jax.
     """
     return [
         (a, b)
         for i, a in enumerate(first)
         for j, b in enumerate(second)
-        if runs(i, j, keras.config.backend())
+        if runs(i, j, keras.config.backend(), period)
     ]

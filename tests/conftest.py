@@ -31,44 +31,50 @@ import pytest  # noqa: E402
 
 BACKEND = os.environ["KERAS_BACKEND"]
 
-# What no backend takes part in is tested once, on torch.
+# Only the training step asks for the backend (layering_test.py). It, the
+# equations and every contract are tested on all; the rest once, on torch.
+ON_TORCH = """
+    adapters/export_peft_test.py adapters/export_transformers_test.py
+    adapters/folders_test.py adapters/injected_failures_test.py
+    adapters/patterns_test.py adapters/peft_beft_test.py
+    adapters/peft_ia3_test.py adapters/peft_prefix_test.py
+    adapters/peft_process_test.py adapters/peft_prompt_test.py
+    adapters/peft_real_test.py adapters/peft_starts_test.py
+    adapters/peft_test.py
+    analysis/smollm2_test.py
+    architectures_test.py
+    auditing
+    backend_test.py
+    bad_calls_analysis_test.py bad_calls_data_test.py
+    cli
+    comparison/comparison_test.py comparison/keep_test.py
+    comparison/metrics_compare_test.py comparison/workers_test.py
+    comparison/worst_cell_test.py
+    data
+    dependencies_test.py docs_test.py docstrings_test.py
+    evaluation/diagnosis_test.py evaluation/intervals_test.py
+    evaluation/label_report_test.py evaluation/metrics_test.py
+    evaluation/reliance_test.py evaluation/representation_test.py
+    evaluation/scores_test.py
+    fuzz
+    layer_roles_test.py layering_test.py
+    pages_test.py presets_save_test.py
+    quickstart_test.py
+    recipes/afr_test.py recipes/audit_groups_test.py
+    recipes/directions_test.py recipes/grasp_recipe_test.py
+    recipes/group_inference_test.py recipes/image_groups_test.py
+    recipes/published_test.py recipes/simple_features_test.py
+    saved_files_test.py
+"""
+# Of these files, one test on each of the other backends.
+ONE_ELSEWHERE = {
+    "comparison/compare_test.py": "test_all_methods_get_the_same_updates",
+    "recipes/recipes_test.py": (
+        "test_robust_recipes_help_where_the_shortcut_is_planted"
+    ),
+}
 if BACKEND != "torch":
-    collect_ignore = [
-        "adapters/export_peft_test.py",
-        "adapters/export_transformers_test.py",
-        "adapters/patterns_test.py",
-        "adapters/peft_ia3_test.py",
-        "adapters/peft_prefix_test.py",
-        "adapters/peft_process_test.py",
-        "adapters/peft_prompt_test.py",
-        "adapters/peft_real_test.py",
-        "adapters/peft_starts_test.py",
-        "auditing",
-        "backend_test.py",
-        "bad_calls_analysis_test.py",
-        "bad_calls_data_test.py",
-        "cli/commands_test.py",
-        "cli/comparing_test.py",
-        "comparison/comparison_test.py",
-        "comparison/workers_test.py",
-        "data",
-        "dependencies_test.py",
-        "docs_test.py",
-        "docstrings_test.py",
-        "evaluation/intervals_test.py",
-        "evaluation/metrics_test.py",
-        "fuzz",
-        "layer_roles_test.py",
-        "layering_test.py",
-        "pages_test.py",
-        # A `.keras` file holds the state of one backend.
-        "saved_files_test.py",
-        "presets_save_test.py",
-        # Of features, labels and hints; `recipes/contract_test.py` trains.
-        "recipes/group_inference_test.py",
-        # An example on torch, the default; the guides run on all backends.
-        "quickstart_test.py",
-    ]
+    collect_ignore = ON_TORCH.split()
 
 
 # What takes most of the time. It comes first, the longest before the others, so
@@ -101,18 +107,25 @@ SLOW = (
 )
 
 
-def pytest_collection_modifyitems(config, items):
-    folder = pathlib.Path(__file__).parent
+def file_of(item):
+    return item.path.relative_to(pathlib.Path(__file__).parent).as_posix()
 
+
+def is_once(item):
+    one = ONE_ELSEWHERE.get(file_of(item), item.originalname)
+    return item.get_closest_marker("once") or item.originalname != one
+
+
+def pytest_collection_modifyitems(config, items):
     def place(item):
-        name = item.path.relative_to(folder).as_posix()
+        name = file_of(item)
         return SLOW.index(name) if name in SLOW else len(SLOW)
 
     for item in items:
         if place(item) < len(SLOW):
             item.add_marker("slow")
     if BACKEND != "torch":
-        elsewhere = [item for item in items if item.get_closest_marker("once")]
+        elsewhere = [item for item in items if is_once(item)]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in set(elsewhere)]
     items.sort(key=place)

@@ -117,6 +117,7 @@ def test_computes_what_the_published_network_does(folder, shipped, photographs):
     assert backbone.count_params() == 3_413_024
 
 
+@pytest.mark.once
 def test_names_what_photographs_show(folder, photographs):
     """The head of ImageNet, and the preset's own preprocessing."""
     classifier = keras_hub.models.ImageClassifier.from_preset(folder)
@@ -129,6 +130,7 @@ def test_names_what_photographs_show(folder, photographs):
     np.testing.assert_allclose(floats, outputs, atol=1e-3)
 
 
+@pytest.mark.once
 def test_frozen_features_are_the_pooled_backbone(folder, photographs):
     classifier = load_classifier(folder, 64, num_classes=3)
     assert classifier.output_shape == (None, 3)

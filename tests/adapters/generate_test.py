@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.real_models import minilm
 from tests.real_models import smollm2
 
@@ -18,7 +19,7 @@ def logits_loss():
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", part(["gpt2", "llama"], period=2))
 def test_compiled_generate_follows_disable_and_merge(name):
     model = TABLE[name].build()
     model.compile(sampler="greedy")
@@ -107,6 +108,7 @@ def test_real_minilm(adapter, tmp_path):
     np.testing.assert_allclose(logits_of(loaded), trained, atol=1e-5)
 
 
+@pytest.mark.once
 def test_an_adapted_task_saved_to_a_preset_is_merged(tmp_path):
     classifier = minilm()
     kd.adapters.apply(

@@ -104,6 +104,7 @@ def test_cached_generation_is_that_without_a_cache(name, tmp_path):
     check_cached_generation(name, adapter, tmp_path)
 
 
+@pytest.mark.once
 def test_other_architectures_and_refusals(tmp_path):
     for name in ("distil_bert", "gemma3", "vit", "subclassed"):
         architecture = TABLE[name]
@@ -147,6 +148,7 @@ def test_other_architectures_and_refusals(tmp_path):
         kd.DebiasedModel(model, kd.projections.Subspace(directions))
 
 
+@pytest.mark.once
 def test_beside_lora_in_one_file(tmp_path):
     architecture = TABLE["llama"]
     model = architecture.build()

@@ -108,6 +108,7 @@ def test_trains_and_is_saved_beside_lora(tmp_path):
 
 
 # Keras, of the layers that were not reached.
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:Skipping nested:UserWarning")
 def test_refusals(tmp_path):
     for name in ("t5", "deberta_v3", "vit"):

@@ -10,6 +10,7 @@ from keras_debias import _keras_internals
 from keras_debias.adapters.apply import adapted_layers
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.real_models import minilm
 
 # Keras says so of every layer that has nothing to quantize.
@@ -154,9 +155,9 @@ if keras.config.backend() == "torch":
     CASES["bert_int8_bias"] = ("bert", "int8", kd.adapters.AllBiases())
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("case", part(CASES, period=2))
 def test_trains_saves_and_comes_back(case, tmp_path):
-    name, mode, adapter = case
+    name, mode, adapter = CASES[case]
     architecture = TABLE[name]
     x, y = architecture.data(seed=0)
     model = model_of(name, mode)
@@ -215,6 +216,7 @@ def test_a_head_of_integers_is_refused():
     assert not adapted_layers(model)
 
 
+@pytest.mark.once
 def test_minilm_over_int8():
     classifier = minilm(length=8)
     texts = ["a man sleeps", "two dogs run", "nobody is here", "rain"]

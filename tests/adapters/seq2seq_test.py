@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.architectures import randomize
+from tests.combinations import part
 
 # KerasHub's own layers of T5 warn of lost masks.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .*mask:UserWarning")
@@ -76,7 +77,7 @@ def generated(model):
 CASES = [(model, adapter) for model in MODELS for adapter in ADAPTERS]
 if keras.config.backend() != "torch":
     # Traces take seconds.
-    CASES = [("bart", "LoRA"), ("t5", "ValueBias")]
+    CASES = part([("bart", "LoRA"), ("t5", "ValueBias")], period=2)
 
 
 @pytest.mark.parametrize(("name", "adapter"), CASES)

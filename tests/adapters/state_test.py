@@ -395,6 +395,7 @@ INJECTED = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("action", "name", "owner", "number"), INJECTED)
 def test_a_failure_half_way_changes_nothing(
     action, name, owner, number, tmp_path, monkeypatch

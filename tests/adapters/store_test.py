@@ -104,6 +104,7 @@ def test_a_folder_of_the_first_format_loads(tmp_path):
     np.testing.assert_allclose(outputs(model), expected, atol=1e-5)
 
 
+@pytest.mark.once
 def test_loaded_is_frozen_or_trains_the_same_weights(folder):
     expected = [v.path for v in trained().trainable_variables]
     model = kd.adapters.load(TABLE["bert"].build(), folder)
@@ -214,6 +215,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_folder_changes_nothing(folder, case):
     act, message = BROKEN[case]

@@ -68,6 +68,7 @@ def test_the_vector_is_added_to_what_enters_the_block():
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("target_first", [True, False])
 def test_beside_lora_on_the_same_kernels(target_first, tmp_path):
     x, y = TABLE["gpt2"].data()

@@ -8,6 +8,7 @@ from keras import ops
 import keras_debias as kd
 from keras_debias.adapters.apply import adapted_layers
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 
 TABLE = {a.name: a for a in ARCHITECTURES}
 ADAPTERS = {
@@ -60,7 +61,7 @@ def test_bottleneck_is_the_formula():
     np.testing.assert_allclose(array(layer(x)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("kind", part(ADAPTERS))
 def test_edge_shares_one_pass(kind):
     architecture = TABLE["bert"]
     x, y = architecture.data(seed=0)
@@ -94,6 +95,7 @@ def test_edge_shares_one_pass(kind):
     np.testing.assert_allclose(*trained, atol=2e-5)
 
 
+@pytest.mark.once
 def test_ia3_of_a_quantized_base_is_kept_beside_it(tmp_path):
     architecture = TABLE["llama"]
     x, _ = architecture.data(seed=0)
@@ -116,7 +118,7 @@ def test_ia3_of_a_quantized_base_is_kept_beside_it(tmp_path):
     np.testing.assert_allclose(outputs(again, x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("kind", part(ADAPTERS))
 def test_generates_and_keeps_its_weights_in_keras_files(kind, tmp_path):
     model = TABLE["llama"].build()
     model.compile(sampler="greedy")

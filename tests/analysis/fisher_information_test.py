@@ -72,6 +72,7 @@ def state(model):
     return [as_array(v) for v in model.variables]
 
 
+@pytest.mark.once
 def test_the_model_is_as_it_was():
     architecture = TABLE["bert_text"]
     model = architecture.build(dropout=0.2)
@@ -158,6 +159,7 @@ def test_sample_weights_count():
     )
 
 
+@pytest.mark.once
 def test_bad_arguments():
     x, y = TABLE["functional"].data()
     model = TABLE["functional"].build()

@@ -254,6 +254,7 @@ def test_a_planted_bias_neuron_is_found_and_pruned():
         )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("adapter", ["LoRA", "PiSSA"])
 def test_neurons_of_adapted_layers_are_those_of_the_merged_model(adapter):
     def build():

@@ -87,6 +87,7 @@ def test_measures_are_registered(measure):
     assert repr(measure()) == f"{measure.__name__}()"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("term", ["query", "key", "value"])
 @pytest.mark.parametrize("measure", [ProjectionChange(), MagnitudeChange()])
 def test_the_term_that_changed_most_is_first(bert, term, measure):
@@ -235,6 +236,7 @@ def test_forms_and_fused_projections():
     assert ranking.totals == {"query": 3, "key": 1, "value": 2}
 
 
+@pytest.mark.once
 def test_rows_are_in_the_order_of_the_network():
     model = apply(BUILD["t5"](), AllBiases(), also_train=("logits",))
     move(model, "value", 0.1)

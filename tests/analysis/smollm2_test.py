@@ -51,7 +51,7 @@ def mute_attention(model, but=None):
 
 
 def search(model):
-    return kd.analysis.find_target_layer(model, data(), samples=3, batch_size=3)
+    return kd.analysis.find_target_layer(model, data(), samples=1, batch_size=1)
 
 
 def test_the_only_attention_that_speaks_is_found(classifier):

@@ -73,6 +73,7 @@ def test_energy_chooses_the_number():
     np.testing.assert_allclose(model.predict(x, verbose=0), outputs, atol=1e-4)
 
 
+@pytest.mark.once
 def test_misuse():
     for arguments in (
         {},

@@ -131,6 +131,7 @@ def test_full_fine_tuning_counts_from_the_start_of_fit():
     assert np.isclose(history["value_bias_change"][0], expected)
 
 
+@pytest.mark.once
 def test_fisher_information_while_training():
     x, y = TABLE["functional"].data()
     measure = FisherInformation((x, y), samples=2)

@@ -131,6 +131,7 @@ class Interrupts(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.once
 def test_an_interrupted_run_goes_on_with_the_layer(tmp_path):
     x, y = toy_language.texts(16)
     split = kd.data.Split(x, y, label_names=toy_language.LABELS)
@@ -206,6 +207,7 @@ def test_the_new_optimizer_decays_the_same_weights():
     np.testing.assert_allclose(found, [1.0, 0.95], rtol=1e-6)
 
 
+@pytest.mark.once
 def test_bad_input():
     for arguments in ({"samples": 0}, {"seed": -1}, {"after_epoch": True}):
         with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):

@@ -101,6 +101,7 @@ def _texts(values):
     return np.array(values, object)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("create", [toy_language.gpt2, bart])
 def test_answers_are_generated_and_references_scored(create):
     model = create()
@@ -213,6 +214,7 @@ def equal_score(references, answers):
     return float((references == answers).mean())
 
 
+@pytest.mark.once
 def test_a_model_learns_to_answer(tmp_path):
     """From `fit` with `OODEvaluation` to the scores."""
     model = toy_language.gpt2(width=16)

@@ -34,6 +34,7 @@ def log_likelihoods(model, tokens):
     return z[np.arange(len(tokens) - 1), tokens[1:]]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_perplexity_scores_each_token_once(wrapped):
     model = TABLE["llama"].build()

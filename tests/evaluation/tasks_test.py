@@ -92,6 +92,7 @@ def test_values_every_so_many_steps_and_their_picture(tmp_path):
     assert len(figure.axes[0].lines) == len(history.history)
 
 
+@pytest.mark.once
 def test_compare_and_recommended_of_a_regression(tmp_path):
     train, dev, test = numbers(), numbers(60, 1), numbers(60, 2)
     recommended = kd.recommended(train)
@@ -214,6 +215,7 @@ def multi_label_words():
     )
 
 
+@pytest.mark.once
 def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
     classifier = multi_label_words()
     model = kd.DebiasedModel(classifier, seed=0)
@@ -285,6 +287,7 @@ def test_several_labels_of_label_words_from_fit_to_report(tmp_path):
     assert again.model.threshold == classifier.threshold
 
 
+@pytest.mark.once
 def test_the_best_weights_come_with_their_threshold():
     class First(kd.comparison.Criterion):
         seen = 0

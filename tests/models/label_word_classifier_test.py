@@ -102,6 +102,7 @@ def test_rows_share_what_they_can():
 SETS = [SEVERAL, toy_language.LABELS]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("labels", SETS if ON_TORCH else SETS[:1])
 def test_the_loss_is_the_language_models(labels):
     model = classifier(labels, multi_label=True)
@@ -164,6 +165,7 @@ def test_fits_saves_and_generates(tmp_path):
     assert isinstance(wrapped.generate("the day", max_length=8), str)
 
 
+@pytest.mark.once
 def test_fits_by_itself(tmp_path):
     x, y = toy_language.texts(32)
     model = classifier()
@@ -218,6 +220,7 @@ def test_template_fields():
     assert len(kd.models.LABELS["empathetic_dialogues"]) == 32
 
 
+@pytest.mark.once
 def test_texts_in_a_column_of_pandas():
     model = classifier()
     texts = ["the day was glad", "a mad dog"]

@@ -16,6 +16,7 @@ from keras_debias.analysis.kernel_updates import model_updates
 from keras_debias.linalg import kernel_view
 from tests.architectures import ARCHITECTURES
 from tests.architectures import HIDDEN_DIM
+from tests.combinations import part
 
 BERT = next(a for a in ARCHITECTURES if a.name == "bert")
 TARGETS = ("query", "value", "attention_output", "feedforward_output_dense")
@@ -95,11 +96,14 @@ def random_step(optimizer, variables, generator):
 
 @pytest.mark.parametrize(
     ("adapter", "scope", "side"),
-    [
-        *((a, s, "both") for a in ADAPTERS for s in ("shared", "layer")),
-        ("LoRA", "shared", "read"),
-        ("PiSSA", "layer", "write"),
-    ],
+    part(
+        [
+            *((a, s, "both") for a in ADAPTERS for s in ("shared", "layer")),
+            ("LoRA", "shared", "read"),
+            ("PiSSA", "layer", "write"),
+        ],
+        period=4,
+    ),
 )
 def test_no_optimizer_leaves_the_subspace(adapter, scope, side):
     """With random gradients, which nothing has projected."""
@@ -136,19 +140,16 @@ def test_no_optimizer_leaves_the_subspace(adapter, scope, side):
 
 
 COMPILED = [
-    ("LoRA", "Muon", "shared"),
+    ("full", "Lion", "layer"),
     ("PiSSA", "AdamW", "layer"),
     ("DoRA", "Adam", "shared"),
-    ("full", "Lion", "layer"),
+    ("LoRA", "Muon", "shared"),
 ]
 
 
-if keras.config.backend() != "torch":
-    # Half a minute each.
-    COMPILED = COMPILED[:2]
-
-
-@pytest.mark.parametrize(("adapter", "optimizer", "scope"), COMPILED)
+@pytest.mark.parametrize(
+    ("adapter", "optimizer", "scope"), part(COMPILED, period=4)
+)
 def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
     """Compiled steps, then a file, then more steps of what it held."""
     x, y = BERT.data()
@@ -189,7 +190,7 @@ def test_fit_save_and_go_on(adapter, optimizer, scope, tmp_path):
         assert leak <= limit, (path, leak, limit)
 
 
-@pytest.mark.parametrize("adapter", ["PiSSA", "DoRA"])
+@pytest.mark.parametrize("adapter", part(["PiSSA", "DoRA"], period=2))
 def test_a_constrained_adapter_is_saved_disabled_and_merged(adapter, tmp_path):
     """What it has learned under the constraint needs no `Subspace` later."""
     x, y = BERT.data()
@@ -216,6 +217,7 @@ def test_a_constrained_adapter_is_saved_disabled_and_merged(adapter, tmp_path):
     assert not [v for v in model.variables if v.constraint is not None]
 
 
+@pytest.mark.once
 def test_projecting_gradients_alone_leaks_under_adam():
     """The reason for the constraint, with its number."""
     x, y = BERT.data()
@@ -273,6 +275,7 @@ def test_gradients_are_projected():
     )
 
 
+@pytest.mark.once
 def test_a_backup_resumes(tmp_path):
     x, y = BERT.data()
 

@@ -97,7 +97,9 @@ def check(build, parts, x, y, tolerance=1e-5, **kwargs):
 
 def adapted(name, **kwargs):
     model = TABLE[name].build(**kwargs)
-    kd.adapters.apply(model, kd.adapters.PiSSA(rank=2))
+    kd.adapters.apply(
+        model, kd.adapters.PiSSA(rank=2), also_train=TABLE[name].also_train
+    )
     return model
 
 
@@ -286,14 +288,17 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="jax compiles every step.")
 @needs_compiler
 def test_machine_code_gives_the_same_step():
-    x, y = TABLE["bert"].data(seed=0)
+    """On tensorflow of a few layers: XLA takes a minute for more."""
+    name = "bert" if BACKEND == "torch" else "functional"
+    x, y = TABLE[name].data(seed=0)
 
     def create():
         return PARTS["both"](kd.regularizers.ba_lora(k=2))
 
-    check(lambda: adapted("bert"), create, x, y)
+    check(lambda: adapted(name), create, x, y)
 
 
 @of_torch

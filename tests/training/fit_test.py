@@ -16,6 +16,7 @@ from keras_debias.data.batches import INDEX
 from keras_debias.data.batches import INPUTS
 from keras_debias.data.batches import Batches
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.training.step_test import CLASSES
 from tests.training.step_test import ROWS
 from tests.training.step_test import WIDTH
@@ -95,7 +96,7 @@ def test_evaluate_and_predict_take_them_too():
     )
 
 
-@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("pair", part([False, True], period=2))
 def test_raw_strings_are_preprocessed_and_shuffled(pair):
     architecture = TABLE["bert_text"]
     x, y = architecture.data(seed=0)
@@ -128,6 +129,7 @@ def test_raw_strings_are_preprocessed_and_shuffled(pair):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.once
 def test_strings_in_other_forms():
     architecture = TABLE["bert_text"]
     (premises, hypotheses), y = architecture.data(seed=0)
@@ -592,8 +594,8 @@ def test_the_model_names_its_arguments_and_its_parts():
     text = repr(model)
     assert text.startswith("DebiasedModel(model=<") and "\n" not in text
     assert f"[{adapter!r} on 1 layers]" in text
-    for part in (*model.projections, *model.regularizers):
-        assert repr(part) in text
+    for each in (*model.projections, *model.regularizers):
+        assert repr(each) in text
     assert len(text) < 600
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import keras_debias as kd
 from tests.architectures import HIDDEN_DIM
+from tests.combinations import part
 from tests.training.fit_test import TABLE
 
 PARTS = {
@@ -47,7 +48,7 @@ def held(weight):
     return weight
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", part(PARTS, period=3))
 def test_a_trained_model_goes(name):
     weights = weights_after_training(PARTS[name]())
     keras.utils.clear_session()

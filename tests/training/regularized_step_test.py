@@ -17,6 +17,8 @@ from keras_debias.regularizers import TopKEntropy
 from keras_debias.regularizers import TwoPhase
 from keras_debias.testing import TestCase
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
+from tests.combinations import spread
 from tests.training.step_test import ROWS
 from tests.training.step_test import logits_loss
 from tests.training.step_test import network
@@ -242,9 +244,12 @@ def test_forward_passes_a_step(regularizers, forwards):
         assert calls == [False, True]
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "functional", "vit"])
 @pytest.mark.parametrize(
-    "adapter", [kd.adapters.LoRA, kd.adapters.PiSSA, kd.adapters.DoRA]
+    ("name", "adapter"),
+    spread(
+        ["bert", "llama", "functional", "vit"],
+        [kd.adapters.LoRA, kd.adapters.PiSSA, kd.adapters.DoRA],
+    ),
 )
 def test_the_teacher_is_the_pretrained_model(name, adapter):
     """Dropout off, adapters off, the present head; nothing is written."""
@@ -376,7 +381,7 @@ def token_terms():
     ]
 
 
-@pytest.mark.parametrize("weighting", ["padding", "sample", "token"])
+@pytest.mark.parametrize("weighting", part(["padding", "sample", "token"]))
 def test_tokens_that_count(weighting):
     """Weights of tokens, else the padding mask and weights of samples."""
     x, y = TABLE["llama"].data()

@@ -68,6 +68,7 @@ def test_one_trajectory_on_three_backends(name, projection):
     assert logs["consistency"][-1] > 1e-6
 
 
+@pytest.mark.once
 def test_a_real_encoder():
     """MiniLM on raw sentence pairs, the published set."""
     classifier = minilm()

@@ -12,6 +12,7 @@ from keras import ops
 
 import keras_debias as kd
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.combinations import spread
 from tests.processes import as_in_the_suite
 from tests.processes import start
@@ -36,7 +37,8 @@ def debiased(name, adapter, dropout=0.0):
     ("adapter", "name"),
     spread(
         [kd.adapters.LoRA, kd.adapters.PiSSA],
-        ["bert_text", "llama", "functional"],
+        ["functional", "llama", "bert_text"],
+        period=6,
     ),
 )
 def test_keras_file_restores_everything(name, adapter, tmp_path):
@@ -80,7 +82,7 @@ def test_keras_file_restores_everything(name, adapter, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for opt")
-@pytest.mark.parametrize("name", ["bert", "functional", "sequential"])
+@pytest.mark.parametrize("name", part(["functional", "bert", "sequential"]))
 def test_a_network_saved_by_itself_loads_with_the_same_outputs(name, tmp_path):
     """Saved without a `DebiasedModel`, adapters are merged into the file."""
     architecture = TABLE[name]
@@ -194,6 +196,7 @@ def backed_up(folder, stop_at=None):
     return model.model.get_weights()
 
 
+@pytest.mark.once
 def test_a_killed_run_ends_where_the_uninterrupted_one_ends(tmp_path):
     """SIGKILL in the third of four epochs, with dropout and shuffling."""
     (tmp_path / "killed").mkdir()

@@ -8,6 +8,7 @@ from keras import ops
 import keras_debias as kd
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from tests.architectures import ARCHITECTURES
+from tests.combinations import part
 from tests.combinations import spread
 from tests.real_models import minilm
 from tests.training.step_test import CLASSES
@@ -68,7 +69,7 @@ def check(create, x, y, monkeypatch, tolerance=1e-5, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("name", "adapter"), spread(["bert", "roberta", "vit"], ADAPTERS)
+    ("name", "adapter"), spread(["bert", "roberta", "vit"], ADAPTERS, period=6)
 )
 def test_the_gradients_are_those_of_two_passes(name, adapter, monkeypatch):
     architecture = TABLE[name]
@@ -87,6 +88,7 @@ def test_the_gradients_are_those_of_two_passes(name, adapter, monkeypatch):
         assert reason is None
 
 
+@pytest.mark.once
 def test_every_projection_and_regularizers(monkeypatch):
     def create():
         model = TABLE["bert"].build()
@@ -242,6 +244,7 @@ def test_tokens_take_two(monkeypatch):
     check(create, x, y, monkeypatch)
 
 
+@pytest.mark.once
 def test_minilm(monkeypatch):
     def create():
         keras.utils.set_random_seed(0)
@@ -329,7 +332,7 @@ class TestRefresh:
         # The scale was halved until a step counted.
         assert int(optimizer.iterations.value) > 7
 
-    @pytest.mark.parametrize("after", [False, True])
+    @pytest.mark.parametrize("after", part([False, True], period=2))
     def test_regularizers_and_other_projections(self, after, monkeypatch):
         def create():
             model = TABLE["llama"].build()

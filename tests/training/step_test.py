@@ -9,6 +9,7 @@ from keras import ops
 
 import keras_debias as kd
 from keras_debias.projections import Projection
+from tests.combinations import spread
 
 ROWS, WIDTH, CLASSES = 12, 5, 3
 
@@ -210,8 +211,13 @@ def test_a_projection_can_read_the_weights():
         np.testing.assert_allclose(found, g + 0.1 * w, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["none", "sample", "class"])
-@pytest.mark.parametrize("optimizer", ["adamw", "clipped", "accumulating"])
+@pytest.mark.parametrize(
+    ("weighting", "optimizer"),
+    spread(
+        ["none", "sample", "class"],
+        ["adamw", "clipped", "accumulating"],
+    ),
+)
 def test_task_only_is_keras_own_fit(weighting, optimizer):
     create = {
         "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
