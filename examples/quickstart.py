@@ -56,7 +56,7 @@ BATCH_SIZE = 32
 EPOCHS = 2
 LEARNING_RATE = 1e-3
 RANK = 8
-SEQUENCE_LENGTH = 40  # tokens; 97 % of the sentences fit
+SEQUENCE_LENGTH = 40  # tokens; nine sentences in ten fit
 
 
 def load_data(rows, test_rows, seed):

@@ -108,6 +108,7 @@ def test_options_too_small_are_refused(quickstart, arguments, capsys):
 
 def test_quickstart_runs_and_writes(quickstart, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart, "SEQUENCE_LENGTH", 16)
     arguments = ["--rows", "200", "--test-rows", "40", "--seed", "3"]
     assert quickstart.main(arguments) == 0
     printed = capsys.readouterr().out
