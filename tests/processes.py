@@ -6,6 +6,7 @@ import os
 import pathlib
 import runpy
 import sys
+import tempfile
 
 import keras
 
@@ -38,6 +39,9 @@ def start(script, *arguments, output, cwd=ROOT, environ=None):
 
 @functools.cache
 def _context():
+    # The server's socket has a path, of at most 107 characters.
+    if os.name != "posix" or len(tempfile.gettempdir()) > 70:
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
