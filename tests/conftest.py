@@ -107,6 +107,12 @@ SLOW = (
 )
 
 
+# Tests of other files that take over a second: `make test-fast` has no time.
+SLOW_TESTS = frozenset(
+    (pathlib.Path(__file__).parent / "slow.txt").read_text().split()
+)
+
+
 def file_of(item):
     return item.path.relative_to(pathlib.Path(__file__).parent).as_posix()
 
@@ -122,7 +128,8 @@ def pytest_collection_modifyitems(config, items):
         return SLOW.index(name) if name in SLOW else len(SLOW)
 
     for item in items:
-        if place(item) < len(SLOW):
+        name = item.nodeid.removeprefix("tests/").partition("[")[0]
+        if place(item) < len(SLOW) or name in SLOW_TESTS:
             item.add_marker("slow")
     if BACKEND != "torch":
         elsewhere = [item for item in items if is_once(item)]
