@@ -67,7 +67,7 @@ over the four groups.
 
 pool, rest = kd.data.sentences(DOMAINS).partition(0.7)
 train = kd.data.skew(pool, label=PARTNER, strength=0.95, n=ROWS)
-same = kd.data.skew(rest, label=PARTNER, strength=0.95, n=200)
+same = kd.data.skew(rest, label=PARTNER, strength=0.95, n=400)
 balanced = rest.sample(400, balance_groups=True)
 print(train.groups.counts())
 print(balanced.groups.counts())

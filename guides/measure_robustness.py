@@ -12,7 +12,7 @@ Accelerator: None
 
 A model is trained to tell positive sentences from negative ones. Most of the
 positive sentences of its training data are tweets, most of the negative ones
-come from film reviews. On data collected in the same way its accuracy is 92 %,
+come from film reviews. On data collected in the same way its accuracy is 95 %,
 and of the sentences whose source misleads it gets most wrong.
 
 In this guide we ask three questions about such a model. Where does it fail?

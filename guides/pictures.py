@@ -183,13 +183,11 @@ recommended = kd.recommended(unlabeled, features)
 print(recommended)
 
 """
-The rule is careful. Its models guess the label from the color, but on the few
-rows with the paper of the other digit it cannot prove, at the level of 1 %,
-that the rest of an image tells the digit; then it keeps plain fine-tuning. The
-contact sheet tells us more than these counts: paper is not what a digit is. So
-we take the advice that the audit printed: `AuditGroups` makes groups of the
-first finding, here without one mistake, and `BalancedSampling` draws all
-groups equally often.
+It says why in words: the color of the paper holds most of what simple measures
+tell about the label, and the few rows with the paper of the other digit are
+predicted worse than by chance. So it gives the advice that the audit printed:
+`AuditGroups` makes groups of the first finding, here without one mistake, and
+`BalancedSampling` draws all groups equally often.
 
 ## Train
 

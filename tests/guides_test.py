@@ -31,6 +31,7 @@ def test_guide_runs(guide, tmp_path):
     process.join(TIME_LIMIT)
     ended = process.exitcode
     process.kill()
+    process.join()
     printed = output.read_text(errors="replace")[-8000:]
     if ended is None:
         pytest.fail(f"No end after {TIME_LIMIT} seconds.\n{printed}")

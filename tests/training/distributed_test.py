@@ -46,6 +46,7 @@ def run(folder, kind):
     for process in started:
         process.join(400)
         process.kill()
+        process.join()
     failed = [
         (each / "output").read_text(errors="replace")[-4000:]
         for process, each in zip(started, folders, strict=True)
