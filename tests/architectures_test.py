@@ -36,7 +36,6 @@ def test_predicts(architecture):
 
 
 @ALL
-@pytest.mark.once
 def test_build_is_a_function_of_the_seed(architecture):
     first = architecture.build(seed=1).get_weights()
     again = architecture.build(seed=1).get_weights()
@@ -47,7 +46,6 @@ def test_build_is_a_function_of_the_seed(architecture):
 
 
 @ALL
-@pytest.mark.once
 def test_dropout_is_passed_on(architecture):
     model = architecture.build(dropout=0.5)
     rates = [
@@ -59,7 +57,6 @@ def test_dropout_is_passed_on(architecture):
 
 
 @ALL
-@pytest.mark.once
 def test_paths_exist(architecture):
     model = architecture.build()
     assert set(architecture.target_paths) <= set(layer_paths(model))

@@ -1,9 +1,9 @@
 """Which combinations of two parameters run on which backend.
 
-On torch all of them do. On the other backends every value of each parameter
-does, in some of the combinations, which are others on each backend: what two
-parameters do together does not depend on the backend, and every trace takes
-seconds there. `KERAS_DEBIAS_ALL_COMBINATIONS=1` runs all of them.
+On torch all of them do. On the other backends one in `period` does, which are
+others on each backend: what two parameters do together does not depend on the
+backend, and every trace takes seconds there.
+`KERAS_DEBIAS_ALL_COMBINATIONS=1` runs all of them.
 """
 
 import os

@@ -28,10 +28,7 @@ def test_there_is_a_first_guide():
 def test_guide_runs(guide, tmp_path):
     output = tmp_path / "output.txt"
     process = processes.start(guide, output=output, cwd=tmp_path)
-    process.join(TIME_LIMIT)
-    ended = process.exitcode
-    process.kill()
-    process.join()
+    ended = processes.end(process, TIME_LIMIT)
     printed = output.read_text(errors="replace")[-8000:]
     if ended is None:
         pytest.fail(f"No end after {TIME_LIMIT} seconds.\n{printed}")

@@ -37,6 +37,15 @@ def start(script, *arguments, output, cwd=ROOT, environ=None):
     return process
 
 
+def end(process, seconds: float) -> int | None:
+    """Waits for a process; its exit code, or `None` if it had to be killed."""
+    process.join(seconds)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    return code
+
+
 @functools.cache
 def _context():
     # The server's socket has a path, of at most 107 characters.

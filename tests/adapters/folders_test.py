@@ -31,7 +31,6 @@ def adapted():
     )
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("kind", ["link", "file", "sources", "dangling"])
 def test_only_adapter_folders_are_replaced(kind, tmp_path):
     path, other = tmp_path / "a", tmp_path / "other"
@@ -51,7 +50,6 @@ def test_only_adapter_folders_are_replaced(kind, tmp_path):
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 
-@pytest.mark.once
 @pytest.mark.skipif(os.name == "nt", reason="no such rights")
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_rights_are_those_of_the_umask(mask, tmp_path):
@@ -85,7 +83,6 @@ while True:
 """
 
 
-@pytest.mark.once
 def test_a_killed_writer_leaves_old_or_new(tmp_path):
     rng = random.Random(0)
     for _ in range(KILLS):
@@ -113,7 +110,6 @@ def test_a_killed_writer_leaves_old_or_new(tmp_path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["one"]
 
 
-@pytest.mark.once
 def test_where_folders_cannot_be_exchanged(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_exchange", lambda first, second: False)
     kd.adapters.save(adapted(), tmp_path / "a")
@@ -125,7 +121,6 @@ def test_where_folders_cannot_be_exchanged(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.once
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     model = kd.DebiasedModel(adapted())
     path = tmp_path / "m.keras"
@@ -142,7 +137,6 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m.keras"]
 
 
-@pytest.mark.once
 def test_a_changed_value_is_refused(tmp_path):
     model = adapted()
     kd.adapters.save(model, tmp_path / "a")
@@ -172,7 +166,6 @@ def peft(folder, tensors, **config):
     (folder / "adapter_config.json").write_text(json.dumps(settings))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", ["Llama", "Llama3"])
 def test_llama_2_has_the_names_of_llama_3(name, tmp_path):
     backbone = getattr(keras_hub.models, f"{name}Backbone")(

@@ -16,7 +16,7 @@ from tests.combinations import spread
 PACKAGE = str(pathlib.Path(kd.__file__).parent)
 GENERATOR = inspect.CO_GENERATOR
 # Of all inner calls, evenly spread.
-STEPS = 40 if keras.config.backend() == "torch" else 10
+STEPS = 40
 ROWS = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
 A = kd.adapters
 

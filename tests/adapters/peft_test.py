@@ -919,7 +919,6 @@ CONFIGS = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", CONFIGS)
 def test_refuses_another_configuration(tmp_path, name):
     settings, message = CONFIGS[name]
@@ -1007,7 +1006,6 @@ TENSORS = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", TENSORS)
 def test_refuses_other_tensors(tmp_path, name):
     change, message = TENSORS[name]
@@ -1061,7 +1059,6 @@ FILES = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", FILES)
 def test_refuses_a_broken_folder(tmp_path, name):
     file, damage, message = FILES[name]

@@ -107,8 +107,8 @@ def test_trains_and_is_saved_beside_lora(tmp_path):
     np.testing.assert_allclose(outputs(again, x), expected, atol=1e-6)
 
 
-# Keras, of the layers that were not reached.
 @pytest.mark.once
+# Keras, of the layers that were not reached.
 @pytest.mark.filterwarnings("ignore:Skipping nested:UserWarning")
 def test_refusals(tmp_path):
     for name in ("t5", "deberta_v3", "vit"):

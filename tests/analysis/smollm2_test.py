@@ -8,8 +8,6 @@ import keras_debias as kd
 from keras_debias.adapters.blocks import blocks
 from tests.real_models import smollm2
 
-# A minute each elsewhere; label_bias_test.py searches tiny models.
-pytestmark = pytest.mark.once
 LABELS = ("anger", "joy", "sadness")
 TEXTS = [
     "I am so happy today!",

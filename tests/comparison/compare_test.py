@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import keras_debias as kd
+from tests.processes import end
 from tests.processes import start
 from tests.recipes import toy
 
@@ -90,7 +91,6 @@ def test_runs_are_kept_and_not_repeated(tmp_path, capsys):
     assert run.accelerator_memory is None
 
 
-@pytest.mark.once
 def test_same_table_after_an_interruption(tmp_path):
     whole = kd.compare(**arguments())
     folder = tmp_path / "runs"
@@ -100,7 +100,6 @@ def test_same_table_after_an_interruption(tmp_path):
     assert_same(kd.compare(**arguments(folder=folder)), whole)
 
 
-@pytest.mark.once
 def test_same_table_after_a_kill(tmp_path):
     """SIGKILL in a step of the second run, in a process of its own."""
     folder = tmp_path / "runs"
@@ -133,8 +132,8 @@ def test_same_table_after_a_kill(tmp_path):
     path, output = tmp_path / "script.py", tmp_path / "output"
     path.write_text(script)
     process = start(path, folder, output=output)
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL, output.read_text()[-2000:]
+    code = end(process, 300)
+    assert code == -signal.SIGKILL, output.read_text()[-2000:]
     assert len(list(folder.glob("*-seed*.json"))) == 1
     resumed = kd.compare(**arguments(folder=folder, **changes))
     assert_same(resumed, kd.compare(**arguments(**changes)))
@@ -142,7 +141,6 @@ def test_same_table_after_a_kill(tmp_path):
         assert run.seconds > 0 and run.seconds_per_update > 0
 
 
-@pytest.mark.once
 def test_a_broken_run_does_not_stop_the_rest(tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     methods = {"plain": toy.Instant(), "broken": toy.Instant(1.0, 1)}
@@ -169,7 +167,6 @@ def test_a_broken_run_does_not_stop_the_rest(tmp_path, monkeypatch):
     assert not kd.comparison.Comparison.load(folder).errors
 
 
-@pytest.mark.once
 def test_training_data_may_depend_on_the_seed(tmp_path):
     seen = []
 
@@ -221,7 +218,6 @@ def test_all_methods_start_alike():
     assert abs(summary["difference"]).max() < 1e-6
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -266,7 +262,6 @@ def outside(split):
     return kd.data.Split(split.x, np.where(split.y, 8, 3))
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -296,7 +291,6 @@ def test_what_cannot_be_scored_is_refused_before_any_run(
     assert len(calls) == 1 and not folder.exists()
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -313,7 +307,6 @@ def test_wrong_types(changes, message):
         kd.compare(**arguments(**changes))
 
 
-@pytest.mark.once
 def test_each_file_of_a_folder_is_read_once(tmp_path, monkeypatch):
     from keras_debias.comparison import run_folder
 
@@ -337,7 +330,6 @@ def test_each_file_of_a_folder_is_read_once(tmp_path, monkeypatch):
     assert len(runs) == len(set(runs)) == 8
 
 
-@pytest.mark.once
 def test_a_folder_of_another_configuration(tmp_path):
     folder = tmp_path / "runs"
     kd.compare(**arguments(folder=folder, seeds=[0]))
@@ -418,7 +410,6 @@ def test_checks_do_not_change_the_order_of_the_rows(number):
     )
 
 
-@pytest.mark.once
 def test_criteria_are_part_of_the_result():
     validation = toy.numbers(80, seed=3)
     # A biased model that follows the cue alone.
@@ -447,7 +438,6 @@ def test_criteria_are_part_of_the_result():
         found.choose("Luck")
 
 
-@pytest.mark.once
 def test_criteria_against_hand_counts():
     predictions = pd.DataFrame(
         {
@@ -470,7 +460,6 @@ def test_criteria_against_hand_counts():
         kd.comparison.BiasedDisagreement(["a"]).score(predictions, None)
 
 
-@pytest.mark.once
 def test_an_altered_run_is_named_and_made_again(tmp_path):
     """By its checksum, by its predictions, and if it cannot be read."""
     folder = tmp_path / "runs"
@@ -533,7 +522,6 @@ def test_an_altered_run_is_named_and_made_again(tmp_path):
             path.write_bytes(content)
 
 
-@pytest.mark.once
 def test_a_configuration_that_cannot_be_read(tmp_path):
     folder = tmp_path / "runs"
     kd.compare(**arguments(folder=folder, seeds=[0]))
@@ -545,7 +533,6 @@ def test_a_configuration_that_cannot_be_read(tmp_path):
             kd.comparison.Comparison.load(folder)
 
 
-@pytest.mark.once
 def test_names_that_differ_in_signs_only(tmp_path):
     methods = {
         name: toy.Instant(noise)
@@ -578,7 +565,6 @@ class Says(toy.Instant):
         return Constant()
 
 
-@pytest.mark.once
 def test_choose_refuses_a_constant_model():
     found = kd.compare(
         **arguments(

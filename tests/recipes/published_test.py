@@ -11,7 +11,6 @@ from tests.recipes import toy
 ROWS = 320
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("setting", "rate", "batch", "epochs"),
     [
@@ -38,7 +37,6 @@ def test_figures_of_the_tables(setting, rate, batch, epochs):
     assert found.updates == epochs * -(-ROWS // batch)
 
 
-@pytest.mark.once
 def test_regimes_and_layers():
     def epochs(task, regime):
         setting = kd.recipes.published(
@@ -62,7 +60,6 @@ def test_regimes_and_layers():
     assert "rte" not in known["mistral_7b"]
 
 
-@pytest.mark.once
 def test_every_setting_is_whole():
     optimizers = set()
     for regime in ("low", "medium", "high"):
@@ -119,7 +116,6 @@ def test_a_setting_trains_what_it_says():
     assert isinstance(model.optimizer, keras.optimizers.AdamW)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

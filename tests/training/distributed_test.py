@@ -43,14 +43,11 @@ def run(folder, kind):
             start(each / "output", each, folder / "meeting", rank, 3)
             for rank, each in enumerate(folders)
         ]
-    for process in started:
-        process.join(400)
-        process.kill()
-        process.join()
+    codes = [processes.end(process, 400) for process in started]
     failed = [
         (each / "output").read_text(errors="replace")[-4000:]
-        for process, each in zip(started, folders, strict=True)
-        if process.exitcode
+        for code, each in zip(codes, folders, strict=True)
+        if code != 0
     ]
     assert not failed, "\n\n".join(failed)
     return folders

@@ -48,7 +48,7 @@ def held(weight):
     return weight
 
 
-@pytest.mark.parametrize("name", part(PARTS, period=3))
+@pytest.mark.parametrize("name", part(PARTS))
 def test_a_trained_model_goes(name):
     weights = weights_after_training(PARTS[name]())
     keras.utils.clear_session()
