@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from scipy import stats
+from sklearn import metrics
 
 from keras_debias.auditing import audit
 from keras_debias.recipes import cross_fitting
@@ -39,13 +40,8 @@ CUE_SHARE = 0.8
 CLUSTER_SHARE = 0.5
 SHALLOW_SHARE = 0.75
 STANDARD_ERRORS = 2.58  # the 1 % level
-# Where clusters tell so much about the label, few rows are left to test with,
-# and not to act costs most.
-STRONG_SHARE = 0.7
-STRONG_ERRORS = 1.96  # the 5 % level
-# Of the accuracy on rows whose cluster hints at another label. Where clusters
-# are the task, such rows are unclear, and weights help them less.
-LEAST_GAIN = 0.1
+# Not to act on a shortcut costs more than to act where there is none.
+CLUSTER_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
@@ -203,39 +199,24 @@ class Evidence:
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
-        against = hints != self.y
-        if not against.any():
+        if (hints == self.y).all():
             return None
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
-        correct = self._held_out(
-            (self.C, self.by_class), (self._small_C(weights), weights)
+        C, told = self._weighted_head(weights)
+        before, after, error = _accuracies(
+            self._held_out((self.C, self.by_class), (C, weights)), weights
         )
-        before, after, error = _accuracies(correct, weights)
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
-        # The same weights are on both sides of that count. So there must be a
-        # gain, of one standard error, where each hinted class counts alike.
-        first, second, spread = _accuracies(
-            correct, inverse_propensity(self.y, hints)
-        )
-        self.figures["accuracy_over_balanced_hints"] = first
-        self.figures["the_same_over_hints_with_weights"] = second
-        # Rows that the kind would mislead: they must gain, and by much.
-        unaided, aided = (float(each[against].mean()) for each in correct)
-        self.figures["accuracy_against_the_hint"] = unaided
-        self.figures["the_same_against_the_hint_with_weights"] = aided
-        enough = (
-            STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
-        )
-        if (
-            after - before <= enough * error
-            or second - first < spread
-            or aided - unaided < LEAST_GAIN
-        ):
+        # Where the kind is the task, nothing else tells the labels of a kind.
+        found, typical = self._within_kinds(hints, told)
+        self.figures["auc_within_kinds"] = found
+        self.figures["the_same_of_how_typical_a_row_is"] = typical
+        if after - before <= CLUSTER_ERRORS * error or not found > typical:
             if after - before > PERHAPS * error:
-                self.doubt = self._doubt((before, after), (unaided, aided))
+                self.doubt = self._doubt((before, after), (found, typical))
             return None
         return recipe, (
             "The label goes with a kind of input: "
@@ -247,17 +228,23 @@ class Evidence:
             "kind are balanced."
         )
 
-    def _doubt(self, all_rows, against) -> str:
-        """Why it is not certain; each pair without and with weights."""
+    def _doubt(self, accuracies, areas) -> str:
+        """Why it is not certain that the kind of input misleads.
+
+        Args:
+            accuracies: without and with weights.
+            areas: see `_within_kinds`.
+        """
         return (
             "The label goes with a kind of input, but it is not certain that "
             f"this misleads: on {len(self.y)} rows, weights that make the "
             "label independent of the kind change the held-out accuracy from "
-            f"{_change(*all_rows)}, and on the rows whose kind hints at "
-            f"another label from {_change(*against)}. More rows would tell, or "
-            "test data in which the kind does not go with the label: compare "
-            "with `kd.recipes.InversePropensitySampling()` there. Until then "
-            "plain fine-tuning is kept."
+            f"{_change(*accuracies)}. Within a kind they tell the label with "
+            f"an area under the ROC curve of {areas[0]:.2f}, and how typical "
+            f"a row is of its kind tells it with {areas[1]:.2f}. More rows "
+            "would tell, or test data in which the kind does not go with the "
+            "label: compare with `kd.recipes.InversePropensitySampling()` "
+            "there. Until then plain fine-tuning is kept."
         )
 
     def _words(self):
@@ -368,16 +355,63 @@ class Evidence:
             return number, hits / number
         return None
 
-    def _small_C(self, weights) -> float:
-        """The `C` with the lowest held-out log loss of weighted rows."""
-        losses = {}
+    def _weighted_head(self, weights) -> tuple[float, np.ndarray]:
+        """The `C` with the lowest held-out log loss of weighted rows.
+
+        Returns:
+            It, and the held-out probabilities of all rows.
+        """
+        heads = []
         for C in SMALL_CS:
             found = cross_fitting.out_of_fold(
                 self.matrix, self.y, self.classes, C, self.folds, weights
             )
             chosen = np.clip(found[self.rows, self.y], 1e-12, None)
-            losses[C] = -(weights * np.log(chosen)).sum()
-        return min(losses, key=losses.__getitem__)
+            heads.append((-(weights * np.log(chosen)).sum(), C, found))
+        _, C, found = min(heads, key=lambda head: head[0])
+        return C, found
+
+    def _within_kinds(self, hints, told) -> tuple[float, float]:
+        """How well labels are told among rows of one kind.
+
+        Areas under the ROC curve of the hinted class against the others,
+        means over the hinted classes.
+
+        Args:
+            hints: the class that the kind of each row hints at, `(n,)`.
+            told: probabilities of the labels, `(n, classes)`.
+
+        Returns:
+            The area of `told`, and that of a probe of the *hints*, which
+            knows how typical a row is of its kind. Not a number where too few
+            rows are of one kind or label.
+        """
+        there, codes = np.unique(hints, return_inverse=True)
+        codes = codes.reshape(-1).astype("int32")
+        areas = []
+        if len(there) > 1 and np.bincount(codes).min() >= FOLDS:
+            target = self.train._replace(y=codes, label_names=None, groups=None)
+            typical = cross_fitting.out_of_fold(
+                self.matrix,
+                *(codes, len(there), self.C),
+                cross_fitting.folds_of(target, FOLDS),
+            )
+            for code, hint in enumerate(there):
+                member = codes == code
+                aligned = self.y[member] == hint
+                if FOLDS <= aligned.sum() <= len(aligned) - FOLDS:
+                    areas.append(
+                        [
+                            metrics.roc_auc_score(aligned, told[member, hint]),
+                            metrics.roc_auc_score(
+                                aligned, typical[member, code]
+                            ),
+                        ]
+                    )
+        if not areas:
+            return float("nan"), float("nan")
+        found, typical = np.mean(areas, axis=0)
+        return float(found), float(typical)
 
     def _held_out(self, *heads) -> list[np.ndarray]:
         """How often each head classifies each row correctly, held out.

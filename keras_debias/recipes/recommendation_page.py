@@ -13,6 +13,10 @@ FIGURES = {
     "accuracy_over_balanced_rows": "held-out accuracy, label and inferred kind "
     "balanced",
     "the_same_with_weights": "the same after weighting",
+    "auc_within_kinds": "within a kind of input, how well the weighted model "
+    "tells the label (area under the ROC curve)",
+    "the_same_of_how_typical_a_row_is": "the same of how typical a row is of "
+    "its kind",
     "mean_accuracy_of_classes": "mean held-out accuracy of the classes",
     "the_same_with_balanced_classes": "the same with balanced classes",
     "validation_worst_cell": "lowest accuracy of a validation cell",

@@ -75,23 +75,22 @@ def recommended(
        as well, and the probe is right above chance on those rows, yet less
        often than elsewhere: the groups of that cue are balanced. A cue that is
        the task leaves nothing else to be right by.
-    3. The clusters have half of the probe's gain, and the weights of
-       `InversePropensitySampling` raise the held-out accuracy in three
-       counts: with these weights, at the 1 % level (5 % where the clusters
-       have 70 % of the gain: few rows are left to test with); with label and
-       hinted class balanced, by one standard error; and on rows whose kind
-       hints at another label, by 10 points. Then the label goes with a kind
-       of input, and that method is recommended. If the clusters *are* the
-       task, such as topics, the weights help those rows less.
+    3. The clusters have half of the probe's gain, the weights of
+       `InversePropensitySampling` raise the held-out accuracy with these
+       weights at the 5 % level, and among rows of one kind the weighted model
+       tells the label better than how typical a row is of its kind does (area
+       under the ROC curve). Then the label goes with a kind of input, and
+       that method is recommended. If the kind *is* the task, such as topics,
+       nothing else tells the labels of its rows.
     4. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
        balanced.
     5. Classes are of unequal size, and balancing them raises the mean
        accuracy of the classes at the 1 % level: classes are balanced.
-    6. Otherwise plain fine-tuning. Where step 3 failed but its first count
-       rose at the 20 % level, the reason says that it is not certain, and how
-       to find out.
+    6. Otherwise plain fine-tuning. Where step 3 failed, but the accuracy rose
+       at the 20 % level, the reason says that it is not certain, and how to
+       find out.
 
     With validation data, the same models learn from the training data with
     and without the method's weights. Unless the weights raise the lowest

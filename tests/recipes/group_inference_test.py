@@ -241,6 +241,8 @@ def test_recommended_says_what_is_not_certain():
     before = found.evidence["accuracy_over_balanced_rows"]
     assert found.evidence["the_same_with_weights"] > before + 0.02
     assert f"from {100 * before:.1f} to" in found.reason
+    area = found.evidence["auc_within_kinds"]
+    assert f"area under the ROC curve of {area:.2f}" in found.reason
 
 
 def test_recommended_leaves_clean_and_shuffled_data_alone():
@@ -315,6 +317,25 @@ def test_recommended_leaves_clusters_alone_that_are_the_task():
     found = kd.recommended(train, lambda split: split.x)
     assert isinstance(found.recipe, R.FineTuning)
     assert found.evidence["cluster_gain"] > 0.8 * found.evidence["probe_gain"]
+
+
+@pytest.mark.parametrize("told_by", ["the rest", "the kind"])
+def test_what_tells_the_labels_of_a_kind(told_by):
+    """Two kinds, left and right; some labels are those of the other kind."""
+    x = np.random.default_rng(0).standard_normal((1000, 2)).astype("float32")
+    right = np.arange(1000) % 2
+    x[:, 0] = np.abs(x[:, 0]) * np.where(right, 1, -1)
+    other = x[:, 1] > 1 if told_by == "the rest" else np.abs(x[:, 0]) < 0.2
+    train = kd.data.Split(x, np.where(other, 1 - right, right).astype("int32"))
+    evidence = Evidence(train, lambda split: split.x)
+    # A model that knows the second number alone.
+    one = 1 / (1 + np.exp(np.where(right, 1, -1) * x[:, 1]))
+    told = np.column_stack([1 - one, one])
+    areas = evidence._within_kinds(right, told)
+    expected = {"the rest": (1.0, 0.5), "the kind": (0.5, 1.0)}[told_by]
+    np.testing.assert_allclose(areas, expected, atol=0.06)
+    # All rows of one kind: nothing to tell apart.
+    assert np.isnan(evidence._within_kinds(np.zeros(1000, int), told)).all()
 
 
 def test_recommended_balances_classes_of_unequal_size():
