@@ -2,24 +2,26 @@
 
 Sentiment of sentences whose domain goes with the label, in pairs of domains
 and directions that `natural_shortcuts.py` does not have: there it should act,
-the more the stronger. Where the domain is balanced, *is* the label, or nothing
-was planted, it should keep plain fine-tuning. Only the decision is made:
-nothing is trained but models on frozen features, seconds a run.
+the more the stronger; and attributes of single texts, such as their length,
+that go with the label of other datasets. Where the domain is balanced, *is* the
+label, the label is a topic, or nothing was planted, it should keep plain
+fine-tuning. Only the decision is made: nothing is trained but models on frozen
+features, seconds a run.
 
     python examples/when_recommended_acts.py                # resumable
     python examples/when_recommended_acts.py --draws 200 --sets "0.95, 800 rows"
     python examples/when_recommended_acts.py --table        # from kept runs
 
-The thresholds of the rule were chosen on draws 100 to 102 of these sets; the
-table is of later draws. The last sets need the folder named by
-KERAS_DEBIAS_DATA. `--table` writes `examples/when_recommended_acts.json` and
-`.md`.
+The rule was chosen on draws below 300; the table is of later ones. Sets other
+than those of sentences need the folder named by KERAS_DEBIAS_DATA. `--table`
+writes `examples/when_recommended_acts.json` and `.md`.
 """
 
 import argparse
 import itertools
 import json
 import pathlib
+import re
 import sys
 
 import common  # chooses the backend
@@ -31,7 +33,7 @@ import numpy as np  # isort: skip
 import pandas as pd  # isort: skip
 
 HERE = pathlib.Path(__file__)
-DRAWS = (200, 201, 202)
+DRAWS = (300, 301, 302)
 DOMAINS = ("tweets", "product_reviews", "editorials", "film_reviews")
 # Positive and negative; the tables of other programs have the rest.
 PAIRS = [
@@ -41,6 +43,15 @@ PAIRS = [
 ]
 SKEWS = [(0.5, 1600), (0.7, 1600), (0.8, 1600), (0.9, 1600), (0.95, 1600)]
 SKEWS += [(0.95, 800)]
+# What a text has -> dataset, its two labels, and how it is seen.
+ATTRIBUTES = {
+    "over ten words": ("sst2", r"(\S+\s+){10}\S"),
+    "the word film or movie": ("sst2", r"\b(film|movie)s?\b"),
+    "a comma": ("sst2", ","),
+    "a woman or girl": ("tweet_hate", r"\b(wom[ae]n|she|her|girls?)\b"),
+    "a hashtag": ("tweet_hate", r"#\w"),
+}
+TOPICS = ("Business", "Sci/Tech", "Sports", "World")
 UNPLANTED = ("sst2", "ag_news", "snli", "tweet_offensive")
 KINDS = {
     "InversePropensitySampling": "kinds of input",
@@ -76,6 +87,35 @@ def domain_as_label(pair):
     return load
 
 
+def with_attribute(name, pattern, first, strength):
+    """The first or the second label goes with what a text has."""
+
+    def load(draw):
+        split = kd.data.load(name, "train")
+        has = [bool(re.search(pattern, text.lower())) for text in split.x]
+        partner = {
+            label: (i == 0) == first
+            for i, label in enumerate(split.label_names)
+        }
+        return kd.data.skew(
+            split, {"has": has}, partner, strength=strength, n=1600, seed=draw
+        )
+
+    return load
+
+
+def topics(pair):
+    def load(draw):
+        split = kd.data.load("ag_news", "validation")
+        codes = [split.label_names.index(name) for name in pair]
+        split = split.take(np.flatnonzero(np.isin(split.y, codes)))
+        y = (split.y == codes[1]).astype("int32")
+        split = kd.data.Split(split.x, y, label_names=list(pair))
+        return split.sample(1600, seed=draw)
+
+    return load
+
+
 def unplanted(name):
     def load(draw):
         split = "validation" if name == "ag_news" else "train"
@@ -91,9 +131,21 @@ SETS = {
     }
     for strength, rows in SKEWS
 }
+for strength in (0.9, 0.95):
+    SETS[f"what a text has, {strength}, 1600 rows"] = {
+        f"{attribute}, {'first' if first else 'second'} label": with_attribute(
+            *ATTRIBUTES[attribute], first, strength
+        )
+        for attribute in ATTRIBUTES
+        for first in (True, False)
+    }
 SETS["the domain is the label, 1600 rows"] = {
     " / ".join(pair): domain_as_label(pair)
     for pair in itertools.combinations(DOMAINS, 2)
+}
+SETS["two topics, 1600 rows"] = {
+    " + ".join(pair).replace("/", " "): topics(pair)
+    for pair in itertools.combinations(TOPICS, 2)
 }
 SETS["nothing planted, 2000 rows"] = {
     name: unplanted(name) for name in UNPLANTED

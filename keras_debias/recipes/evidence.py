@@ -40,8 +40,10 @@ CUE_SHARE = 0.8
 CLUSTER_SHARE = 0.5
 SHALLOW_SHARE = 0.75
 STANDARD_ERRORS = 2.58  # the 1 % level
-# Not to act on a shortcut costs more than to act where there is none.
-CLUSTER_ERRORS = 1.96  # the 5 % level
+# Where clusters tell so much about the label, few rows are left to test with,
+# and not to act costs most.
+STRONG_SHARE = 0.7
+STRONG_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
@@ -214,7 +216,10 @@ class Evidence:
         found, typical = self._within_kinds(hints, told)
         self.figures["auc_within_kinds"] = found
         self.figures["the_same_of_how_typical_a_row_is"] = typical
-        if after - before <= CLUSTER_ERRORS * error or not found > typical:
+        enough = (
+            STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
+        )
+        if after - before <= enough * error or not found > typical:
             if after - before > PERHAPS * error:
                 self.doubt = self._doubt((before, after), (found, typical))
             return None
