@@ -277,7 +277,7 @@ def main():
             "batch_size": BATCH_SIZE,
             "dtype_policy": "mixed_bfloat16",
             "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features "
-            "of draws 0 to 3; weights: draws 0 and 1; last thresholds of step "
+            "of draws 0 to 3; weights: draws 0 and 1; last conditions of step "
             "3: other sets, see when_recommended_acts.py",
         },
         METHODS,
