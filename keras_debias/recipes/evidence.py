@@ -213,15 +213,20 @@ class Evidence:
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
         # Where the kind is the task, nothing else tells the labels of a kind.
-        found, typical = self._within_kinds(hints, told)
-        self.figures["auc_within_kinds"] = found
-        self.figures["the_same_of_how_typical_a_row_is"] = typical
+        areas = self._within_kinds(hints, told)
+        if areas is not None:
+            self.figures["auc_within_kinds"] = areas[0]
+            self.figures["the_same_of_how_typical_a_row_is"] = areas[1]
         enough = (
             STRONG_ERRORS if gain >= STRONG_SHARE * best else STANDARD_ERRORS
         )
-        if after - before <= enough * error or not found > typical:
+        if (
+            after - before <= enough * error
+            or areas is None
+            or areas[0] <= areas[1]
+        ):
             if after - before > PERHAPS * error:
-                self.doubt = self._doubt((before, after), (found, typical))
+                self.doubt = self._doubt((before, after), areas)
             return None
         return recipe, (
             "The label goes with a kind of input: "
@@ -240,16 +245,21 @@ class Evidence:
             accuracies: without and with weights.
             areas: see `_within_kinds`.
         """
+        within = ""
+        if areas is not None:
+            within = (
+                "Within a kind they tell the label with an area under the ROC "
+                f"curve of {areas[0]:.2f}, and how typical a row is of its "
+                f"kind tells it with {areas[1]:.2f}. "
+            )
         return (
             "The label goes with a kind of input, but it is not certain that "
             f"this misleads: on {len(self.y)} rows, weights that make the "
             "label independent of the kind change the held-out accuracy from "
-            f"{_change(*accuracies)}. Within a kind they tell the label with "
-            f"an area under the ROC curve of {areas[0]:.2f}, and how typical "
-            f"a row is of its kind tells it with {areas[1]:.2f}. More rows "
-            "would tell, or test data in which the kind does not go with the "
-            "label: compare with `kd.recipes.InversePropensitySampling()` "
-            "there. Until then plain fine-tuning is kept."
+            f"{_change(*accuracies)}. {within}More rows would tell, or test "
+            "data in which the kind does not go with the label: compare with "
+            "`kd.recipes.InversePropensitySampling()` there. Until then plain "
+            "fine-tuning is kept."
         )
 
     def _words(self):
@@ -376,7 +386,7 @@ class Evidence:
         _, C, found = min(heads, key=lambda head: head[0])
         return C, found
 
-    def _within_kinds(self, hints, told) -> tuple[float, float]:
+    def _within_kinds(self, hints, told) -> tuple[float, float] | None:
         """How well labels are told among rows of one kind.
 
         Areas under the ROC curve of the hinted class against the others,
@@ -388,8 +398,8 @@ class Evidence:
 
         Returns:
             The area of `told`, and that of a probe of the *hints*, which
-            knows how typical a row is of its kind. Not a number where too few
-            rows are of one kind or label.
+            knows how typical a row is of its kind. `None` where too few rows
+            are of a kind, or of another label than it hints at.
         """
         there, codes = np.unique(hints, return_inverse=True)
         codes = codes.reshape(-1).astype("int32")
@@ -414,7 +424,7 @@ class Evidence:
                         ]
                     )
         if not areas:
-            return float("nan"), float("nan")
+            return None
         found, typical = np.mean(areas, axis=0)
         return float(found), float(typical)
 

@@ -335,7 +335,12 @@ def test_what_tells_the_labels_of_a_kind(told_by):
     expected = {"the rest": (1.0, 0.5), "the kind": (0.5, 1.0)}[told_by]
     np.testing.assert_allclose(areas, expected, atol=0.06)
     # All rows of one kind: nothing to tell apart.
-    assert np.isnan(evidence._within_kinds(np.zeros(1000, int), told)).all()
+    assert evidence._within_kinds(np.zeros(1000, int), told) is None
+    # A few rows speak against their kind.
+    y = right.copy()
+    y[:3] = 1 - y[:3]
+    evidence = Evidence(train._replace(y=y.astype("int32")), kinds)
+    assert evidence._within_kinds(right, told) is None
 
 
 def test_recommended_balances_classes_of_unequal_size():
