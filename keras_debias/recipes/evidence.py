@@ -212,6 +212,8 @@ class Evidence:
         )
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
+        if after - before <= PERHAPS * error:
+            return None
         # Where the kind is the task, nothing else tells the labels of a kind.
         areas = self._within_kinds(hints, told)
         if areas is not None:
@@ -225,8 +227,7 @@ class Evidence:
             or areas is None
             or areas[0] <= areas[1]
         ):
-            if after - before > PERHAPS * error:
-                self.doubt = self._doubt((before, after), areas)
+            self.doubt = self._doubt((before, after), areas)
             return None
         return recipe, (
             "The label goes with a kind of input: "
