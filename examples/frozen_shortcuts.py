@@ -19,7 +19,6 @@ keep their figures.
 
 import hashlib
 import pathlib
-import re
 import sys
 
 import common  # chooses the backend
@@ -39,8 +38,6 @@ BATCH_SIZE = 64
 UPDATES = 400
 LEARNING_RATE = 1e-2
 PENALTY = 1e-3
-NEGATION = re.compile(r"\b(no|never|nobody|nothing)\b", re.IGNORECASE)
-WORD = re.compile(r"\w+")
 WITH_TRUE_GROUPS = ("true groups", "GroupDRO, true groups")
 METHODS = {
     "plain": kd.recipes.FineTuning(),
@@ -63,43 +60,6 @@ METHODS = {
     "REW": kd.recipes.Reweighting(),
     "LM": kd.recipes.LearnedMixin(),
 }
-
-
-def with_negation(split):
-    found = [NEGATION.search(text) is not None for text in split.x[1]]
-    return split.with_label_groups({"negation": found})
-
-
-def with_overlap(split):
-    found = []
-    for premise, hypothesis in zip(*split.x, strict=True):
-        known = set(WORD.findall(premise.lower()))
-        found.append(set(WORD.findall(hypothesis.lower())) <= known)
-    return split.with_label_groups({"all words shared": found})
-
-
-def mnli(with_groups):
-    """8,000 rows to train; tested on others, equal over groups."""
-
-    def load(draw):
-        rows = with_groups(kd.data.load("mnli", "train").with_groups(None))
-        order = np.random.default_rng(draw).permutation(len(rows))
-        test = rows.take(order[8000:])
-        test = test.sample(4500, seed=draw, balance_groups=True)
-        return rows.take(order[:8000]), {"test": test}
-
-    return load
-
-
-def biased_snli(draw):
-    rows = kd.data.load("snli", "train")
-    rows = rows.sample(4000, seed=draw, balance_labels=True)
-    test = kd.data.inject_token(
-        kd.data.load("snli", "test"), "entailment", 0.66, 0.50, seed=2
-    )
-    test = test.sample(3000, seed=draw, balance_groups=True)
-    train = kd.data.inject_token(rows, "entailment", 0.25, 0.90, seed=draw)
-    return train, {"test": test}
 
 
 def digits(draw):
@@ -127,9 +87,6 @@ def bar(draw):
 # Set -> how to load a draw, and what encodes its rows, if anything.
 SETS = {
     **{name: (values[0], "text") for name, values in natural.SETS.items()},
-    "mnli_negation": (mnli(with_negation), "text"),
-    "mnli_overlap": (mnli(with_overlap), "text"),
-    "biased_snli": (biased_snli, "text"),
     "colored_digits_95": (digits, None),
     "cifar10_95": (cifar10, "photo"),
     "bar": (bar, "photo"),

@@ -367,12 +367,12 @@ def combined(known, new):
     """Figures of known draws and of new ones of the same set.
 
     Intervals are those of a mean of independent estimates. Where a draw is in
-    both, or one is missing, the new figures stand alone.
+    both, the new figures replace those of the same methods.
     """
-    if known is None or new is None:
+    if known is None or new is None or "methods" not in new:
         return new or known
-    if set(known["draws"]) & set(new["draws"]) or "methods" not in new:
-        return new
+    if set(known["draws"]) & set(new["draws"]):
+        return {**new, "methods": known["methods"] | new["methods"]}
     result = {**new, "draws": [*known["draws"], *new["draws"]]}
     result["reason"] = {**known["reason"], **new["reason"]}
     methods = dict.fromkeys([*known["methods"], *new["methods"]])
@@ -422,13 +422,13 @@ def combined(known, new):
     return result
 
 
-def write(script, folder, loaders, title, content, methods, sweep):
-    """Writes the summary next to a script, as JSON and as tables.
+def joined(script, folder, loaders, methods):
+    """The summary of a folder, and what the file beside a script has.
 
     Sets without runs in the folder keep their figures, and known draws of
     other sets are added to the new ones.
     """
-    found = summary(folder, loaders, methods | sweep)
+    found = summary(folder, loaders, methods)
     path = script.with_suffix(".json")
     if path.exists():
         known = json.loads(path.read_text())["sets"]
@@ -440,6 +440,12 @@ def write(script, folder, loaders, title, content, methods, sweep):
     for name, entry in found.items():
         if "methods" in entry:
             found[name] = further_methods(folder, name, loaders[name], entry)
+    return found
+
+
+def write(script, folder, loaders, title, content, methods, sweep):
+    """Writes the summary next to a script, as JSON and as tables."""
+    found = joined(script, folder, loaders, methods | sweep)
     text = table(found, title, methods, sweep)
     content = {
         **content,

@@ -213,13 +213,12 @@ class BaseDebiasedModel(NetworkWrapper):
             weighted_metrics: like `metrics`. Defaults to `"auto"`.
             **kwargs: other arguments of `keras.Model.compile`. On torch,
                 `jit_compile=True` compiles the step up to the optimizer
-                for batches shaped like the first, the forward pass for
-                batches of as many rows and another length, and `evaluate`
-                and `predict` from the second batch in a row with the same
-                number of rows. `"auto"`, the default, does so where
-                the weights are on an accelerator;
-                where a graph cannot hold the network, it says why and goes
-                on uncompiled.
+                for batches of as many rows as the first, each of a few
+                lengths by itself, and `evaluate` and `predict` from the
+                second batch in a row with the same number of rows.
+                `"auto"`, the default, does so where the weights are on an
+                accelerator; where a graph cannot hold the network, it says
+                why and goes on uncompiled.
 
         Raises:
             ValueError: If an `"auto"` is left and the network is not

@@ -3,6 +3,8 @@ import torch
 from keras import ops
 
 from keras_debias import _keras_internals
+from keras_debias.data.batches import INPUTS
+from keras_debias.training.inputs import network_inputs
 from keras_debias.training.shared_backward import Call
 from keras_debias.training.torch_compiled_call import CompiledCall
 from keras_debias.training.torch_compiled_call import seeded
@@ -19,12 +21,13 @@ _HALF_TOLERANCE = 0.1
 
 
 class CompiledNetwork:
-    """The forward passes of a `DebiasedModel`, compiled.
+    """The steps and forward passes of a `DebiasedModel`, compiled.
 
     Only batches with as many rows as the first one are compiled: compiling
     for the last one of an epoch takes a minute and does not pay. Batches of
     tokens may differ in length. They are padded to a few lengths, and the
-    outputs are cut, if that changes no output.
+    outputs are cut, if that changes no output. Each of these lengths has its
+    own graphs.
 
     Args:
         model: the `DebiasedModel`.
@@ -60,14 +63,20 @@ class CompiledNetwork:
         """Whether a batch is shaped otherwise than the first one."""
         return x is not None and _shapes(x) != _shapes(self._first)
 
+    def give_up_step(self, batch, reason) -> None:
+        """Has steps compiled in part: all of them, if it is the first graph."""
+        if batch.graphs is self._graphs[_shapes(self._first)]:
+            self.step_error = reason
+        else:
+            batch.graphs.step_fails = True
+
     def leave_out(self, x) -> None:
         """Has batches shaped like this one run uncompiled."""
         self._plans[_shapes(x)] = None
 
     def _plan(self, x):
-        first = _shapes(self._first)
-        if _shapes(x) == first:
-            return self._batch(x, None, is_first=True)
+        if not self.is_later(x):
+            return self._batch(x, None)
         length, known = _length(x), _length(self._first)
         if length is None or known is None:
             return None
@@ -77,20 +86,24 @@ class CompiledNetwork:
         width = min(longer, default=length)
         if length <= known and width > known:
             width = known
-        if width == length or not self._may_pad(x, width):
-            width = None
-        return self._batch(x, width)
+        if width == length:
+            return self._batch(x, None)
+        cuts = self._cuts(x, width)
+        return self._batch(x, None if cuts is None else width, cuts)
 
-    def _batch(self, x, width, is_first=False):
+    def _batch(self, x, width, cuts=None):
         key = _shapes(x if width is None else _padded(x, width))
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
                 return None
             self._graphs[key] = _Graphs(self)
-        return CompiledBatch(self._graphs[key], width, is_first)
+        return CompiledBatch(self._graphs[key], width, bool(cuts))
 
-    def _may_pad(self, x, width) -> bool:
-        """Whether the network gives the same outputs for a longer batch."""
+    def _cuts(self, x, width) -> bool | None:
+        """Whether outputs for a longer batch are longer as well.
+
+        `None` if they are others for the tokens that are there.
+        """
 
         def outputs(x):
             return self.model.model(x, training=False)
@@ -98,12 +111,13 @@ class CompiledNetwork:
         with torch.no_grad(), seeded(0), keras.StatelessScope():
             expected = outputs(x)
             try:
-                found = _cut(outputs(_padded(x, width)), width, _length(x))
+                padded = outputs(_padded(x, width))
+                found = _cut(padded, width, _length(x))
             except (RuntimeError, ValueError, IndexError):
                 # Longer than its positions.
-                return False
+                return None
         if not torch.is_tensor(expected) or expected.shape != found.shape:
-            return False
+            return None
         if expected.ndim == 3:
             # What padding says about itself counts nowhere.
             rows = ops.cast(x["padding_mask"], "bool")
@@ -111,7 +125,9 @@ class CompiledNetwork:
         half = expected.dtype in (torch.float16, torch.bfloat16)
         limit = _HALF_TOLERANCE if half else _TOLERANCE
         distance = float((expected - found).abs().max())
-        return distance <= limit * float(expected.abs().max())
+        if not distance <= limit * float(expected.abs().max()):
+            return None
+        return padded.shape[1:2] == (width,)
 
 
 class CompiledBatch:
@@ -120,30 +136,38 @@ class CompiledBatch:
     Args:
         graphs: a `_Graphs`.
         width: int, the length that tokens are padded to, or `None`.
-        is_first: bool. Whether the first batch is shaped like this.
+        cuts: bool. Whether outputs of padding are cut off.
     """
 
-    def __init__(self, graphs, width, is_first):
+    def __init__(self, graphs, width, cuts):
         self.graphs = graphs
         self.width = width
-        self.is_first = is_first
+        self.cuts = cuts
 
     def step(self) -> CompiledStep | None:
         """All of a step before the optimizer, or `None`.
 
-        Another graph for each length of tokens would not pay.
+        A loss of tokens is a mean, which padding would change.
         """
-        return self.graphs.step() if self.is_first else None
+        return None if self.cuts else self.graphs.step()
+
+    def wide(self, x):
+        """A batch, its inputs of the network padded."""
+        if self.width is None:
+            return x
+        inputs = network_inputs(x)
+        padded = _padded(inputs, self.width)
+        return padded if inputs is x else {**x, INPUTS: padded}
 
     def forward(self, x) -> tuple:
         """Outputs in training, and the calls of trainable layers."""
-        y_pred, mask, calls = self.graphs.forward(self._wide(x))
+        y_pred, mask, calls = self.graphs.forward(self.wide(x))
         y_pred = self._with_mask(y_pred, mask, x)
         return y_pred, [*calls, Call(None, None, y_pred)] if calls else []
 
     def inference(self, x):
         """Outputs outside of training."""
-        y_pred, mask = self.graphs.inference(self._wide(x))
+        y_pred, mask = self.graphs.inference(self.wide(x))
         return self._with_mask(y_pred, mask, x)
 
     def _with_mask(self, y_pred, mask, x):
@@ -154,11 +178,8 @@ class CompiledBatch:
 
     def teacher(self, network, function, x):
         """The `run` of `Regularization.teacher_outputs`."""
-        found = self.graphs.teacher(network, function, self._wide(x))
+        found = self.graphs.teacher(network, function, self.wide(x))
         return self._narrow(found, x)
-
-    def _wide(self, x):
-        return x if self.width is None else _padded(x, self.width)
 
     def _narrow(self, outputs, x):
         if self.width is None:
@@ -171,6 +192,7 @@ class _Graphs:
 
     def __init__(self, network):
         self.network = network
+        self.step_fails = False
         self._step = None
         self._forward = None
         self._inference = None
@@ -180,7 +202,7 @@ class _Graphs:
 
     def step(self):
         network = self.network
-        if network.step_error is not None:
+        if self.step_fails or network.step_error is not None:
             return None
         if self._step is None:
             self._step = CompiledStep(network.model, network.compiler)
@@ -302,7 +324,7 @@ def _cut(outputs, width, length):
 
     def cut(output):
         if output.ndim > 1 and output.shape[1] == width:
-            # As many classes as tokens would be cut as well; `_may_pad`
+            # As many classes as tokens would be cut as well; `_cuts`
             # compares shapes and refuses that.
             return output[:, :length]
         return output

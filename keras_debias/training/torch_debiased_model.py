@@ -113,9 +113,9 @@ class TorchDebiasedModel(BaseDebiasedModel):
             return None
         return batch.step()
 
-    def give_up_compiled_step(self, error) -> None:
+    def give_up_compiled_step(self, error, batch) -> None:
         """Goes on with a compiled forward pass, if that can be compiled."""
-        self._compiled[1].step_error = _reason(error)
+        self._compiled[1].give_up_step(batch, _reason(error))
 
     def say_compiled_in_part(self) -> None:
         """Says once why a step is compiled in part, if it is."""

@@ -56,12 +56,13 @@ class TorchStep(Step):
             return None
         try:
             with self._random_numbers():
-                return graph(self.x, self.y, self.sample_weight)
+                x = self.compiled.wide(self.x)
+                return graph(x, self.y, self.sample_weight)
         except torch.OutOfMemoryError:
             raise
         # Of tracing, of the compiler and of its tools: many kinds.
         except Exception as error:  # noqa: BLE001
-            self.model.give_up_compiled_step(error)
+            self.model.give_up_compiled_step(error, self.compiled)
             self._restore()
             return None
 
