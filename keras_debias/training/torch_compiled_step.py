@@ -6,7 +6,11 @@ from keras_debias.training.step import Step
 from keras_debias.training.step_values import StepValues
 from keras_debias.training.torch_compiled_call import CompiledCall
 from keras_debias.training.torch_compiled_call import shapes_of
+from keras_debias.training.torch_step import TorchGradientComputer
 from keras_debias.training.torch_step import TorchStep
+
+# Of more logits, two gradients at once would take too much memory.
+MOST_LOGITS = 2**25
 
 
 class CompiledStep:
@@ -138,3 +142,40 @@ class _RecordedStep(TorchStep):
 
     def is_true(self, condition):
         return self.exact
+
+    def gradients(self, values):
+        return _RecordedGradients(self, values.objectives)
+
+
+class _RecordedGradients(TorchGradientComputer):
+    """Sends the gradients of several objectives back together.
+
+    Losses of tokens have no shared pass. Each operation then runs once on
+    all of their gradients, in place of once for each.
+    """
+
+    def __init__(self, step, values):
+        super().__init__(step, values)
+        y_pred = step.y_pred
+        # It is known of these networks that nothing but outputs is penalized.
+        small = torch.is_tensor(y_pred) and y_pred.numel() <= MOST_LOGITS
+        self.outputs = y_pred if small and step.shared is not None else None
+
+    def weighted_sums(self, rows):
+        if self.outputs is None or len(rows) == 1:
+            return super().weighted_sums(rows)
+        cotangents = self.sums(rows, [self.outputs])
+        gradients = torch.autograd.grad(
+            self.outputs,
+            self.tensors,
+            torch.stack([cotangent for (cotangent,) in cotangents]),
+            is_grads_batched=True,
+            allow_unused=True,
+        )
+        return [
+            [
+                torch.zeros_like(t) if g is None else g[number]
+                for g, t in zip(gradients, self.tensors)
+            ]
+            for number in range(len(rows))
+        ]

@@ -182,7 +182,7 @@ class TorchStep(Step):
         self.model.track_loss(values, self.y_pred, rows)
 
     def gradients(self, values):
-        return _GradientComputer(self, values.objectives)
+        return TorchGradientComputer(self, values.objectives)
 
     def update(self, values):
         if bool(values.is_finite):
@@ -203,7 +203,9 @@ class TorchStep(Step):
         return self.model.get_metrics_result()
 
 
-class _GradientComputer(GradientComputer):
+class TorchGradientComputer(GradientComputer):
+    """Gradients by torch, means over processes."""
+
     def __init__(self, step, values):
         super().__init__(step.model, step.shared, step.calls)
         self.is_true = step.is_true
@@ -238,23 +240,29 @@ class _GradientComputer(GradientComputer):
         return self._mean(gradients)
 
     def weighted_sums(self, rows):
+        return self._mean(self.sums(rows, self.tensors))
+
+    def sums(self, rows, tensors):
+        """`weighted_sums` for other tensors, of this process."""
         sums = []
+        # What is below other tensors follows.
+        retain = tensors is not self.tensors
         for number, row in enumerate(rows):
             chosen = [i for i, weight in enumerate(row) if weight is not None]
             gradients = torch.autograd.grad(
                 [self.values[i] for i in chosen],
-                self.tensors,
+                tensors,
                 [row[i].to(self.values[i].dtype) for i in chosen],
-                retain_graph=number < len(rows) - 1,
+                retain_graph=retain or number < len(rows) - 1,
                 allow_unused=True,
             )
             sums.append(
                 [
                     torch.zeros_like(t) if g is None else g
-                    for g, t in zip(gradients, self.tensors)
+                    for g, t in zip(gradients, tensors)
                 ]
             )
-        return self._mean(sums)
+        return sums
 
     def _mean(self, sums):
         return list(self.replicas.mean(dict(enumerate(sums))).values())

@@ -127,6 +127,35 @@ def test_a_compiled_step_is_the_same(name, parts, graphs):
 
 
 @of_torch
+@pytest.mark.parametrize("parts", ["EDGE", "both"])
+@pytest.mark.parametrize("together", [True, False])
+def test_gradients_of_token_losses_go_back_together(
+    together, parts, graphs, monkeypatch
+):
+    """Unless there are so many logits that memory matters more."""
+    import torch
+
+    from keras_debias.training import torch_compiled_step
+
+    if not together:
+        monkeypatch.setattr(torch_compiled_step, "MOST_LOGITS", 0)
+    batched = []
+    grad = torch.autograd.grad
+
+    def watched(*args, **kwargs):
+        if kwargs.get("is_grads_batched"):
+            batched.append(len(args[2]))
+        return grad(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    x, y = TABLE["gpt2"].data(seed=0)
+    check(lambda: adapted("gpt2"), lambda: parts_for("gpt2", parts), x, y)
+    # Of the loss, EDGE's objective and the regularizers, while recorded.
+    count = 2 if parts == "EDGE" else 3
+    assert set(batched) == ({count} if together else set())
+
+
+@of_torch
 @pytest.mark.usefixtures("in_parts")
 @pytest.mark.parametrize(
     ("name", "parts"),
