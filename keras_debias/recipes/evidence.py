@@ -1,12 +1,14 @@
 """What a recommendation rests on: models that learn in seconds."""
 
 import dataclasses
+import re
 
 import numpy as np
 from scipy import stats
 from sklearn import metrics
 
 from keras_debias.auditing import audit
+from keras_debias.auditing import describe_groups
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.balanced_sampling import BalancedSampling
@@ -47,6 +49,9 @@ STRONG_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
+# Shown of the kinds of input in a reason.
+MOST_KINDS = 4
+_SAYS = re.compile(r"[\w@#]")
 
 
 def diagnose(train, features, validation=None) -> Recommendation:
@@ -198,6 +203,8 @@ class Evidence:
         best = max(self.figures["probe_gain"], 1e-12)
         if gain < CLUSTER_SHARE * best:
             return None
+        if gain >= STRONG_SHARE * best:
+            self.doubt = self._task_or_shortcut(gain / best)
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
@@ -227,22 +234,79 @@ class Evidence:
             or areas is None
             or areas[0] <= areas[1]
         ):
-            self.doubt = self._doubt((before, after), areas)
+            self.doubt = self._doubt(gain / best, (before, after), areas)
             return None
         return recipe, (
-            "The label goes with a kind of input: "
-            f"{len(np.unique(self.clusters))} clusters of frozen features, "
-            f"made without labels, hold {_percent(gain / best)} of what a "
-            "probe knows about the label. Weights that make the label "
-            "independent of it raise the held-out accuracy from "
+            f"{self._kinds(gain / best)} Weights that make the label "
+            "independent of the kind raise the held-out accuracy from "
             f"{_change(before, after)}, counted so that label and inferred "
             "kind are balanced."
         )
 
-    def _doubt(self, accuracies, areas) -> str:
+    def _kinds(self, share) -> str:
+        """That the label goes with clusters, and what these are about.
+
+        Args:
+            share: what they know about the label, of what a probe knows.
+        """
+        sentence = (
+            "The label goes with a kind of input: "
+            f"{len(np.unique(self.clusters))} clusters of frozen features, "
+            f"made without labels, hold {_percent(share)} of what a probe "
+            "knows about the label."
+        )
+        try:
+            words = describe_groups(self.train, self.clusters.astype(str), 8)
+        except (TypeError, ValueError):
+            # Not texts.
+            return sentence
+        names = class_names(self.train)
+        shares = np.bincount(self.y, minlength=self.classes) / len(self.y)
+        found = {}
+        for cluster in np.unique(self.clusters):
+            member = self.clusters == cluster
+            size = int(member.sum())
+            counts = np.bincount(self.y[member], minlength=self.classes)
+            excess = counts - shares * size
+            label = int(excess.argmax())
+            # Signs of punctuation say little to a reader.
+            said = [
+                repr(word) for word in words[str(cluster)] if _SAYS.search(word)
+            ]
+            if said:
+                about = (
+                    f"{', '.join(said[:3])} ({_percent(counts[label] / size)} "
+                    f"of {size} rows are {names[label]!r})"
+                )
+                found.setdefault(label, []).append((excess[label], about))
+        if not found:
+            return sentence
+        # Those that go most with their label, of each label as many.
+        labels = sorted(found, key=lambda label: max(found[label]))[::-1]
+        labels = labels[:MOST_KINDS]
+        each = max(1, MOST_KINDS // len(labels))
+        chosen = [
+            about
+            for label in labels
+            for _, about in sorted(found[label])[::-1][:each]
+        ]
+        return f"{sentence} By their words: {'; '.join(chosen)}."
+
+    def _task_or_shortcut(self, share) -> str:
+        """What to do where the kind of input is nearly the label."""
+        return (
+            f"{self._kinds(share)} That is the task or a shortcut: these "
+            f"{len(self.y)} rows do not tell which. If the label is not about "
+            "that, add rows in which the kind does not go with it, or compare "
+            "with `kd.recipes.BalancedSampling(groups=kd.recipes.Clusters(8))` "
+            "on such test data. Until then plain fine-tuning is kept."
+        )
+
+    def _doubt(self, share, accuracies, areas) -> str:
         """Why it is not certain that the kind of input misleads.
 
         Args:
+            share: see `_kinds`.
             accuracies: without and with weights.
             areas: see `_within_kinds`.
         """
@@ -254,9 +318,9 @@ class Evidence:
                 f"kind tells it with {areas[1]:.2f}. "
             )
         return (
-            "The label goes with a kind of input, but it is not certain that "
-            f"this misleads: on {len(self.y)} rows, weights that make the "
-            "label independent of the kind change the held-out accuracy from "
+            f"{self._kinds(share)} It is not certain that this misleads: on "
+            f"{len(self.y)} rows, weights that make the label independent of "
+            "the kind change the held-out accuracy from "
             f"{_change(*accuracies)}. {within}More rows would tell, or test "
             "data in which the kind does not go with the label: compare with "
             "`kd.recipes.InversePropensitySampling()` there. Until then plain "

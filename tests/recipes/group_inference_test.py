@@ -245,11 +245,39 @@ def test_recommended_says_what_is_not_certain():
     assert f"area under the ROC curve of {area:.2f}" in found.reason
 
 
+def two_kinds(count, strength):
+    """Texts about pots or books; the labels go with that."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, count)
+    kind = np.where(generator.random(count) < strength, y, 1 - y)
+    start = ("the pot and lid", "the book and page")
+    texts = [f"{start[k]} are here {number}" for number, k in enumerate(kind)]
+    split = kd.data.Split(texts, y.astype("int32"), label_names=["bad", "good"])
+    features = generator.standard_normal((count, 8)) * 0.3
+    features[:, 0] += 6.0 * kind
+    by_text = dict(zip(texts, features))
+    return split, lambda rows: np.array([by_text[text] for text in rows.x])
+
+
+def test_recommended_says_which_kinds_go_with_the_label():
+    """Where the kind is all there is, it may be the task."""
+    split, features = two_kinds(600, 0.95)
+    found = kd.recommended(split, features)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "That is the task or a shortcut: these 600 rows" in found.reason
+    assert "'book', 'page' (9" in found.reason
+    assert "are 'good'" in found.reason and "'pot'" in found.reason
+    # Half and half: there is nothing to say.
+    split, features = two_kinds(600, 0.5)
+    assert "kind of input" not in kd.recommended(split, features).reason
+
+
 def test_recommended_leaves_clean_and_shuffled_data_alone():
     clean = toy.numbers(600, strength=0.5)
     found = kd.recommended(clean, lambda split: split.x)
     assert isinstance(found.recipe, R.FineTuning)
-    assert "No shortcut" in found.reason
+    # The clusters are the classes.
+    assert "That is the task or a shortcut" in found.reason
     y = np.random.default_rng(0).permutation(clean.y)
     found = kd.recommended(clean._replace(y=y), lambda split: split.x)
     assert isinstance(found.recipe, R.FineTuning)
