@@ -1,14 +1,12 @@
 """What a recommendation rests on: models that learn in seconds."""
 
 import dataclasses
-import re
 
 import numpy as np
 from scipy import stats
 from sklearn import metrics
 
 from keras_debias.auditing import audit
-from keras_debias.auditing import describe_groups
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.balanced_sampling import BalancedSampling
@@ -30,6 +28,7 @@ from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
+from keras_debias.recipes.words_of_kinds import words_of_kinds
 
 FOLDS = 5
 MIN_CELL = 25
@@ -49,9 +48,6 @@ STRONG_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
-# Shown of the kinds of input in a reason.
-MOST_KINDS = 4
-_SAYS = re.compile(r"[\w@#]")
 
 
 def diagnose(train, features, validation=None) -> Recommendation:
@@ -255,42 +251,10 @@ class Evidence:
             f"made without labels, hold {_percent(share)} of what a probe "
             "knows about the label."
         )
-        try:
-            words = describe_groups(self.train, self.clusters.astype(str), 8)
-        except (TypeError, ValueError):
-            # Not texts.
+        about = words_of_kinds(self.train, self.clusters)
+        if not about:
             return sentence
-        names = class_names(self.train)
-        shares = np.bincount(self.y, minlength=self.classes) / len(self.y)
-        found = {}
-        for cluster in np.unique(self.clusters):
-            member = self.clusters == cluster
-            size = int(member.sum())
-            counts = np.bincount(self.y[member], minlength=self.classes)
-            excess = counts - shares * size
-            label = int(excess.argmax())
-            # Signs of punctuation say little to a reader.
-            said = [
-                repr(word) for word in words[str(cluster)] if _SAYS.search(word)
-            ]
-            if said:
-                about = (
-                    f"{', '.join(said[:3])} ({_percent(counts[label] / size)} "
-                    f"of {size} rows are {names[label]!r})"
-                )
-                found.setdefault(label, []).append((excess[label], about))
-        if not found:
-            return sentence
-        # Those that go most with their label, of each label as many.
-        labels = sorted(found, key=lambda label: max(found[label]))[::-1]
-        labels = labels[:MOST_KINDS]
-        each = max(1, MOST_KINDS // len(labels))
-        chosen = [
-            about
-            for label in labels
-            for _, about in sorted(found[label])[::-1][:each]
-        ]
-        return f"{sentence} By their words: {'; '.join(chosen)}."
+        return f"{sentence} By their words: {'; '.join(about)}."
 
     def _task_or_shortcut(self, share) -> str:
         """What to do where the kind of input is nearly the label."""
