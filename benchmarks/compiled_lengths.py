@@ -1,6 +1,6 @@
 """Compiled steps on batches of several lengths, beside uncompiled ones.
 
-    python benchmarks/compiled_lengths.py --json benchmarks/compiled_lengths.json
+    python benchmarks/compiled_lengths.py --json FILE
 
 A thin BERT classifier with LoRA and EDGE: what is left of a step is Python and
 small operations. Batches take turns between lengths, of which a compiled step

@@ -70,7 +70,7 @@ def compiled_step():
     before = {"ours_compiled": 1.57, "ours_edge_compiled": 1.63}
     for name, label, goal in (
         ("ours_compiled", "LoRA", 1.0),
-        ("ours_edge_compiled", "EDGE, two backward passes", 1.1),
+        ("ours_edge_compiled", "EDGE", 1.1),
     ):
         yield (
             f"thin Llama, compiled: {label} / PEFT",
