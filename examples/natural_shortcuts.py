@@ -234,8 +234,6 @@ SETS = {
     "sst2": (unskewed("sst2"), 40, 126),
     "ag_news": (unskewed("ag_news"), 64, 126),
 }
-
-
 NO_SHORTCUT = ("tweets_films_50", "sst2", "ag_news")
 
 

@@ -199,13 +199,11 @@ class Evidence:
         best = max(self.figures["probe_gain"], 1e-12)
         if gain < CLUSTER_SHARE * best:
             return None
-        if gain >= STRONG_SHARE * best:
-            self.doubt = self._task_or_shortcut(gain / best)
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
         if (hints == self.y).all():
-            return None
+            return self._not_told(gain / best)
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
@@ -216,7 +214,7 @@ class Evidence:
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
         if after - before <= PERHAPS * error:
-            return None
+            return self._not_told(gain / best)
         # Where the kind is the task, nothing else tells the labels of a kind.
         areas = self._within_kinds(hints, told)
         if areas is not None:
@@ -256,15 +254,17 @@ class Evidence:
             return sentence
         return f"{sentence} By their words: {'; '.join(about)}."
 
-    def _task_or_shortcut(self, share) -> str:
-        """What to do where the kind of input is nearly the label."""
-        return (
-            f"{self._kinds(share)} That is the task or a shortcut: these "
-            f"{len(self.y)} rows do not tell which. If the label is not about "
-            "that, add rows in which the kind does not go with it, or compare "
-            "with `kd.recipes.BalancedSampling(groups=kd.recipes.Clusters(8))` "
-            "on such test data. Until then plain fine-tuning is kept."
-        )
+    def _not_told(self, share) -> None:
+        """Notes where the kind of input is nearly the label."""
+        if share >= STRONG_SHARE:
+            self.doubt = (
+                f"{self._kinds(share)} That is the task or a shortcut: these "
+                f"{len(self.y)} rows do not tell which. If the label is not "
+                "about that, add rows in which the kind does not go with it, "
+                "or compare with `kd.recipes.BalancedSampling(groups="
+                "kd.recipes.Clusters(8))` on such test data. Until then plain "
+                "fine-tuning is kept."
+            )
 
     def _doubt(self, share, accuracies, areas) -> str:
         """Why it is not certain that the kind of input misleads.
