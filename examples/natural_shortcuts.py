@@ -75,6 +75,7 @@ METHODS = {
         groups=kd.recipes.ShallowHint()
     ),
     "probe hint": kd.recipes.BalancedSampling(groups=kd.recipes.ProbeHint()),
+    "audit's cue": kd.recipes.BalancedSampling(groups=kd.recipes.AuditGroups()),
     "DFR": kd.recipes.DFR(groups=kd.recipes.Clusters(8)),
     "AFR": kd.recipes.AFR(),
     "product of experts": kd.recipes.ProductOfExperts(),

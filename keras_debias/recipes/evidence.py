@@ -134,11 +134,21 @@ class Evidence:
             if found is not None:
                 recipe, reason = found
                 return Recommendation(recipe, reason, self.figures)
-        nothing = (
+        reason = self.doubt or (
             "No shortcut was found that misleads a model: plain fine-tuning "
-            "is kept."
+            f"is kept.{self._strongest_cue()}"
         )
-        return Recommendation(FineTuning(), self.doubt or nothing, self.figures)
+        return Recommendation(FineTuning(), reason, self.figures)
+
+    def _strongest_cue(self) -> str:
+        """What a reader can judge, and the data do not tell."""
+        if "cue" not in self.figures:
+            return ""
+        return (
+            f" The strongest cue of `kd.audit` is: {self.figures['cue']}. If "
+            "that is not the task, compare with `kd.recipes.BalancedSampling("
+            "groups=kd.recipes.AuditGroups())` on test data without it."
+        )
 
     # The rules, in order: `(recipe, reason)`, or None.
 

@@ -93,9 +93,9 @@ def recommended(
        70 % of the probe's gain, or half and the accuracy rose at the 20 %
        level, the reason says that it is not certain, and how to find out.
 
-    The reason of step 3 names the kinds of input by their words (see
-    `kd.auditing.describe_groups`), so that a reader sees whether they are the
-    task.
+    Whether a kind of input or a cue *is* the task, a reader may see where the
+    data do not tell. So the reason names the kinds by their words (see
+    `kd.auditing.describe_groups`), or the strongest cue of the audit.
 
     With validation data, the same models learn from the training data with
     and without the method's weights. Unless the weights raise the lowest

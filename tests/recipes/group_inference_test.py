@@ -272,6 +272,28 @@ def test_recommended_says_which_kinds_go_with_the_label():
     assert "kind of input" not in kd.recommended(split, features).reason
 
 
+def test_recommended_names_the_strongest_cue_it_leaves_alone():
+    """A token that frozen features do not see, but fine-tuning might."""
+    generator = np.random.default_rng(1)
+    y = generator.integers(0, 2, 600).astype("int32")
+    marked = (generator.random(600) < 0.2) & (y == 1)
+    texts = [
+        f"{'zz ' if mark else ''}row {generator.integers(99)} {number}"
+        for number, mark in enumerate(marked)
+    ]
+    split = kd.data.Split(texts, y, label_names=["no", "yes"])
+    signal = generator.standard_normal((600, 4)) * [1, 5, 5, 5]
+    signal[:, 0] += 2.0 * y
+    by_text = dict(zip(texts, signal))
+
+    def features(rows):
+        return np.array([by_text[text] for text in rows.x])
+
+    found = kd.recommended(split, features)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "cue of `kd.audit` is: text has 'zz' -> yes." in found.reason
+
+
 def test_recommended_leaves_clean_and_shuffled_data_alone():
     clean = toy.numbers(600, strength=0.5)
     found = kd.recommended(clean, lambda split: split.x)
