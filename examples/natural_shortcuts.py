@@ -119,6 +119,19 @@ SWEEP = {
     "GRASP 16, repeated": kd.recipes.GRASP(
         k=16, repeats=4, factor=kd.recipes.Clusters(8), share=0.8
     ),
+    "Truncation 1": kd.recipes.Truncation(k=1),
+    # Fewer weights: less of the shortcut?
+    "value bias, no LoRA": kd.recipes.FineTuning(
+        adapters=kd.adapters.ValueBias()
+    ),
+    "target layer 5, no LoRA": kd.recipes.FineTuning(
+        adapters=kd.adapters.TargetLayer(5)
+    ),
+}
+# Of methods with another adapter; a bias takes larger steps than a kernel.
+WITHOUT_LORA = {
+    "value bias, no LoRA": 1e-2,
+    "target layer 5, no LoRA": LEARNING_RATE,
 }
 
 
@@ -238,16 +251,17 @@ SETS = {
 NO_SHORTCUT = ("tweets_films_50", "sst2", "ag_news")
 
 
-def builder(classes, length, policy):
+def builder(classes, length, policy, rank=RANK, learning_rate=LEARNING_RATE):
     def build(updates):
         classifier = keras_hub.models.TextClassifier.from_preset(
             kd.presets.minilm(), num_classes=classes, dtype=policy
         )
         classifier.preprocessor.sequence_length = length
-        kd.adapters.apply(classifier, kd.adapters.LoRA(rank=RANK))
+        if rank:
+            kd.adapters.apply(classifier, kd.adapters.LoRA(rank=rank))
         classifier.compile(
             keras.optimizers.AdamW(
-                keras.optimizers.schedules.CosineDecay(LEARNING_RATE, updates)
+                keras.optimizers.schedules.CosineDecay(learning_rate, updates)
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
@@ -261,18 +275,26 @@ def run(name, draw, methods, folder, policy):
     load, length, updates = SETS[name]
     train, tests = load(draw)
     every = METHODS | SWEEP
-    kd.compare(
-        {method: every[method] for method in methods},
-        train,
-        tests,
-        seeds=[draw],
-        model_fn=builder(len(train.label_names), length, policy),
-        budget=kd.recipes.Budget(updates=updates, batch_size=BATCH_SIZE),
-        batch_size=64,
-        bootstrap=0,
-        # The rows of a test differ between draws.
-        folder=folder / name / str(draw),
-    )
+    kind = len(train.label_names), length, policy
+    builders = {
+        method: builder(*kind, 0, WITHOUT_LORA[method])
+        if method in WITHOUT_LORA
+        else builder(*kind)
+        for method in methods
+    }
+    for method, build in builders.items():
+        kd.compare(
+            {method: every[method]},
+            train,
+            tests,
+            seeds=[draw],
+            model_fn=build,
+            budget=kd.recipes.Budget(updates=updates, batch_size=BATCH_SIZE),
+            batch_size=64,
+            bootstrap=0,
+            # The rows of a test differ between draws.
+            folder=folder / name / str(draw),
+        )
 
 
 def options(description, sets, methods, draws, folder):
