@@ -276,25 +276,34 @@ def run(name, draw, methods, folder, policy):
     train, tests = load(draw)
     every = METHODS | SWEEP
     kind = len(train.label_names), length, policy
-    builders = {
-        method: builder(*kind, 0, WITHOUT_LORA[method])
-        if method in WITHOUT_LORA
-        else builder(*kind)
-        for method in methods
-    }
-    for method, build in builders.items():
-        kd.compare(
-            {method: every[method]},
-            train,
-            tests,
-            seeds=[draw],
-            model_fn=build,
-            budget=kd.recipes.Budget(updates=updates, batch_size=BATCH_SIZE),
-            batch_size=64,
-            bootstrap=0,
-            # The rows of a test differ between draws.
-            folder=folder / name / str(draw),
+    # The rows of a test differ between draws.
+    folder = folder / name / str(draw)
+    parts = [
+        (
+            [method for method in methods if method not in WITHOUT_LORA],
+            builder(*kind),
+            folder,
         )
+    ]
+    for method, learning_rate in WITHOUT_LORA.items():
+        if method in methods:
+            build = builder(*kind, 0, learning_rate)
+            parts.append(([method], build, folder / method))
+    for chosen, build, place in parts:
+        if chosen:
+            kd.compare(
+                {method: every[method] for method in chosen},
+                train,
+                tests,
+                seeds=[draw],
+                model_fn=build,
+                budget=kd.recipes.Budget(
+                    updates=updates, batch_size=BATCH_SIZE
+                ),
+                batch_size=64,
+                bootstrap=0,
+                folder=place,
+            )
 
 
 def options(description, sets, methods, draws, folder):

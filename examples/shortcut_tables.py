@@ -48,7 +48,7 @@ def kept_runs(folder):
     counted small groups in the scores in another way.
     """
     found = {}
-    for path in folder.glob("*-seed*.json"):
+    for path in folder.rglob("*-seed*.json"):
         record = json.loads(path.read_text())
         frame = pd.read_csv(path.with_suffix(".csv.gz"))
         found[record["method"]] = (
