@@ -113,7 +113,6 @@ SWEEP = {
         regularizers=kd.regularizers.LabelBalance(),
     ),
     **{f"GRASP {k}": kd.recipes.GRASP(k=k) for k in (1, 4, 16, 64)},
-    "GRASP 64, write": kd.recipes.GRASP(k=64, side="write"),
     "GRASP 4, layer": kd.recipes.GRASP(k=4, scope="layer"),
     "GRASP 64, random": kd.recipes.GRASP(k=64, random=True),
     "GRASP 16, repeated": kd.recipes.GRASP(
