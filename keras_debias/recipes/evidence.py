@@ -1,6 +1,7 @@
 """What a recommendation rests on: models that learn in seconds."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from scipy import stats
@@ -107,7 +108,8 @@ class Evidence:
         prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
         self.base = -np.log(prior[self.y])
         self.notes = {}
-        # Why the evidence for step 3 is not enough, where there is some.
+        # Says why the evidence for step 3 is not enough, where there is some:
+        # that reads all texts, and is asked for only if no rule acts.
         self.doubt = None
         # The part of a trainer that group inference uses.
         self.clusters = Clusters().cells(self, train)
@@ -134,10 +136,13 @@ class Evidence:
             if found is not None:
                 recipe, reason = found
                 return Recommendation(recipe, reason, self.figures)
-        reason = self.doubt or (
-            "No shortcut was found that misleads a model: plain fine-tuning "
-            f"is kept.{self._strongest_cue()}"
-        )
+        if self.doubt is not None:
+            reason = self.doubt()
+        else:
+            reason = (
+                "No shortcut was found that misleads a model: plain "
+                f"fine-tuning is kept.{self._strongest_cue()}"
+            )
         return Recommendation(FineTuning(), reason, self.figures)
 
     def _strongest_cue(self) -> str:
@@ -209,11 +214,13 @@ class Evidence:
         best = max(self.figures["probe_gain"], 1e-12)
         if gain < CLUSTER_SHARE * best:
             return None
+        if gain >= STRONG_SHARE * best:
+            self.doubt = functools.partial(self._task_or_shortcut, gain / best)
         recipe = InversePropensitySampling()
         cells = recipe.views[0].cells(self, self.train)
         hints = hinted_classes(cells, self.train)
         if (hints == self.y).all():
-            return self._not_told(gain / best)
+            return None
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
@@ -224,7 +231,7 @@ class Evidence:
         self.figures["accuracy_over_balanced_rows"] = before
         self.figures["the_same_with_weights"] = after
         if after - before <= PERHAPS * error:
-            return self._not_told(gain / best)
+            return None
         # Where the kind is the task, nothing else tells the labels of a kind.
         areas = self._within_kinds(hints, told)
         if areas is not None:
@@ -238,7 +245,9 @@ class Evidence:
             or areas is None
             or areas[0] <= areas[1]
         ):
-            self.doubt = self._doubt(gain / best, (before, after), areas)
+            self.doubt = functools.partial(
+                self._doubt, gain / best, (before, after), areas
+            )
             return None
         return recipe, (
             f"{self._kinds(gain / best)} Weights that make the label "
@@ -264,17 +273,15 @@ class Evidence:
             return sentence
         return f"{sentence} By their words: {'; '.join(about)}."
 
-    def _not_told(self, share) -> None:
-        """Notes where the kind of input is nearly the label."""
-        if share >= STRONG_SHARE:
-            self.doubt = (
-                f"{self._kinds(share)} That is the task or a shortcut: these "
-                f"{len(self.y)} rows do not tell which. If the label is not "
-                "about that, add rows in which the kind does not go with it, "
-                "or compare with `kd.recipes.BalancedSampling(groups="
-                "kd.recipes.Clusters(8))` on such test data. Until then plain "
-                "fine-tuning is kept."
-            )
+    def _task_or_shortcut(self, share) -> str:
+        """What to do where the kind of input is nearly the label."""
+        return (
+            f"{self._kinds(share)} That is the task or a shortcut: these "
+            f"{len(self.y)} rows do not tell which. If the label is not about "
+            "that, add rows in which the kind does not go with it, or compare "
+            "with `kd.recipes.BalancedSampling(groups=kd.recipes.Clusters(8))` "
+            "on such test data. Until then plain fine-tuning is kept."
+        )
 
     def _doubt(self, share, accuracies, areas) -> str:
         """Why it is not certain that the kind of input misleads.
