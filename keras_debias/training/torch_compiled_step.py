@@ -164,7 +164,7 @@ class _RecordedGradients(TorchGradientComputer):
     def weighted_sums(self, rows):
         if self.outputs is None or len(rows) == 1:
             return super().weighted_sums(rows)
-        cotangents = self.sums(rows, [self.outputs])
+        cotangents = self.sums(rows, [self.outputs], retain_graph=True)
         gradients = torch.autograd.grad(
             self.outputs,
             self.tensors,

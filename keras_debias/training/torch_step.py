@@ -242,18 +242,16 @@ class TorchGradientComputer(GradientComputer):
     def weighted_sums(self, rows):
         return self._mean(self.sums(rows, self.tensors))
 
-    def sums(self, rows, tensors):
-        """`weighted_sums` for other tensors, of this process."""
+    def sums(self, rows, tensors, retain_graph=False):
+        """`weighted_sums` for any tensors, of this process."""
         sums = []
-        # What is below other tensors follows.
-        retain = tensors is not self.tensors
         for number, row in enumerate(rows):
             chosen = [i for i, weight in enumerate(row) if weight is not None]
             gradients = torch.autograd.grad(
                 [self.values[i] for i in chosen],
                 tensors,
                 [row[i].to(self.values[i].dtype) for i in chosen],
-                retain_graph=retain or number < len(rows) - 1,
+                retain_graph=retain_graph or number < len(rows) - 1,
                 allow_unused=True,
             )
             sums.append(
