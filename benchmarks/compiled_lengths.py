@@ -11,7 +11,6 @@ take turns; CPU times, so that other programs count less.
 import argparse
 import os
 import statistics
-import time
 import warnings
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -22,6 +21,7 @@ import keras  # noqa: E402
 import keras_hub  # noqa: E402
 import numpy as np  # noqa: E402
 import results  # noqa: E402
+from clock import Clock  # noqa: E402
 
 import keras_debias as kd  # noqa: E402
 
@@ -36,17 +36,6 @@ SIZES = {
     "intermediate_dim": 128,
     "max_sequence_length": 128,
 }
-
-
-class Clock(keras.callbacks.Callback):
-    """Notes when each batch begins."""
-
-    def __init__(self):
-        super().__init__()
-        self.times = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.times.append(time.process_time())
 
 
 def create(jit_compile):

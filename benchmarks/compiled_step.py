@@ -17,25 +17,14 @@ import warnings
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import keras
 import language_model_step
 import numpy as np
 import results
+from clock import Clock
 
 STEPS = 30
 PEFT = "peft_compiled"
 PROGRAMS = ("ours_compiled", "ours_edge_compiled")
-
-
-class Clock(keras.callbacks.Callback):
-    """Notes when each batch begins."""
-
-    def __init__(self):
-        super().__init__()
-        self.times = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.times.append(time.process_time())
 
 
 def in_fit(program):
