@@ -209,7 +209,8 @@ class FrozenFeatures:
         chunk = 64 * self.batch_size
         for start in range(0, len(order), chunk):
             rows = order[start : start + chunk]
-            inputs = preprocess(distinct[rows])
+            # Tokenizers of byte pairs take lists, and no arrays.
+            inputs = preprocess(distinct[rows].tolist())
             inputs = {k: np.asarray(v) for k, v in inputs.items()}
             lengths = inputs["padding_mask"].sum(axis=1).astype(int)
             by_length = np.argsort(lengths, kind="stable")

@@ -8,6 +8,7 @@ import pytest
 
 import keras_debias as kd
 from keras_debias.features import FrozenFeatures
+from tests import toy_language
 from tests.architectures import ARCHITECTURES
 from tests.architectures import WORDS
 from tests.architectures import _bert_text
@@ -83,6 +84,22 @@ def test_a_language_model_gives_the_mean_of_its_states():
     )
     found = FrozenFeatures(network)(kd.data.Split(inputs))
     np.testing.assert_allclose(found, states.mean(axis=1), atol=1e-5)
+
+
+def test_texts_of_a_language_model():
+    """Raw texts, in byte pairs; each alone, without the next-token shift."""
+    model = toy_language.gpt2(length=16)
+    rows = ["a dog was glad", "the storm", "it was sad and very mad"]
+    expected = []
+    for row in rows:
+        ids = model.preprocessor.generate_preprocess([row])
+        ids = {k: np.asarray(v) for k, v in ids.items()}
+        mask = ids["padding_mask"][0].astype(bool)
+        states = model.backbone(ids, training=False)
+        states = keras.ops.convert_to_numpy(states)[0]
+        expected.append(states[mask].mean(axis=0))
+    found = FrozenFeatures(model, batch_size=2)(kd.data.Split(rows))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_other_networks_give_the_inputs_of_the_last_layer():
