@@ -53,11 +53,7 @@ ATTRIBUTES = {
 }
 TOPICS = ("Business", "Sci/Tech", "Sports", "World")
 UNPLANTED = ("sst2", "ag_news", "snli", "tweet_offensive")
-KINDS = {
-    "InversePropensitySampling": "kinds of input",
-    "BalancedSampling": "a cue, words or classes",
-    "FineTuning": "plain",
-}
+ACTS_ON = ("kinds of input", "cues beyond features", "a cue, words or classes")
 
 
 def skewed(pair, strength, rows):
@@ -152,6 +148,16 @@ SETS["nothing planted, 2000 rows"] = {
 }
 
 
+def acts_on(recipe):
+    """What a recommendation balances; "plain" for none."""
+    if isinstance(recipe, kd.recipes.FineTuning):
+        return "plain"
+    if isinstance(recipe, kd.recipes.BalancedSampling):
+        return ACTS_ON[2]
+    (view,) = recipe.views
+    return ACTS_ON[isinstance(view, kd.recipes.FindingGroups)]
+
+
 def run(kind, name, draw, encoded, folder):
     path = folder / kind / name.replace(" / ", "+") / f"{draw}.json"
     if path.exists():
@@ -165,13 +171,13 @@ def run(kind, name, draw, encoded, folder):
     encoded.add(train.x)
     found = kd.recommended(train, encoded.of)
     record = {
-        "method": type(found.recipe).__name__,
+        "acts_on": acts_on(found.recipe),
         "reason": found.reason,
         "evidence": found.evidence,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     common.replace(path, json.dumps(record, default=float).encode())
-    print(f"{kind}: {name}, draw {draw}: {record['method']}", flush=True)
+    print(f"{kind}: {name}, draw {draw}: {record['acts_on']}", flush=True)
 
 
 def summary(folder):
@@ -182,13 +188,10 @@ def summary(folder):
             for path in sorted((folder / kind).glob("*/*.json"))
         ]
         if records:
-            methods = [record["method"] for record in records]
+            acted = [record["acts_on"] for record in records]
             found[kind] = {
                 "runs": len(records),
-                **{
-                    name: methods.count(method)
-                    for method, name in KINDS.items()
-                },
+                **{what: acted.count(what) for what in (*ACTS_ON, "plain")},
                 "of these, not certain": sum(
                     "not certain" in record["reason"] for record in records
                 ),

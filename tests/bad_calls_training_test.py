@@ -560,6 +560,7 @@ ROWS = [
         ValueError,
     ),
     ("recipes.EDGE", lambda tmp: R.EDGE(bias_only=3), TypeError),
+    ("recipes.FindingGroups", lambda tmp: R.FindingGroups("zz"), TypeError),
     ("recipes.FrozenProbe", lambda tmp: R.FrozenProbe(None), TypeError),
     ("recipes.GRASP", lambda tmp: R.GRASP(k=0), ValueError),
     (

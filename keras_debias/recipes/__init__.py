@@ -17,6 +17,7 @@ from keras_debias.recipes.curriculum import Curriculum
 from keras_debias.recipes.dfa import DFA
 from keras_debias.recipes.dfr import DFR
 from keras_debias.recipes.edge import EDGE
+from keras_debias.recipes.finding_groups import FindingGroups
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import FrozenProbe
 from keras_debias.recipes.gradient_alignment import GradientAlignment
@@ -68,6 +69,7 @@ __all__ = [
     "CoTrainedClusters",
     "CounterfactualInference",
     "Curriculum",
+    "FindingGroups",
     "FineTuning",
     "FrozenProbe",
     "GradientAlignment",

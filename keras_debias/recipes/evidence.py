@@ -14,8 +14,9 @@ from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.clusters import cell_probabilities
-from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.co_trained_clusters import hinted_classes
+from keras_debias.recipes.cues_beyond_features import cues_beyond_features
+from keras_debias.recipes.finding_groups import FindingGroups
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import GRID
 from keras_debias.recipes.hints import hinted_cells
@@ -49,6 +50,7 @@ STRONG_ERRORS = 1.96  # the 5 % level
 PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
+CUE_SCALE = 10.0
 
 
 def diagnose(train, features, validation=None) -> Recommendation:
@@ -128,6 +130,7 @@ class Evidence:
             self._nothing_predicts,
             self._one_cue,
             self._clusters,
+            self._artifacts,
             self._words,
             self._classes,
         )
@@ -306,6 +309,33 @@ class Evidence:
             "data in which the kind does not go with the label: compare with "
             "`kd.recipes.InversePropensitySampling()` there. Until then plain "
             "fine-tuning is kept."
+        )
+
+    def _artifacts(self):
+        # A cue of the kind of input: what `doubt` says is of more use.
+        if self.doubt is not None:
+            return None
+        # Features that know less than words do not show what a text means.
+        known = self.figures["probe_gain"]
+        if known < SHALLOW_SHARE * self.figures["shallow_gain"]:
+            return None
+        cues = cues_beyond_features(self.train, self.probe, self.folds)
+        if not cues:
+            return None
+        self.figures["gain_beyond_features"] = [cue.gain for cue in cues]
+        findings = [cue.finding for cue in cues]
+        recipe = InversePropensitySampling(views=FindingGroups(findings))
+        named = "; ".join(
+            f"{cue.finding.feature} -> {cue.finding.label} (with the cue, a "
+            f"probe takes {_percent(cue.misled)} of {cue.against} rows of "
+            f"other labels for {cue.finding.label}, without it "
+            f"{_percent(cue.elsewhere)})"
+            for cue in cues
+        )
+        return recipe, (
+            "Cues tell the label beyond what frozen features tell, so that "
+            "they come from how the rows were made, not from what they mean: "
+            f"{named}. Labels are balanced among the rows with each cue."
         )
 
     def _words(self):
@@ -507,11 +537,16 @@ class Evidence:
         validation = validation.with_groups(None)
         if self.train.label_names is not None:
             validation = validation.align_labels(self.train.label_names)
-        other = self.transform(self.features(validation))
+        matrix, other = self.matrix, self.transform(self.features(validation))
+        cues = _given_cues(found.recipe)
+        if cues is not None:
+            # Frozen features do not show them; a fine-tuned network does.
+            matrix = np.hstack([matrix, *_columns(cues, self, self.train)])
+            other = np.hstack([other, *_columns(cues, self, validation)])
         C = min(self.C, LARGEST_C)
         weights = self._weights(found.recipe)
         right = [
-            cross_fitting.fitted(self.matrix, self.y, C, each).predict(other)
+            cross_fitting.fitted(matrix, self.y, C, each).predict(other)
             == validation.y
             for each in (None, weights)
         ]
@@ -554,10 +589,28 @@ class Evidence:
         return weights / weights.mean()
 
     def _validation_cells(self, recipe, validation):
-        view = CoTrainedClusters()
-        if isinstance(recipe, BalancedSampling):
+        if isinstance(recipe, InversePropensitySampling):
+            view = recipe.views[0]
+        else:
             view = recipe.groups
         return view.cells(self, self.train, validation)
+
+
+def _given_cues(recipe) -> FindingGroups | None:
+    """The cues that a recipe balances, if it is about given ones."""
+    if isinstance(recipe, InversePropensitySampling):
+        (view,) = recipe.views
+        if isinstance(view, FindingGroups):
+            return view
+    return None
+
+
+def _columns(cues, trainer, split) -> list[np.ndarray]:
+    """Which rows have which cue, `(n, 1)` each; large, so hardly penalized."""
+    return [
+        CUE_SCALE * (cells != "none")[:, None]
+        for cells in cues.views(trainer, trainer.train, split)
+    ]
 
 
 def _accuracies(correct, importance) -> tuple[float, float, float]:

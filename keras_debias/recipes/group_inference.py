@@ -50,6 +50,21 @@ class GroupInference(abc.ABC):
             Array of shape `(n,)` of integers, booleans or strings.
         """
 
+    def views(self, trainer, train, split=None) -> list[np.ndarray]:
+        """The cells of each row, for each inferred attribute by itself.
+
+        For methods that weigh by one attribute after another, such as
+        `InversePropensitySampling`.
+
+        Args:
+            trainer, train, split: as for `cells`.
+
+        Returns:
+            List of arrays of shape `(n,)`. Unless a subclass says more, there
+            is one attribute, with the cells of `cells`.
+        """
+        return [self.cells(trainer, train, split)]
+
     def infer(self, trainer, train) -> Groups:
         """Infers the group of each training row, label x cell.
 

@@ -83,13 +83,22 @@ def recommended(
        kind does (area under the ROC curve). Then the label goes with a kind
        of input, and that method is recommended. If the kind *is* the task,
        such as topics, nothing else tells the labels of its rows.
-    4. The shallow model has three quarters of the probe's gain, and on rows
+    4. A cue of the audit raises the held-out likelihood of the labels, given
+       what the probe says, at the 1 % level (divided by the number of cues),
+       and 25 rows with the cue have another label. Features of a pretrained
+       encoder show what an input means; a cue that adds to them comes from
+       how the rows were made, and fine-tuning learns it. Labels are balanced
+       among the rows with each such cue, by `InversePropensitySampling`. Not
+       where the probe has less than three quarters of the shallow model's
+       gain: then the features are too weak to say that. And not where the
+       label goes with a kind of input (see 7).
+    5. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
        balanced.
-    5. Classes are of unequal size, and balancing them raises the mean
+    6. Classes are of unequal size, and balancing them raises the mean
        accuracy of the classes at the 1 % level: classes are balanced.
-    6. Otherwise plain fine-tuning. Where step 3 failed, but the clusters have
+    7. Otherwise plain fine-tuning. Where step 3 failed, but the clusters have
        70 % of the probe's gain, or half and the accuracy rose at the 20 %
        level, the reason says that it is not certain, and how to find out.
 

@@ -39,6 +39,7 @@ WITH_GROUPS = {
         **{"scope": "layer", "readers": ("dense*",)},
     ),
 }
+FINDINGS = kd.audit(toy.texts(), min_count=5, folds=0).findings
 OF_TEXTS = {
     "REW": R.Reweighting(),
     "LM": R.LearnedMixin(),
@@ -48,6 +49,10 @@ OF_TEXTS = {
     "CORSAIR": R.CounterfactualInference(),
     "balanced, shallow hint": R.BalancedSampling(groups=R.ShallowHint()),
     "balanced, audit": R.BalancedSampling(groups=R.AuditGroups(min_count=5)),
+    "balanced, findings": R.BalancedSampling(groups=R.FindingGroups(FINDINGS)),
+    "propensity, findings": R.InversePropensitySampling(
+        views=R.FindingGroups(FINDINGS)
+    ),
 }
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 

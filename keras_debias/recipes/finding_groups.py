@@ -1,0 +1,106 @@
+import dataclasses
+from typing import ClassVar
+
+import keras
+import numpy as np
+
+from keras_debias.auditing.finding import Finding
+from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.group_inference import GroupInference
+from keras_debias.recipes.shallow_model import class_names
+
+
+@keras.saving.register_keras_serializable(package="keras_debias")
+@dataclasses.dataclass(frozen=True)
+class FindingGroups(GroupInference):
+    """Groups by label x findings of an audit that you have chosen.
+
+    `AuditGroups` takes the strongest findings of `kd.audit`. Here a reader of
+    the report says which features are shortcuts. It needs no training and no
+    budget.
+
+    When it helps: where one or several features are the shortcut, whether
+    strong or not. In `InversePropensitySampling` every finding is a view of
+    its own, so that many of them can be given: with five there are no tiny
+    groups to balance.
+
+    Attributes:
+        findings: a `kd.auditing.Finding`, or a tuple of them.
+
+    Raises:
+        TypeError: If `findings` are no findings.
+        ValueError: If there are none; in `cells`, if a finding's label or
+            field is not in the data.
+
+    Example:
+
+    ```python
+    report = kd.audit(train)
+    groups = kd.recipes.FindingGroups(report.findings[:2])
+    method = kd.recipes.BalancedSampling(groups=groups)
+    ```
+    """
+
+    attribute: ClassVar[str] = "finding"
+
+    findings: tuple[Finding, ...]
+
+    def __post_init__(self):
+        findings = self.findings
+        if isinstance(findings, Finding):
+            findings = (findings,)
+        if not isinstance(findings, (tuple, list)) or not all(
+            isinstance(finding, Finding) for finding in findings
+        ):
+            raise TypeError(
+                "Expected `findings` to be findings of `kd.audit`, such as "
+                "`report.findings[:2]`. Received: "
+                f"findings={self.findings!r}"
+            )
+        if not findings:
+            raise ValueError(
+                "Expected at least one finding. Received: findings=()"
+            )
+        object.__setattr__(self, "findings", tuple(findings))
+
+    def cells(self, trainer, train, split=None):
+        """The classes that the findings of each row go with.
+
+        Args:
+            trainer: `recipes.Trainer`; not used.
+            train: `kd.data.Split` with one class a row.
+            split: `kd.data.Split` whose rows get a cell. Defaults to `None`:
+                the rows of `train`.
+
+        Returns:
+            An array of strings of shape `(n,)`, for each finding its label,
+            or `"none"` where the row lacks the feature.
+
+        Raises:
+            ValueError: If a finding's label is not a class of `train`.
+        """
+        found = self.views(trainer, train, split)
+        return np.array([" and ".join(row) for row in zip(*found, strict=True)])
+
+    def views(self, trainer, train, split=None):
+        check_class_labels(train, self)
+        names = class_names(train)
+        for finding in self.findings:
+            if finding.label not in names:
+                raise ValueError(
+                    "Expected findings of this data, whose classes are "
+                    f"{', '.join(names)}. Received: {finding.feature} -> "
+                    f"{finding.label}"
+                )
+        rows = train if split is None else split
+        return [
+            np.where(finding.feature.present(rows), finding.label, "none")
+            for finding in self.findings
+        ]
+
+    def get_config(self):
+        return {"findings": [finding.to_dict() for finding in self.findings]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(tuple(map(Finding.from_dict, config["findings"])))
