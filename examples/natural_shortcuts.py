@@ -239,10 +239,9 @@ SETS = {
         250,
     ),
     "qqp_paws": (from_folder("qqp_paws", "high_overlap", 4000), 40, 250),
-    # With fewer updates the network learns the cues and little else.
-    "mnli_negation": (mnli(with_negation), 48, 750),
-    "mnli_overlap": (mnli(with_overlap), 48, 750),
-    "biased_snli": (biased_snli, 48, 500),
+    "mnli_negation": (mnli(with_negation), 48, 250),
+    "mnli_overlap": (mnli(with_overlap), 48, 250),
+    "biased_snli": (biased_snli, 48, 250),
     # Nothing to cure.
     "tweets_films_50": (sentences("tweets_films", 0.50), 40, 126),
     "sst2": (unskewed("sst2"), 40, 126),
