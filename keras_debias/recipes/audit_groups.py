@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_debias.auditing import audit
 from keras_debias.recipes.checks import check_class_labels
+from keras_debias.recipes.distinct_findings import distinct_findings
 from keras_debias.recipes.group_inference import GroupInference
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
@@ -152,31 +153,17 @@ class AuditGroups(GroupInference):
 
     def _families(self, findings, train):
         """The findings of each distinct cue, the strongest cue first."""
-        families, presences = [], []
-        for finding in findings:
-            if len(families) == self.cues:
-                break
-            present = finding.feature.present(train).astype("float64")
-            if any(
-                abs(_phi(present, other)) > self.max_phi for other in presences
-            ):
-                continue
-            presences.append(present)
-            families.append(
-                [
-                    other
-                    for other in findings
-                    if _family(other.feature) == _family(finding.feature)
-                ]
+        return [
+            [
+                other
+                for other in findings
+                if _family(other.feature) == _family(finding.feature)
+            ]
+            for finding, _ in distinct_findings(
+                findings, train, self.cues, self.max_phi
             )
-        return families
+        ]
 
 
 def _family(feature):
     return feature.column, feature.measure, feature.token
-
-
-def _phi(first, second) -> float:
-    if first.std() == 0 or second.std() == 0:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])

@@ -9,13 +9,13 @@ from sklearn import metrics
 
 from keras_debias.auditing import audit
 from keras_debias.recipes import cross_fitting
+from keras_debias.recipes.annotation_artifacts import annotation_artifacts
 from keras_debias.recipes.audit_groups import AuditGroups
 from keras_debias.recipes.balanced_sampling import BalancedSampling
 from keras_debias.recipes.class_labels import ClassLabels
 from keras_debias.recipes.clusters import Clusters
 from keras_debias.recipes.clusters import cell_probabilities
 from keras_debias.recipes.co_trained_clusters import hinted_classes
-from keras_debias.recipes.cues_beyond_features import cues_beyond_features
 from keras_debias.recipes.finding_groups import FindingGroups
 from keras_debias.recipes.fine_tuning import FineTuning
 from keras_debias.recipes.frozen_probe import GRID
@@ -319,22 +319,23 @@ class Evidence:
         known = self.figures["probe_gain"]
         if known < SHALLOW_SHARE * self.figures["shallow_gain"]:
             return None
-        cues = cues_beyond_features(self.train, self.probe, self.folds)
-        if not cues:
-            return None
-        self.figures["gain_beyond_features"] = [cue.gain for cue in cues]
-        findings = [cue.finding for cue in cues]
-        recipe = InversePropensitySampling(views=FindingGroups(findings))
-        named = "; ".join(
-            f"{cue.finding.feature} -> {cue.finding.label} (with the cue, a "
-            f"probe takes {_percent(cue.misled)} of {cue.against} rows of "
-            f"other labels for {cue.finding.label}, without it "
-            f"{_percent(cue.elsewhere)})"
-            for cue in cues
+        found = annotation_artifacts(
+            self.train, self.findings, self.probe, self.folds
         )
-        return recipe, (
-            "Cues tell the label beyond what frozen features tell, so that "
-            "they come from how the rows were made, not from what they mean: "
+        if not found:
+            return None
+        self.figures["gain_beyond_features"] = found[0].gain
+        named = "; ".join(
+            f"{each.finding.feature} -> {each.finding.label} (with it, a probe "
+            f"takes {_percent(each.misled)} of {each.against} rows of other "
+            f"labels for {each.finding.label}, without it "
+            f"{_percent(each.elsewhere)})"
+            for each in found
+        )
+        groups = FindingGroups(tuple(each.finding for each in found))
+        return InversePropensitySampling(views=groups), (
+            "Cues tell the label beyond what frozen features tell, so they "
+            "come from how the rows were made, not from what they mean: "
             f"{named}. Labels are balanced among the rows with each cue."
         )
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from keras_debias.auditing import audit
 from keras_debias.auditing.finding import Finding
 from keras_debias.recipes import cross_fitting
+from keras_debias.recipes.distinct_findings import distinct_findings
 from keras_debias.recipes.shallow_model import class_names
 
 LEVEL = 0.01
@@ -15,15 +15,13 @@ LEVEL = 0.01
 MIN_ROWS = 25
 # Tested at most, the strongest first.
 MOST_CUES = 8
-# Correlation (phi) from which on two findings are one cue.
-MAX_PHI = 0.3
 # Of a regression on a few columns: nearly no penalty.
 C = 1.0
 _LEAST = 1e-6  # probability
 
 
 @dataclasses.dataclass(frozen=True)
-class CueBeyondFeatures:
+class AnnotationArtifact:
     """A cue that frozen features do not show, and where it misleads.
 
     Attributes:
@@ -44,9 +42,9 @@ class CueBeyondFeatures:
     elsewhere: float
 
 
-def cues_beyond_features(
-    train, probabilities, folds
-) -> list[CueBeyondFeatures]:
+def annotation_artifacts(
+    train, findings, probabilities, folds
+) -> list[AnnotationArtifact]:
     """The audit's cues that say more of the label than the features do.
 
     What a pretrained encoder knows of a text is what it means. A cue that
@@ -55,19 +53,21 @@ def cues_beyond_features(
 
     Args:
         train: `kd.data.Split` with one class a row.
+        findings: sequence of `Finding`, the audit's, the strongest first.
         probabilities: float array of shape `(n, classes)`, held-out
             predictions of a probe on frozen features.
         folds: list of pairs of indices, to fit on and held out.
 
     Returns:
-        The cues, the one with the largest gain first.
+        The artifacts, the one with the largest gain first.
+
+    Reference:
+        Known artifacts of SNLI and MultiNLI, such as negation, length and
+        purpose clauses:
+        [Gururangan et al., 2018](https://arxiv.org/abs/1803.02324). Here they
+        are what the features do not show.
     """
-    try:
-        findings = audit(train, folds=0).findings
-    except (TypeError, ValueError):
-        # Not texts or images, or no feature is frequent enough.
-        return []
-    cues = _distinct(findings, train)
+    cues = distinct_findings(findings, train, MOST_CUES)
     classes = probabilities.shape[1]
     known = np.log(np.clip(probabilities, _LEAST, None))
     before, _ = _held_out(known, train.y, classes, folds)
@@ -81,42 +81,29 @@ def cues_beyond_features(
             np.column_stack([known, present]), train.y, classes, folds
         )
         gains = after - before
-        z = gains.mean() / max(gains.std(), 1e-12) * len(gains) ** 0.5
-        if stats.norm.sf(z) >= LEVEL / len(cues):
-            continue
-        takes = guess == label
-        others = [
-            takes[(train.y == other) & ~present].mean()
-            for other in train.y[against]
-            if (~present[train.y == other]).any()
-        ]
-        found.append(
-            CueBeyondFeatures(
-                finding,
-                float(gains.mean()),
-                int(against.sum()),
-                float(takes[against].mean()),
-                float(np.mean(others)) if others else 0.0,
+        z = gains.mean() / max(gains.std(), _LEAST) * len(gains) ** 0.5
+        if stats.norm.sf(z) < LEVEL / len(cues):
+            takes = guess == label
+            found.append(
+                AnnotationArtifact(
+                    finding,
+                    float(gains.mean()),
+                    int(against.sum()),
+                    float(takes[against].mean()),
+                    _elsewhere(takes, train.y, present, against),
+                )
             )
-        )
-    return sorted(found, key=lambda cue: -cue.gain)
+    return sorted(found, key=lambda artifact: -artifact.gain)
 
 
-def _distinct(findings, train) -> list[tuple[Finding, np.ndarray]]:
-    """The strongest nearly uncorrelated findings, and the rows with them."""
-    cues: list[tuple[Finding, np.ndarray]] = []
-    for finding in findings:
-        present = finding.feature.present(train)
-        if present.all() or not present.any():
-            continue
-        if all(
-            abs(np.corrcoef(present, other)[0, 1]) <= MAX_PHI
-            for _, other in cues
-        ):
-            cues.append((finding, present))
-        if len(cues) == MOST_CUES:
-            break
-    return cues
+def _elsewhere(takes, y, present, against) -> float:
+    """The mean of `takes` without the cue, by the classes of `against`."""
+    rates = [
+        (against & (y == other)).sum() * takes[(y == other) & ~present].mean()
+        for other in np.unique(y[against])
+        if (~present & (y == other)).any()
+    ]
+    return float(np.sum(rates) / against.sum())
 
 
 def _held_out(matrix, y, classes, folds) -> tuple[np.ndarray, np.ndarray]:
