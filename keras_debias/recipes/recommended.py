@@ -83,15 +83,16 @@ def recommended(
        kind does (area under the ROC curve). Then the label goes with a kind
        of input, and that method is recommended. If the kind *is* the task,
        such as topics, nothing else tells the labels of its rows.
-    4. A cue of the audit raises the held-out likelihood of the labels, given
-       what the probe says, at the 1 % level (divided by the number of cues),
-       and 25 rows with the cue have another label. Features of a pretrained
-       encoder show what an input means; a cue that adds to them comes from
-       how the rows were made, and fine-tuning learns it. Labels are balanced
-       among the rows with each such cue, by `InversePropensitySampling`. Not
-       where the probe has less than three quarters of the shallow model's
-       gain: then the features are too weak to say that. And not where the
-       label goes with a kind of input (see 7).
+    4. A cue of the audit raises the log likelihood of the labels, given what
+       the probe says, at the 1 % level (divided by the number of cues) and by
+       0.02 for each row with the cue; 25 of these rows have another label.
+       Features of a pretrained encoder show what an input means; a cue that
+       adds to them comes from how the rows were made (an annotation
+       artifact), and fine-tuning learns it. Labels are balanced among the
+       rows with each such cue, by `InversePropensitySampling`. Not where the
+       label goes with a kind of input (see 7), where balanced classes help
+       (6), or where the probe has less than three quarters of the shallow
+       model's gain: such features are too weak to say what an input means.
     5. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
@@ -143,6 +144,8 @@ def recommended(
     Reference:
         The rule is this library's; the parts are cited in `Clusters`,
         `CoTrainedClusters`, `ShallowHint` and `InversePropensitySampling`.
+        Annotation artifacts:
+        [Gururangan et al., 2018](https://arxiv.org/abs/1803.02324).
     """
     if not isinstance(train, Split):
         raise TypeError(

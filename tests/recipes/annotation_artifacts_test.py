@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import keras_debias as kd
-from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.annotation_artifacts import annotation_artifacts
 
 R = kd.recipes
@@ -38,9 +37,8 @@ def marked(rows=1500, share=0.9, shown=False, frequency=0.2, seed=0):
 
 def found_in(split, features):
     probe = R.FrozenProbe(features).out_of_fold(split)
-    folds = cross_fitting.folds_of(split, 5)
     findings = kd.audit(split, folds=0).findings
-    return annotation_artifacts(split, findings, probe, folds)
+    return annotation_artifacts(split, findings, probe)
 
 
 def test_a_planted_cue_is_found():
@@ -53,9 +51,11 @@ def test_a_planted_cue_is_found():
     assert cue.against == (has & no).sum()
     # Those who read "zz" follow it.
     assert cue.misled > 0.5 > 0.4 > cue.elsewhere > 0
-    # What it tells that the features do not, by counting: the features tell
-    # nothing of "zz", so nearly its mutual information with the label.
-    assert 0.01 < cue.gain < 0.05
+    # The features tell nothing of "zz": by counting, what it says of the label
+    # of a row that has it.
+    share = np.mean(split.y[has])
+    told = share * np.log(2 * share) + (1 - share) * np.log(2 * (1 - share))
+    assert 0.5 * told < cue.gain < 1.2 * told
 
 
 def test_what_features_show_is_not_reported():
@@ -71,6 +71,11 @@ def test_nothing_is_found_where_nothing_is(seed):
     assert not found_in(split._replace(y=shuffled), features)
 
 
+def test_a_small_gain_is_left_alone():
+    """Significant in so many rows, and not worth acting on."""
+    assert not found_in(*marked(rows=12_000, share=0.57, frequency=0.4))
+
+
 def test_too_few_rows_speak_against_it():
     assert not found_in(*marked(share=0.97, frequency=0.15))
 
@@ -83,7 +88,7 @@ def test_recommended_balances_it():
     assert [f.feature.token for f in groups.findings] == ["zz"]
     assert "beyond what frozen features tell" in found.reason
     assert "text has 'zz' -> yes" in found.reason
-    assert 0.01 < found.evidence["gain_beyond_features"] < 0.05
+    assert found.evidence["gain_beyond_features"] > 0.1
     clean, features = marked(share=0.5)
     found = kd.recommended(clean, features)
     assert isinstance(found.recipe, R.FineTuning)
