@@ -284,8 +284,9 @@ def build(updates):
 The last lines of the report are advice, by the names of this library. For a cue
 with a name it is to train on all groups in equal parts. `AuditGroups` is the
 audit as a way to find groups: it takes the strongest finding for the shortcut,
-so that a method that needs groups runs without group labels. `kd.compare()`
-gives both methods the same start and the same number of updates.
+so that a method that needs groups runs without group labels. If you know better
+which findings are shortcuts, choose them: `FindingGroups(report.findings[1])`.
+`kd.compare()` gives both methods the same start and the same number of updates.
 """
 
 for advice in report.advice:

@@ -60,8 +60,9 @@ ON_TORCH = """
     layer_roles_test.py layering_test.py
     pages_test.py presets_save_test.py
     quickstart_test.py
-    recipes/afr_test.py recipes/audit_groups_test.py
-    recipes/directions_test.py recipes/grasp_recipe_test.py
+    recipes/afr_test.py recipes/annotation_artifacts_test.py
+    recipes/audit_groups_test.py recipes/directions_test.py
+    recipes/finding_groups_test.py recipes/grasp_recipe_test.py
     recipes/group_inference_test.py recipes/image_groups_test.py
     recipes/published_test.py recipes/simple_features_test.py
     saved_files_test.py

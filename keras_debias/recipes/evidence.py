@@ -608,8 +608,8 @@ def _given_cues(recipe) -> FindingGroups | None:
 def _columns(cues, trainer, split) -> list[np.ndarray]:
     """Which rows have which cue, `(n, 1)` each; large, so hardly penalized."""
     return [
-        CUE_SCALE * (cells != "none")[:, None]
-        for cells in cues.views(trainer, trainer.train, split)
+        CUE_SCALE * present[:, None]
+        for present in cues.views(trainer, trainer.train, split)
     ]
 
 

@@ -64,7 +64,7 @@ class FindingGroups(GroupInference):
         object.__setattr__(self, "findings", tuple(findings))
 
     def cells(self, trainer, train, split=None):
-        """The classes that the findings of each row go with.
+        """The features of the findings that each row has.
 
         Args:
             trainer: `recipes.Trainer`; not used.
@@ -73,13 +73,18 @@ class FindingGroups(GroupInference):
                 the rows of `train`.
 
         Returns:
-            An array of strings of shape `(n,)`, for each finding its label,
-            or `"none"` where the row lacks the feature.
+            An array of strings of shape `(n,)`, for each finding its feature,
+            or `"none"` where the row lacks it.
 
         Raises:
             ValueError: If a finding's label is not a class of `train`.
         """
-        found = self.views(trainer, train, split)
+        found = [
+            np.where(present, str(finding.feature), "none")
+            for finding, present in zip(
+                self.findings, self.views(trainer, train, split), strict=True
+            )
+        ]
         return np.array([" and ".join(row) for row in zip(*found, strict=True)])
 
     def views(self, trainer, train, split=None):
@@ -93,10 +98,7 @@ class FindingGroups(GroupInference):
                     f"{finding.label}"
                 )
         rows = train if split is None else split
-        return [
-            np.where(finding.feature.present(rows), finding.label, "none")
-            for finding in self.findings
-        ]
+        return [finding.feature.present(rows) for finding in self.findings]
 
     def get_config(self):
         return {"findings": [finding.to_dict() for finding in self.findings]}

@@ -98,16 +98,14 @@ class InversePropensitySampling(Recipe):
         hidden = train.with_groups(None)
         views = []
         for view in self.views:
-            attributes = view.views(trainer, hidden)
-            views += [
-                (each, hinted_classes(each, train)) for each in attributes
-            ]
+            cells = view.views(trainer, hidden)
+            views += [(each, hinted_classes(each, train)) for each in cells]
             if true is not None:
+                names = [view.attribute]
+                if len(cells) > 1:
+                    names = [f"{names[0]} {i + 1}" for i in range(len(cells))]
                 inferred = hidden.with_label_groups(
-                    {
-                        f"{view.attribute} {number}": each
-                        for number, each in enumerate(attributes, start=1)
-                    }
+                    dict(zip(names, cells, strict=True))
                 ).groups
                 found = trainer.notes.setdefault("agreement", {})
                 found[type(view).__name__] = agreement(inferred, true)
