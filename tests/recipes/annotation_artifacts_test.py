@@ -37,8 +37,8 @@ def marked(rows=1500, share=0.9, shown=False, frequency=0.2, seed=0):
 
 def found_in(split, features):
     probe = R.FrozenProbe(features).out_of_fold(split)
-    findings = kd.audit(split, folds=0).findings
-    return annotation_artifacts(split, findings, probe)
+    report = kd.audit(split, folds=0)
+    return annotation_artifacts(split, report.findings, report.tests, probe)
 
 
 def test_a_planted_cue_is_found():
