@@ -354,7 +354,7 @@ def main():
             "dtype_policy": "mixed_bfloat16",
             "rule_chosen_on": "draws 0 and 1; test of step 3: frozen features "
             "of draws 0 to 3; weights: draws 0 and 1; last conditions of step "
-            "3: other sets, see when_recommended_acts.py",
+            "3: other sets, see when_recommended_acts.py; step 4: draws 0 to 3",
         },
         METHODS,
         SWEEP,
