@@ -6,7 +6,10 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
+from keras_debias.auditing.excess_errors import class_confusions
+from keras_debias.auditing.excess_errors import harms
 from keras_debias.auditing.finding import Finding
+from keras_debias.auditing.harm import Harm
 from keras_debias.recipes import cross_fitting
 from keras_debias.recipes.distinct_findings import distinct_findings
 from keras_debias.recipes.shallow_model import class_names
@@ -28,21 +31,13 @@ class AnnotationArtifact:
     """A cue that frozen features do not show, and where it misleads.
 
     Attributes:
-        finding: `Finding`.
+        finding: `Finding`. Its `harm` is that of a probe which knows the cue.
         gain: float, what the cue adds to the log likelihood of the labels,
             divided by the number of rows with the cue.
-        against: int, the number of rows with the cue and another label.
-        misled: float, the share of them that a probe which knows the cue
-            takes for the cue's label.
-        elsewhere: float, the same share among rows of the same labels
-            without the cue.
     """
 
     finding: Finding
     gain: float
-    against: int
-    misled: float
-    elsewhere: float
 
 
 def annotation_artifacts(
@@ -90,27 +85,16 @@ def annotation_artifacts(
         p_value = stats.chi2.sf(2 * (after - before), others)
         gain = (after - before) / int(present.sum())
         if p_value < LEVEL / tests and gain >= LEAST_GAIN:
-            takes = guess == label
-            found.append(
-                AnnotationArtifact(
-                    finding,
-                    gain,
-                    int(against.sum()),
-                    float(takes[against].mean()),
-                    _elsewhere(takes, train.y, present, against),
-                )
-            )
+            harm = _harm(train.y, guess, probabilities.shape[1], present, label)
+            finding = dataclasses.replace(finding, harm=harm)
+            found.append(AnnotationArtifact(finding, gain))
     return sorted(found, key=lambda artifact: -artifact.gain)
 
 
-def _elsewhere(takes, y, present, against) -> float:
-    """The mean of `takes` without the cue, by the classes of `against`."""
-    rates = [
-        (against & (y == other)).sum() * takes[(y == other) & ~present].mean()
-        for other in np.unique(y[against])
-        if (~present & (y == other)).any()
-    ]
-    return float(np.sum(rates) / against.sum())
+def _harm(y, guess, classes, present, label) -> Harm:
+    confused = class_confusions(y, guess, classes)
+    rows = np.asarray(confused.indicators[present].sum(axis=0), "int64")
+    return harms(rows, [label], confused, LEVEL)[0]
 
 
 def _fitted(matrix, y) -> tuple[float, np.ndarray]:

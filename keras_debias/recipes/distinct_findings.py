@@ -1,5 +1,6 @@
 import numpy as np
 
+from keras_debias.auditing.feature import presence
 from keras_debias.auditing.finding import Finding
 
 MAX_PHI = 0.3
@@ -22,12 +23,15 @@ def distinct_findings(
         that have its feature.
     """
     found: list[tuple[Finding, np.ndarray]] = []
-    for finding in findings:
-        if len(found) == most:
-            break
-        present = finding.feature.present(train)
-        if all(abs(_phi(present, other)) <= max_phi for _, other in found):
-            found.append((finding, present))
+    # The texts are read once for each part of the findings.
+    for start in range(0, len(findings), most):
+        part = findings[start : start + most]
+        present = presence([finding.feature for finding in part], train)
+        for finding, column in zip(part, present.T, strict=True):
+            if all(abs(_phi(column, other)) <= max_phi for _, other in found):
+                found.append((finding, column))
+            if len(found) == most:
+                return found
     return found
 
 

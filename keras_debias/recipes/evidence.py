@@ -328,14 +328,9 @@ class Evidence:
         if not found or self._classes() is not None:
             return None
         self.figures["gain_beyond_features"] = found[0].gain
-        named = "; ".join(
-            f"{each.finding.feature} -> {each.finding.label} (with it, a probe "
-            f"takes {_percent(each.misled)} of {each.against} rows of other "
-            f"labels for {each.finding.label}, without it "
-            f"{_percent(each.elsewhere)})"
-            for each in found
-        )
-        groups = FindingGroups(tuple(each.finding for each in found))
+        findings = tuple(each.finding for each in found)
+        named = "; ".join(map(_misleads, findings))
+        groups = FindingGroups(findings)
         return InversePropensitySampling(views=groups), (
             "Cues tell the label beyond what frozen features tell, so they "
             "come from how the rows were made, not from what they mean: "
@@ -599,6 +594,16 @@ class Evidence:
         else:
             view = recipe.groups
         return view.cells(self, self.train, validation)
+
+
+def _misleads(finding) -> str:
+    """A cue, and how often a probe follows it where it misleads."""
+    label, harm = finding.label, finding.harm
+    return (
+        f"{finding.feature} -> {label} (with it, a probe takes "
+        f"{_percent(harm.error_rate_with)} of {harm.n} rows of other labels "
+        f"for {label}, without it {_percent(harm.error_rate_without or 0.0)})"
+    )
 
 
 def _given_cues(recipe) -> FindingGroups | None:

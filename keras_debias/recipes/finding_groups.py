@@ -4,6 +4,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 
+from keras_debias.auditing.feature import presence
 from keras_debias.auditing.finding import Finding
 from keras_debias.recipes.checks import check_class_labels
 from keras_debias.recipes.group_inference import GroupInference
@@ -100,7 +101,8 @@ class FindingGroups(GroupInference):
                     f"{finding.label}"
                 )
         rows = train if split is None else split
-        return [finding.feature.present(rows) for finding in self.findings]
+        features = [finding.feature for finding in self.findings]
+        return list(presence(features, rows).T)
 
     def get_config(self):
         return {"findings": [finding.to_dict() for finding in self.findings]}

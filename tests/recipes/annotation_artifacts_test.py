@@ -48,9 +48,10 @@ def test_a_planted_cue_is_found():
     assert cue.finding.label == "yes"
     no = split.y == 0
     has = np.array(["zz" in text for text in split.x])
-    assert cue.against == (has & no).sum()
+    harm = cue.finding.harm
+    assert harm.n == (has & no).sum()
     # Those who read "zz" follow it.
-    assert cue.misled > 0.5 > 0.4 > cue.elsewhere > 0
+    assert harm.error_rate_with > 0.5 > 0.4 > harm.error_rate_without > 0
     # The features tell nothing of "zz": by counting, what it says of the label
     # of a row that has it.
     share = np.mean(split.y[has])
