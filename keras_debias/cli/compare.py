@@ -29,6 +29,7 @@ def add(commands) -> argparse.ArgumentParser:
         help="the first is what the others are compared with "
         "(plain recommended)",
     )
+    methods.add_kind_is_task(parser)
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)"
     )

@@ -22,8 +22,9 @@ def compare_methods(options) -> None:
     """
     folder = pathlib.Path(options.output)
     train, test = train_and_test(options)
+    chosen = dict.fromkeys(options.methods)
     comparison = compare(
-        {name: recipe_of(name) for name in dict.fromkeys(options.methods)},
+        {name: recipe_of(name, options.kind_is_task) for name in chosen},
         train,
         {"test": test},
         options.seeds,

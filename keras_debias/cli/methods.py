@@ -1,5 +1,6 @@
 """The methods of the command line, by name."""
 
+import argparse
 from typing import Any
 
 METHODS = {
@@ -13,6 +14,7 @@ METHODS = {
     "group-dro": "GroupDRO: minimizes the loss of the worst group (--groups)",
 }
 NEED_GROUPS = ("balanced", "group-dro")
+ANSWERS = {"yes": True, "no": False}
 DESCRIPTION = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
 
 
@@ -26,13 +28,33 @@ def check_groups(methods, groups) -> None:
             )
 
 
-def recipe_of(name: str):
-    """The recipe of a method, with its default settings."""
+def add_kind_is_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kind-is-task",
+        choices=tuple(ANSWERS),
+        help="for recommended: whether the label is about the kind of input, "
+        "its topic or source (the data decide)",
+    )
+
+
+def answer_of(kind_is_task: str | None) -> bool | None:
+    """What `kd.recommended` takes for an answer of the command line."""
+    return None if kind_is_task is None else ANSWERS[kind_is_task]
+
+
+def recipe_of(name: str, kind_is_task: str | None = None):
+    """The recipe of a method, with its default settings.
+
+    Args:
+        name: a key of `METHODS`.
+        kind_is_task: `"yes"`, `"no"` or `None`, see `kd.recommended`. Defaults
+            to `None`.
+    """
     from keras_debias import recipes
 
     made: dict[str, Any] = {
         "plain": recipes.FineTuning,
-        "recommended": recipes.Recommended,
+        "recommended": lambda: recipes.Recommended(answer_of(kind_is_task)),
         "edge": recipes.EDGE,
         "audit-cue": lambda: recipes.BalancedSampling(
             groups=recipes.AuditGroups()

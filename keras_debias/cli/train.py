@@ -29,6 +29,7 @@ def add(commands) -> argparse.ArgumentParser:
         default="recommended",
         help="(recommended)",
     )
+    methods.add_kind_is_task(parser)
     parser.add_argument("--seed", type=int, default=0, help="(0)")
     add_training(parser)
     add_output(parser, "the model and the report")

@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 from keras_debias import adapters
+from keras_debias.cli.methods import answer_of
 from keras_debias.cli.methods import recipe_of
 from keras_debias.cli.networks import adapter_of
 from keras_debias.cli.networks import builder
@@ -56,7 +57,9 @@ def train(options) -> None:
     recipe, found = recipe_of(options.method), None
     if options.method == "recommended":
         found = recipe = recommended(
-            data.with_groups(None), trainer.frozen_features
+            data.with_groups(None),
+            trainer.frozen_features,
+            kind_is_task=answer_of(options.kind_is_task),
         )
         if not options.quiet:
             print(found)

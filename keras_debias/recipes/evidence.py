@@ -51,9 +51,12 @@ PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
 CUE_SCALE = 10.0
+SAY_SO = "say so, and it is balanced: `kd.recommended(..., kind_is_task=False)`"
 
 
-def diagnose(train, features, validation=None) -> Recommendation:
+def diagnose(
+    train, features, validation=None, kind_is_task=None
+) -> Recommendation:
     """Applies the rule of `kd.recommended`."""
     given = len(train)
     train = _without_copies(train)
@@ -64,7 +67,7 @@ def diagnose(train, features, validation=None) -> Recommendation:
             f"A class has {smallest} rows: too few to look for shortcuts.",
             {},
         )
-    evidence = Evidence(train, features)
+    evidence = Evidence(train, features, kind_is_task)
     found = evidence.decide()
     if validation is not None and not isinstance(found.recipe, FineTuning):
         found = evidence.confirm(found, validation)
@@ -90,9 +93,10 @@ def _without_copies(train):
 class Evidence:
     """The models behind a recommendation, fitted once."""
 
-    def __init__(self, train, features):
+    def __init__(self, train, features, kind_is_task=None):
         self.train = train
         self.features = features
+        self.kind_is_task = kind_is_task
         self.y = train.y
         self.rows = np.arange(len(train))
         self.classes = num_classes(train)
@@ -217,7 +221,7 @@ class Evidence:
         gain, _ = self._cell_gain(self.clusters)
         self.figures["cluster_gain"] = gain
         best = max(self.figures["probe_gain"], 1e-12)
-        if gain < CLUSTER_SHARE * best:
+        if gain < CLUSTER_SHARE * best or self.kind_is_task:
             return None
         if gain >= STRONG_SHARE * best:
             self.doubt = functools.partial(self._task_or_shortcut, gain / best)
@@ -226,6 +230,11 @@ class Evidence:
         hints = hinted_classes(cells, self.train)
         if (hints == self.y).all():
             return None
+        if self.kind_is_task is False:
+            return recipe, (
+                f"{self._kinds(gain / best)} The label is not about that, you "
+                "say: weights make it independent of the kind."
+            )
         weights, _ = propensity_weights(
             self.y, [(cells, hints)], recipe.min_effective
         )
@@ -280,12 +289,18 @@ class Evidence:
 
     def _task_or_shortcut(self, share) -> str:
         """What to do where the kind of input is nearly the label."""
+        if self.kind_is_task is False:
+            return (
+                f"{self._kinds(share)} No row has another label than its kind, "
+                "so there is nothing to balance. Add rows in which the kind "
+                "does not go with the label. Until then plain fine-tuning is "
+                "kept."
+            )
         return (
             f"{self._kinds(share)} That is the task or a shortcut: these "
             f"{len(self.y)} rows do not tell which. If the label is not about "
-            "that, add rows in which the kind does not go with it, or compare "
-            "with `kd.recipes.BalancedSampling(groups=kd.recipes.Clusters(8))` "
-            "on such test data. Until then plain fine-tuning is kept."
+            f"that, {SAY_SO}; test on rows in which the kind does not go with "
+            "the label. Until then plain fine-tuning is kept."
         )
 
     def _doubt(self, share, accuracies, areas) -> str:
@@ -307,10 +322,9 @@ class Evidence:
             f"{self._kinds(share)} It is not certain that this misleads: on "
             f"{len(self.y)} rows, weights that make the label independent of "
             "the kind change the held-out accuracy from "
-            f"{_change(*accuracies)}. {within}More rows would tell, or test "
-            "data in which the kind does not go with the label: compare with "
-            "`kd.recipes.InversePropensitySampling()` there. Until then plain "
-            "fine-tuning is kept."
+            f"{_change(*accuracies)}. {within}More rows would tell. If the "
+            f"label is not about that, {SAY_SO}. Until then plain fine-tuning "
+            "is kept."
         )
 
     def _artifacts(self):

@@ -21,6 +21,12 @@ class Recommended(Recipe):
     See `kd.recommended` for the rule. The method, the reason in words and
     the figures behind it are in the notes of the result.
 
+    Attributes:
+        kind_is_task: see `kd.recommended`. Defaults to `None`.
+
+    Raises:
+        TypeError: If `kind_is_task` is neither a boolean nor `None`.
+
     Example:
 
     ```python
@@ -31,6 +37,16 @@ class Recommended(Recipe):
     ```
     """
 
+    kind_is_task: bool | None = None
+
+    def __post_init__(self):
+        said = self.kind_is_task
+        if said is not None and not isinstance(said, bool):
+            raise TypeError(
+                "Expected `kind_is_task` to be True, False or None. Received: "
+                f"kind_is_task={said!r}"
+            )
+
     def fit(self, trainer, train):
         if is_regression(train):
             return of_regression().fit(trainer, train)
@@ -39,6 +55,7 @@ class Recommended(Recipe):
             train.with_groups(None),
             trainer.frozen_features,
             trainer.validation,
+            self.kind_is_task,
         )
         return found.fit(trainer, train)
 
@@ -58,6 +75,7 @@ def recommended(
     train: Split,
     model: keras.Model | Callable | None = None,
     validation: Split | None = None,
+    kind_is_task: bool | None = None,
 ) -> Recipe:
     """The method to try first on data without group labels, and why.
 
@@ -105,7 +123,8 @@ def recommended(
 
     Whether a kind of input or a cue *is* the task, a reader may see where the
     data do not tell. So the reason names the kinds by their words (see
-    `kd.auditing.describe_groups`), or the strongest cue of the audit.
+    `kd.auditing.describe_groups`), or the strongest cue of the audit. For
+    kinds, say what you see with `kind_is_task`.
 
     With validation data, the same models learn from the training data with
     and without the method's weights. Unless the weights raise the lowest
@@ -122,6 +141,11 @@ def recommended(
             is made when the method trains, on features of the network that the
             trainer makes.
         validation: `kd.data.Split` like `train`. Defaults to `None`.
+        kind_is_task: boolean, or `None`. Whether the label is about the kind
+            of input (its topic, its source), which you know and few rows may
+            not tell. With `False` step 3 asks only whether the clusters have
+            half of the probe's gain; with `True` it is left out. Defaults to
+            `None`: the data decide.
 
     Returns:
         A recipe, for `kd.compare` or `fit`. With `model`, a
@@ -147,6 +171,7 @@ def recommended(
         Annotation artifacts:
         [Gururangan et al., 2018](https://arxiv.org/abs/1803.02324).
     """
+    recipe = Recommended(kind_is_task)
     if not isinstance(train, Split):
         raise TypeError(
             "Expected `train` to be a `kd.data.Split`. Received: "
@@ -154,9 +179,9 @@ def recommended(
         )
     if is_regression(train):
         return of_regression()
-    check_class_labels(train, Recommended())
+    check_class_labels(train, recipe)
     if model is None:
-        return Recommended()
+        return recipe
     features = model
     if isinstance(model, keras.Model):
         features = FrozenFeatures(model)
@@ -165,4 +190,4 @@ def recommended(
             "Expected `model` to be a `keras.Model`, or a function of a split "
             f"to an array of features. Received: model={model!r}"
         )
-    return diagnose(train.with_groups(None), features, validation)
+    return diagnose(train.with_groups(None), features, validation, kind_is_task)

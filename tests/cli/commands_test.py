@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score
 
 import keras_debias as kd
 from keras_debias.auditing import TargetReport
+from keras_debias.cli import methods
 from keras_debias.cli.main import COMMANDS
 from keras_debias.cli.main import main
 from keras_debias.cli.main import parse
@@ -74,6 +75,7 @@ def test_every_command_has_help(capsys):
         (["evaluate", "--fail-on", "gap<inf"], "received 'inf'"),
         (["audit", "--min-count", "0"], "at least 1"),
         (["train", "--method", "magic"], "magic"),
+        (["compare", "--kind-is-task", "maybe"], "maybe"),
         (["train", "--test-share", "1"], "between 0 and 1"),
         (["train", "--epochs", "-1"], "above 0"),
     ],
@@ -363,6 +365,21 @@ def test_training_methods_that_need_groups_say_so(capsys):
         status = main([*command, *arguments, "--output", "o"])
         assert status == 2
         assert "Expected --groups" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [([], None), (["yes"], True), (["no"], False)]
+)
+def test_what_the_label_is_about_reaches_the_method(said, expected):
+    if said:
+        said = ["--kind-is-task", *said]
+    for command in ("train", "compare"):
+        arguments = ["x.csv", "--text", "t", "--label", "y", "--model", "m"]
+        options = parse([command, *arguments, *said, "--output", "o"])
+        recipe = methods.recipe_of("recommended", options.kind_is_task)
+        assert recipe == kd.recipes.Recommended(kind_is_task=expected)
+        plain = methods.recipe_of("plain", options.kind_is_task)
+        assert plain == kd.recipes.FineTuning()
 
 
 def test_help_needs_no_keras(tmp_path):

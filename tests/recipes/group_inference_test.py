@@ -272,6 +272,39 @@ def test_recommended_says_which_kinds_go_with_the_label():
     assert "kind of input" not in kd.recommended(split, features).reason
 
 
+def test_a_reader_can_say_whether_the_kind_is_the_task():
+    split, features = two_kinds(600, 0.95)
+    found = kd.recommended(split, features, kind_is_task=False)
+    assert found.recipe == R.InversePropensitySampling()
+    assert "'book', 'page' (9" in found.reason
+    assert "The label is not about that" in found.reason
+    found = kd.recommended(split, features, kind_is_task=True)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "kind of input" not in found.reason
+    # No row to balance with.
+    split, features = two_kinds(600, 1.0)
+    found = kd.recommended(split, features, kind_is_task=False)
+    assert isinstance(found.recipe, R.FineTuning)
+    assert "there is nothing to balance. Add rows" in found.reason
+    # Where the clusters say nothing, neither does what is said of them.
+    split, features = two_kinds(600, 0.5)
+    silent = kd.recommended(split, features)
+    for said in (True, False):
+        assert kd.recommended(split, features, kind_is_task=said) == silent
+
+
+def test_what_a_reader_says_helps_where_few_rows_tell():
+    train = toy.numbers(400, strength=0.97, noise=1.2, seed=2)
+    test = toy.numbers(800, strength=0.5, seed=1, noise=1.2)
+    plain, trainer = worst_group(kd.recommended(train), train, test)
+    assert trainer.notes["recommended"] == "FineTuning"
+    said = kd.recommended(train, kind_is_task=False)
+    assert said == R.Recommended(kind_is_task=False)
+    cured, trainer = worst_group(said, train, test)
+    assert trainer.notes["recommended"] == "InversePropensitySampling"
+    assert cured > plain + 0.2
+
+
 def test_recommended_names_the_strongest_cue_it_leaves_alone():
     """A token that frozen features do not see, but fine-tuning might."""
     generator = np.random.default_rng(1)
@@ -499,6 +532,11 @@ def test_several_distinct_cues_are_crossed():
         (lambda: R.AuditGroups(cues=0), ValueError, "cues=0"),
         (lambda: R.AuditGroups(max_phi=2), ValueError, "max_phi=2"),
         (lambda: kd.recommended("rows"), TypeError, "Received: str"),
+        (
+            lambda: kd.recommended(toy.numbers(40), kinds, kind_is_task="no"),
+            TypeError,
+            "Received: kind_is_task='no'",
+        ),
         (
             lambda: kd.recommended(toy.numbers(40), "minilm"),
             TypeError,
