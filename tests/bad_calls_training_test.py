@@ -568,6 +568,11 @@ ROWS = [
         lambda tmp: R.InversePropensitySampling(views=3),
         TypeError,
     ),
+    (
+        "recipes.RakedSampling",
+        lambda tmp: R.RakedSampling(R.Clusters(2), min_effective=2),
+        ValueError,
+    ),
     *(
         ("recipes.published", lambda tmp, a=a: R.published(*a), ValueError)
         for a in (

@@ -38,6 +38,7 @@ from keras_debias.recipes.probe_hint import ProbeHint
 from keras_debias.recipes.product_of_experts import ProductOfExperts
 from keras_debias.recipes.published import published
 from keras_debias.recipes.published_setting import PublishedSetting
+from keras_debias.recipes.raked_sampling import RakedSampling
 from keras_debias.recipes.recipe import Recipe
 from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.recommended import Recommended
@@ -83,6 +84,7 @@ __all__ = [
     "ProbeHint",
     "ProductOfExperts",
     "PublishedSetting",
+    "RakedSampling",
     "Recipe",
     "Recommendation",
     "Recommended",

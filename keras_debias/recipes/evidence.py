@@ -25,11 +25,13 @@ from keras_debias.recipes.inverse_propensity_sampling import (
 )
 from keras_debias.recipes.propensity import inverse_propensity
 from keras_debias.recipes.propensity import propensity_weights
+from keras_debias.recipes.raked_sampling import RakedSampling
 from keras_debias.recipes.recommendation import Recommendation
 from keras_debias.recipes.shallow_hint import ShallowHint
 from keras_debias.recipes.shallow_model import ShallowModel
 from keras_debias.recipes.shallow_model import class_names
 from keras_debias.recipes.shallow_model import num_classes
+from keras_debias.recipes.view_sampling import ViewSampling
 from keras_debias.recipes.words_of_kinds import words_of_kinds
 
 FOLDS = 5
@@ -114,8 +116,8 @@ class Evidence:
         prior = np.bincount(self.y, minlength=self.classes) / len(self.y)
         self.base = -np.log(prior[self.y])
         self.notes = {}
-        # Says why the evidence for step 3 is not enough, where there is some:
-        # that reads all texts, and is asked for only if no rule acts.
+        # Says why step 3 does not act, where the label goes with a kind of
+        # input: that reads all texts, and is asked for only if no rule acts.
         self.doubt = None
         # The part of a trainer that group inference uses.
         self.clusters = Clusters().cells(self, train)
@@ -221,7 +223,10 @@ class Evidence:
         gain, _ = self._cell_gain(self.clusters)
         self.figures["cluster_gain"] = gain
         best = max(self.figures["probe_gain"], 1e-12)
-        if gain < CLUSTER_SHARE * best or self.kind_is_task:
+        if gain < CLUSTER_SHARE * best:
+            return None
+        if self.kind_is_task:
+            self.doubt = functools.partial(self._task, gain / best)
             return None
         if gain >= STRONG_SHARE * best:
             self.doubt = functools.partial(self._task_or_shortcut, gain / best)
@@ -287,6 +292,13 @@ class Evidence:
             return sentence
         return f"{sentence} By their words: {'; '.join(about)}."
 
+    def _task(self, share) -> str:
+        """Where the kind of input is the label, by what a reader says."""
+        return (
+            f"{self._kinds(share)} That is the task, you say: plain "
+            "fine-tuning is kept."
+        )
+
     def _task_or_shortcut(self, share) -> str:
         """What to do where the kind of input is nearly the label."""
         if self.kind_is_task is False:
@@ -345,10 +357,11 @@ class Evidence:
         findings = tuple(each.finding for each in found)
         named = "; ".join(map(_misleads, findings))
         groups = FindingGroups(findings)
-        return InversePropensitySampling(views=groups), (
+        return RakedSampling(views=groups), (
             "Cues tell the label beyond what frozen features tell, so they "
             "come from how the rows were made, not from what they mean: "
-            f"{named}. Labels are balanced among the rows with each cue."
+            f"{named}. Labels are balanced among the rows with each cue, and "
+            "rows with a rare cue are drawn more often."
         )
 
     def _words(self):
@@ -595,7 +608,7 @@ class Evidence:
         )
 
     def _weights(self, recipe):
-        if isinstance(recipe, InversePropensitySampling):
+        if isinstance(recipe, ViewSampling):
             return recipe.weights(self, self.train)
         groups = recipe.groups.infer(self, self.train)
         weights = 1.0 / np.bincount(groups.ids)[groups.ids]
@@ -603,7 +616,7 @@ class Evidence:
         return weights / weights.mean()
 
     def _validation_cells(self, recipe, validation):
-        if isinstance(recipe, InversePropensitySampling):
+        if isinstance(recipe, ViewSampling):
             view = recipe.views[0]
         else:
             view = recipe.groups
@@ -622,7 +635,7 @@ def _misleads(finding) -> str:
 
 def _given_cues(recipe) -> FindingGroups | None:
     """The cues that a recipe balances, if it is about given ones."""
-    if isinstance(recipe, InversePropensitySampling):
+    if isinstance(recipe, ViewSampling):
         (view,) = recipe.views
         if isinstance(view, FindingGroups):
             return view

@@ -21,8 +21,8 @@ class FindingGroups(GroupInference):
     budget.
 
     When it helps: where one or several features are the shortcut. In
-    `InversePropensitySampling` every finding is a view of its own, so that
-    many can be given without tiny groups. SNLI with a planted token and its
+    `RakedSampling` every finding is an attribute of its own, so that many can
+    be given without tiny groups. SNLI with a planted token and its
     own artifacts, two draws: 75.8 and 75.6 % of contradictions with the token
     are correct, 78.4 and 73.0 of those without (plain fine-tuning 37.8 and 1.6,
     79.8 and 76.8).

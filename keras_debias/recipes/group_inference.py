@@ -53,8 +53,7 @@ class GroupInference(abc.ABC):
     def views(self, trainer, train, split=None) -> list[np.ndarray]:
         """The cells of each row, for each inferred attribute by itself.
 
-        For methods that weigh by one attribute after another, such as
-        `InversePropensitySampling`.
+        For methods that weigh by several attributes, such as `RakedSampling`.
 
         Args:
             trainer, train, split: as for `cells`.

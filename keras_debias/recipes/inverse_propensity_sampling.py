@@ -1,23 +1,17 @@
 import dataclasses
 
 import keras
-import numpy as np
 
-from keras_debias.data.weighted_sampler import WeightedSampler
-from keras_debias.recipes.checks import check_class_labels
-from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.co_trained_clusters import CoTrainedClusters
 from keras_debias.recipes.co_trained_clusters import hinted_classes
 from keras_debias.recipes.group_inference import GroupInference
-from keras_debias.recipes.group_inference import agreement
-from keras_debias.recipes.propensity import effective_share
 from keras_debias.recipes.propensity import propensity_weights
-from keras_debias.recipes.recipe import Recipe
+from keras_debias.recipes.view_sampling import ViewSampling
 
 
 @keras.saving.register_keras_serializable(package="keras_debias")
 @dataclasses.dataclass(frozen=True)
-class InversePropensitySampling(Recipe):
+class InversePropensitySampling(ViewSampling):
     """Plain fine-tuning on rows drawn by 1 / P(label | inferred attribute).
 
     A view infers the value of the unknown attribute of every row, its cell.
@@ -61,55 +55,9 @@ class InversePropensitySampling(Recipe):
     """
 
     views: tuple[GroupInference, ...] = (CoTrainedClusters(),)
-    min_effective: float = 0.15
 
-    def __post_init__(self):
-        views = self.views
-        if isinstance(views, GroupInference):
-            views = (views,)
-        if (
-            not isinstance(views, (tuple, list))
-            or not views
-            or not all(isinstance(view, GroupInference) for view in views)
-        ):
-            raise TypeError(
-                "Expected `views` to be a tuple of ways to infer groups, such "
-                f"as `(Clusters(),)`. Received: views={self.views!r}"
-            )
-        object.__setattr__(self, "views", tuple(views))
-        check_share(self.min_effective, "min_effective")
-
-    def fit(self, trainer, train):
-        weights = self.weights(trainer, train)
-        return trainer.fit(train, sampler=WeightedSampler(weights))
-
-    def weights(self, trainer, train) -> np.ndarray:
-        """The weight of each training row.
-
-        Args:
-            trainer: `recipes.Trainer`.
-            train: `kd.data.Split` with one class a row.
-
-        Returns:
-            A float array of shape `(n,)` with a mean of 1.
-        """
-        check_class_labels(train, self)
-        true = train.groups
-        hidden = train.with_groups(None)
-        views = []
-        for view in self.views:
-            cells = view.views(trainer, hidden)
-            views += [(each, hinted_classes(each, train)) for each in cells]
-            if true is not None:
-                names = [view.attribute]
-                if len(cells) > 1:
-                    names = [f"{names[0]} {i + 1}" for i in range(len(cells))]
-                inferred = hidden.with_label_groups(
-                    dict(zip(names, cells, strict=True))
-                ).groups
-                found = trainer.notes.setdefault("agreement", {})
-                found[type(view).__name__] = agreement(inferred, true)
+    def weights_of(self, trainer, train, cells):
+        views = [(each, hinted_classes(each, train)) for each in cells]
         weights, power = propensity_weights(train.y, views, self.min_effective)
-        trainer.notes["effective_share"] = effective_share(weights)
         trainer.notes["tempered"] = power
         return weights

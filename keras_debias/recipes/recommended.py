@@ -106,11 +106,12 @@ def recommended(
        0.02 for each row with the cue; 25 of these rows have another label.
        Features of a pretrained encoder show what an input means; a cue that
        adds to them comes from how the rows were made (an annotation
-       artifact), and fine-tuning learns it. Labels are balanced among the
-       rows with each such cue, by `InversePropensitySampling`. Not where the
-       label goes with a kind of input (see 7), where balanced classes help
-       (6), or where the probe has less than three quarters of the shallow
-       model's gain: such features are too weak to say what an input means.
+       artifact), and fine-tuning learns it. `RakedSampling` balances the
+       labels among the rows with each such cue, and draws rows with a rare
+       one more often. Not where the label goes with a kind of input (see 7),
+       where balanced classes help (6), or where the probe has less than three
+       quarters of the shallow model's gain: such features are too weak to say
+       what an input means.
     5. The shallow model has three quarters of the probe's gain, and on rows
        whose words hint at another class the probe is wrong more often than
        by chance: the most harmful cues of the audit, or the hints, are
@@ -144,8 +145,8 @@ def recommended(
         kind_is_task: boolean, or `None`. Whether the label is about the kind
             of input (its topic, its source), which you know and few rows may
             not tell. With `False` step 3 asks only whether the clusters have
-            half of the probe's gain; with `True` it is left out. Defaults to
-            `None`: the data decide.
+            half of the probe's gain. With `True`, where they have, steps 3
+            and 4 are left out. Defaults to `None`: the data decide.
 
     Returns:
         A recipe, for `kd.compare` or `fit`. With `model`, a

@@ -84,7 +84,7 @@ def test_too_few_rows_speak_against_it():
 def test_recommended_balances_it():
     split, features = marked(share=0.85)
     found = kd.recommended(split, features)
-    assert isinstance(found.recipe, R.InversePropensitySampling)
+    assert isinstance(found.recipe, R.RakedSampling)
     (groups,) = found.recipe.views
     assert [f.feature.token for f in groups.findings] == ["zz"]
     assert "beyond what frozen features tell" in found.reason
@@ -105,6 +105,6 @@ def test_validation_data_without_the_cue_confirms():
         return (of_train if rows.x[0] in texts else of_others)(rows)
 
     found = kd.recommended(train, features, validation)
-    assert isinstance(found.recipe, R.InversePropensitySampling)
+    assert isinstance(found.recipe, R.RakedSampling)
     before = found.evidence["validation_worst_cell"]
     assert found.evidence["the_same_with_the_method"] > before + 0.1

@@ -50,9 +50,7 @@ OF_TEXTS = {
     "balanced, shallow hint": R.BalancedSampling(groups=R.ShallowHint()),
     "balanced, audit": R.BalancedSampling(groups=R.AuditGroups(min_count=5)),
     "balanced, findings": R.BalancedSampling(groups=R.FindingGroups(FINDINGS)),
-    "propensity, findings": R.InversePropensitySampling(
-        views=R.FindingGroups(FINDINGS)
-    ),
+    "raked, findings": R.RakedSampling(views=R.FindingGroups(FINDINGS)),
 }
 ALL = {**FREE, **WITH_GROUPS, **OF_TEXTS}
 

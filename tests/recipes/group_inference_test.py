@@ -280,7 +280,8 @@ def test_a_reader_can_say_whether_the_kind_is_the_task():
     assert "The label is not about that" in found.reason
     found = kd.recommended(split, features, kind_is_task=True)
     assert isinstance(found.recipe, R.FineTuning)
-    assert "kind of input" not in found.reason
+    assert "'book', 'page' (9" in found.reason
+    assert "That is the task, you say: plain" in found.reason
     # No row to balance with.
     split, features = two_kinds(600, 1.0)
     found = kd.recommended(split, features, kind_is_task=False)
