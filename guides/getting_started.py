@@ -172,9 +172,13 @@ print(found)
 assert isinstance(found.recipe, kd.recipes.InversePropensitySampling)
 
 """
-It says why in words. The method draws rows so that the label is independent
-of the inferred kind of text. We train by it, and, as a ceiling, with the true
-groups.
+It says why in words, and names the kinds of text by theirs. Whether the label
+is about these is for a reader to judge, and few rows may not tell:
+`kd.recommended(..., kind_is_task=True)` leaves them alone, and `False` balances
+them where the evidence is not enough.
+
+The method draws rows so that the label is independent of the inferred kind of
+text. We train by it, and, as a ceiling, with the true groups.
 """
 
 recommended = train_by(

@@ -1,7 +1,9 @@
 import os
+from concurrent import futures
 
 import tensorflow as tf
 
+from keras_debias import _keras_internals
 from keras_debias.training.base_debiased_model import BaseDebiasedModel
 from keras_debias.training.tensorflow_step import TensorFlowStep
 
@@ -34,6 +36,16 @@ class TensorFlowDebiasedModel(BaseDebiasedModel):
 
     def train_step(self, data):
         return TensorFlowStep(self, data).run()
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Variables made within a trace have it made twice: a thread is outside.
+        if tf.inside_function():
+            with futures.ThreadPoolExecutor(1) as pool:
+                made = pool.submit(
+                    _keras_internals.compiled_metrics, self, y, y_pred
+                )
+                made.result()
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
 
 def _check_one_replica(strategy) -> None:

@@ -429,6 +429,35 @@ def test_infinite_float16_gradients_are_the_loss_scalers_business():
 
 
 @pytest.mark.skipif(
+    keras.config.backend() != "tensorflow",
+    reason="A function of tensorflow that makes variables is traced twice.",
+)
+@pytest.mark.parametrize("first", ["fit", "evaluate"])
+def test_a_step_is_traced_once(first):
+    model = network()
+    debiased = kd.DebiasedModel(model, kd.projections.EDGE(), seed=0)
+    debiased.compile(
+        keras.optimizers.Adam(),
+        loss=logits_loss(),
+        metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+    )
+    traced, call = [], model.call
+
+    def counted(*args, **kwargs):
+        traced.append(tf.inside_function())
+        return call(*args, **kwargs)
+
+    model.call = counted
+    x, y = rows()
+    for method in (first, "fit", "evaluate"):
+        getattr(debiased, method)(x, y, batch_size=ROWS // 2, verbose=0)
+    assert traced == [True, True]
+    found = debiased.evaluate(x, y, verbose=0, return_dict=True)
+    answers = model.predict(x, verbose=0).argmax(-1)
+    assert found["accuracy"] == pytest.approx((answers == y).mean())
+
+
+@pytest.mark.skipif(
     keras.config.backend() != "torch",
     reason="Elsewhere a step is traced once, and `compile` makes it anew.",
 )
