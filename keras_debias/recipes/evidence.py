@@ -53,6 +53,8 @@ PERHAPS = 1.28  # the 20 % level
 LEVEL = 0.01
 CONFIDENT = 0.5
 CUE_SCALE = 10.0
+# What balanced groups leave of the rows where 1 in 100 is against its kind.
+LEAST_EFFECTIVE = 0.04
 SAY_SO = "say so, and it is balanced: `kd.recommended(..., kind_is_task=False)`"
 
 
@@ -236,6 +238,7 @@ class Evidence:
         if (hints == self.y).all():
             return None
         if self.kind_is_task is False:
+            recipe = InversePropensitySampling(min_effective=LEAST_EFFECTIVE)
             return recipe, (
                 f"{self._kinds(gain / best)} The label is not about that, you "
                 "say: weights make it independent of the kind."

@@ -145,7 +145,8 @@ def recommended(
         kind_is_task: boolean, or `None`. Whether the label is about the kind
             of input (its topic, its source), which you know and few rows may
             not tell. With `False` step 3 asks only whether the clusters have
-            half of the probe's gain. With `True`, where they have, steps 3
+            half of the probe's gain, and fewer rows may be effective (4 %,
+            else 15). With `True`, where they have, steps 3
             and 4 are left out. Defaults to `None`: the data decide.
 
     Returns:
