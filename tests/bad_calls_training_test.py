@@ -570,7 +570,7 @@ ROWS = [
     ),
     (
         "recipes.RakedSampling",
-        lambda tmp: R.RakedSampling(R.Clusters(2), keep=2),
+        lambda tmp: R.RakedSampling(R.Clusters(2), min_effective=2),
         ValueError,
     ),
     *(

@@ -2,7 +2,6 @@ import dataclasses
 
 import keras
 
-from keras_debias.recipes.checks import check_share
 from keras_debias.recipes.raking import raking_weights
 from keras_debias.recipes.view_sampling import ViewSampling
 
@@ -16,7 +15,7 @@ class RakedSampling(ViewSampling):
     row. Raking (iterative proportional fitting) asks only for the totals of
     label x each attribute. In every cell of an attribute, all labels have the
     same total weight, so that no attribute tells the label. Cells become as
-    even as `keep` allows: rows with a rare cue are drawn more often.
+    even as `min_effective` allows: rows with a rare cue are drawn more often.
     `InversePropensitySampling` leaves them as rare as they are.
 
     When it helps: where several features are shortcuts, or a rare one is.
@@ -27,13 +26,10 @@ class RakedSampling(ViewSampling):
         min_effective: float in (0, 1). The effective number of rows (1 / sum
             of squared shares) is at least this part of all. Defaults to
             `0.15`.
-        keep: float in (0, 1). Making cells even leaves at least this part of
-            the effective number of rows. Less makes rare cells more frequent,
-            and costs accuracy in distribution. Defaults to `0.6`.
 
     Raises:
         TypeError: If `views` is not a tuple of ways to infer groups.
-        ValueError: If `min_effective` or `keep` is out of range.
+        ValueError: If `min_effective` is out of range.
 
     Example:
 
@@ -53,15 +49,7 @@ class RakedSampling(ViewSampling):
         this library's.
     """
 
-    keep: float = 0.6
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_share(self.keep, "keep")
-
     def weights_of(self, trainer, train, cells):
-        weights, evenness = raking_weights(
-            train.y, cells, self.min_effective, self.keep
-        )
+        weights, evenness = raking_weights(train.y, cells, self.min_effective)
         trainer.notes["evenness"] = evenness
         return weights

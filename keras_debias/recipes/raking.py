@@ -10,7 +10,7 @@ ROUNDS = 200  # of the fit, at most
 TOLERANCE = 1e-9  # of a total, as a share of all rows
 
 
-def raking_weights(y, views, share, keep) -> tuple[np.ndarray, float]:
+def raking_weights(y, views, share) -> tuple[np.ndarray, float]:
     """Weights that make labels and several attributes even.
 
     Within each cell of each attribute, every label gets the same total
@@ -22,8 +22,6 @@ def raking_weights(y, views, share, keep) -> tuple[np.ndarray, float]:
         views: list of arrays of shape `(n,)`, the cells of one attribute each.
         share: float, the least effective number of rows (Kish), as a share of
             all.
-        keep: float, the least effective number of rows with even cells, as a
-            share of that with even labels alone.
 
     Returns:
         `(weights, evenness)`: weights with a mean of 1, and a float between
@@ -49,13 +47,12 @@ def raking_weights(y, views, share, keep) -> tuple[np.ndarray, float]:
     def found(evenness):
         return (_fitted(counts, margins, evenness) / counts)[rows]
 
-    least = max(share, keep * effective_share(found(0.0)))
     evenness = 1.0
-    if effective_share(found(evenness)) < least:
+    if effective_share(found(evenness)) < share:
         low, high = 0.0, 1.0
         for _ in range(STEPS):
             evenness = (low + high) / 2
-            if effective_share(found(evenness)) >= least:
+            if effective_share(found(evenness)) >= share:
                 low = evenness
             else:
                 high = evenness

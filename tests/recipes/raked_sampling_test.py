@@ -36,7 +36,7 @@ def totals(weights, y, cells):
 
 def test_labels_and_cells_are_even_where_rows_suffice():
     y, rare, common = attributes()
-    weights, evenness = raking_weights(y, [rare, common], 0.01, 0.01)
+    weights, evenness = raking_weights(y, [rare, common], 0.01)
     assert evenness == 1.0
     assert weights.mean() == pytest.approx(1.0)
     for cue in (rare, common):
@@ -46,12 +46,8 @@ def test_labels_and_cells_are_even_where_rows_suffice():
 def test_cells_are_as_even_as_rows_allow():
     y, rare, common = attributes()
     shares = []
-    labels, none = raking_weights(y, [rare, common], 0.01, 1 - 1e-9)
-    assert none == pytest.approx(0.0, abs=1e-3)
-    most = effective_share(labels)
-    for share, keep in ((0.01, 0.8), (0.01, 0.5), (0.2, 0.01)):
-        weights, evenness = raking_weights(y, [rare, common], share, keep)
-        least = max(share, keep * most)
+    for least in (0.7, 0.4, 0.2):
+        weights, evenness = raking_weights(y, [rare, common], least)
         assert effective_share(weights) == pytest.approx(least, abs=1e-3)
         for cue in (rare, common):
             found = totals(weights, y, cue)
@@ -71,7 +67,7 @@ def test_it_is_the_least_change_with_these_totals():
     y = generator.integers(0, 3, 400)
     first = generator.random(400) < np.array([0.5, 0.2, 0.3])[y]
     second = generator.random(400) < np.array([0.3, 0.6, 0.4])[y]
-    weights, evenness = raking_weights(y, [first, second], 0.01, 0.01)
+    weights, evenness = raking_weights(y, [first, second], 0.01)
     assert evenness == 1.0
     conditions = np.array(
         [
@@ -93,7 +89,7 @@ def test_it_is_the_least_change_with_these_totals():
 
 def test_one_attribute_is_balanced_groups():
     y, rare, _ = attributes()
-    weights, _ = raking_weights(y, [rare], 0.01, 0.01)
+    weights, _ = raking_weights(y, [rare], 0.01)
     groups = y + 3 * rare
     expected = 1 / np.bincount(groups)[groups]
     np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
@@ -103,7 +99,7 @@ def test_a_label_that_a_cell_lacks():
     y, rare, _ = attributes()
     kept = ~(rare & (y == 2))
     y, rare = y[kept], rare[kept]
-    weights, _ = raking_weights(y, [rare], 0.05, 0.01)
+    weights, _ = raking_weights(y, [rare], 0.05)
     found = totals(weights, y, rare)
     assert found[1, 2] == 0
     assert found[1, 0] == pytest.approx(found[1, 1], abs=1e-7)
@@ -114,7 +110,7 @@ def test_unequal_labels_leave_enough_rows():
     """Even labels alone would leave a twentieth of the rows."""
     y = (np.arange(1000) % 100 == 0).astype(int)
     cue = np.arange(1000) % 7 == 0
-    weights, evenness = raking_weights(y, [cue], 0.3, 0.9)
+    weights, evenness = raking_weights(y, [cue], 0.3)
     assert evenness == 0.0
     assert effective_share(weights) >= 0.3 - 1e-6
     assert weights[y == 1].mean() > 2 * weights[y == 0].mean()
@@ -134,10 +130,10 @@ def test_weights_of_findings():
     ]
     assert len(findings) == 1
     trainer = toy.trainer(model_fn=toy.build_text)
-    recipe = R.RakedSampling(R.FindingGroups(findings), keep=0.3)
+    recipe = R.RakedSampling(R.FindingGroups(findings), min_effective=0.3)
     weights = recipe.weights(trainer, train)
     assert zz.mean() < 0.04 and y[zz].mean() > 0.7
     assert np.average(y[zz], weights=weights[zz]) == pytest.approx(0.5)
     assert np.average(zz, weights=weights) > 0.1
-    assert 0.2 < trainer.notes["effective_share"] < 0.35
+    assert trainer.notes["effective_share"] == pytest.approx(0.3, abs=1e-3)
     assert 0 < trainer.notes["evenness"] < 1
