@@ -18,7 +18,11 @@ class RakedSampling(ViewSampling):
     even as `min_effective` allows: rows with a rare cue are drawn more often.
     `InversePropensitySampling` leaves them as rare as they are.
 
-    When it helps: where several features are shortcuts, or a rare one is.
+    When it helps: where several features are shortcuts, or a rare one is, and
+    the model learns more than them. MNLI, five cues that an audit found, MiniLM
+    with LoRA, 750 updates, one draw: worst group with negations 21.6 % (plain
+    fine-tuning 7.8, inverse propensity 12.4, balanced over the true groups
+    20.5). It costs accuracy in distribution: 51.2 % (61.4, 56.7 and 49.0).
 
     Attributes:
         views: a `GroupInference` or a tuple of them. Each finding of
