@@ -28,6 +28,15 @@ def check_groups(methods, groups) -> None:
             )
 
 
+def check_kind_is_task(methods, kind_is_task: str | None) -> None:
+    """Raises where no method asks what the label is about."""
+    if kind_is_task is not None and "recommended" not in methods:
+        raise ValueError(
+            "Expected the method recommended with --kind-is-task, received "
+            f"{', '.join(methods)}."
+        )
+
+
 def add_kind_is_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind-is-task",

@@ -15,7 +15,7 @@ def raking_weights(y, views, share) -> tuple[np.ndarray, float]:
 
     Within each cell of each attribute, every label gets the same total
     weight. Cells of an attribute get totals between their frequency and the
-    same for all: as even as a least effective number of rows allows.
+    same for all: as even as the effective number of rows allows.
 
     Args:
         y: int array of shape `(n,)`, the labels.

@@ -146,8 +146,8 @@ def recommended(
             of input (its topic, its source), which you know and few rows may
             not tell. With `False` step 3 asks only whether the clusters have
             half of the probe's gain, and fewer rows may be effective (4 %,
-            else 15). With `True`, where they have, steps 3
-            and 4 are left out. Defaults to `None`: the data decide.
+            else 15). With `True`, where they have, steps 3 and 4 are left
+            out. Defaults to `None`: the data decide.
 
     Returns:
         A recipe, for `kd.compare` or `fit`. With `model`, a

@@ -368,6 +368,17 @@ def test_training_methods_that_need_groups_say_so(capsys):
 
 
 @pytest.mark.parametrize(
+    "command", [["train", "--method"], ["compare", "--methods", "edge"]]
+)
+def test_an_answer_that_no_method_asks_for(command, capsys):
+    arguments = ["--text", "t", "--label", "y", "--model", "m"]
+    said = ["plain", "--kind-is-task", "no", *arguments, "--output", "o"]
+    status = main([command[0], "x.csv", *command[1:], *said])
+    assert status == 2
+    assert "Expected the method recommended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("said", "expected"), [([], None), (["yes"], True), (["no"], False)]
 )
 def test_what_the_label_is_about_reaches_the_method(said, expected):
