@@ -25,6 +25,9 @@ RENAMED = {
     "SimpleFeatures": {"strength": "C"},
 }
 
+# Arguments that came later, and what they are where a file lacks them.
+ADDED = {"Recommended": {"kind_is_task": None}}
+
 
 def assert_outputs(model, name):
     x, _ = FUNCTIONAL.data()
@@ -57,7 +60,9 @@ def test_a_config(name):
     saved = OBJECTS[name]
     loaded = keras.saving.deserialize_keras_object(saved)
     again = keras.saving.serialize_keras_object(loaded)
-    assert _values(again) == _values(saved)
+    expected = _values(saved)
+    expected["config"] |= ADDED.get(name, {})
+    assert _values(again) == expected
 
 
 def _values(config):
