@@ -187,9 +187,9 @@ def sentences(pair, strength):
     return skewed(load, partner, strength, ROWS[pair])
 
 
-def grouped(frame, attribute, x="text"):
+def grouped(frame, attribute, x="text", name=None):
     """A split of a table, with groups of label and a column."""
-    split = kd.data.Split.from_pandas(frame, x=x, y="label")
+    split = kd.data.Split.from_pandas(frame, x=x, y="label", name=name)
     return split.with_label_groups({attribute: frame[attribute].to_numpy()})
 
 
@@ -242,8 +242,7 @@ def genres():
 def frame_of(name, split, groups):
     frame = table(name, split)
     x = "text" if "text" in frame else ("sentence1", "sentence2")
-    split = kd.data.Split.from_pandas(frame, x=x, y="label", name=name)
-    return split.with_label_groups({groups: frame[groups].to_numpy()}), frame
+    return grouped(frame, groups, x, name), frame
 
 
 def from_folder(name, attribute, rows, only=None):

@@ -46,8 +46,7 @@ def add(commands) -> argparse.ArgumentParser:
 
 def run(options) -> bool:
     """Trains and writes the report; no condition can hold."""
-    methods.check_groups(options.methods, options.groups)
-    methods.check_kind_is_task(options.methods, options.kind_is_task)
+    methods.check(options.methods, options)
     from keras_debias.cli.comparing import compare_methods
 
     compare_methods(options)

@@ -14,23 +14,19 @@ METHODS = {
     "group-dro": "GroupDRO: minimizes the loss of the worst group (--groups)",
 }
 NEED_GROUPS = ("balanced", "group-dro")
-ANSWERS = {"yes": True, "no": False}
+ANSWERS = {"yes": True, "no": False, None: None}
 DESCRIPTION = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
 
 
-def check_groups(methods, groups) -> None:
-    """Raises where a method needs groups and there are none."""
+def check(methods, options) -> None:
+    """Raises where methods and the other arguments do not fit each other."""
     for name in methods:
-        if name in NEED_GROUPS and not groups:
+        if name in NEED_GROUPS and not options.groups:
             raise ValueError(
                 f"Expected --groups with the method {name!r}, received none. "
                 "Without group labels use recommended."
             )
-
-
-def check_kind_is_task(methods, kind_is_task: str | None) -> None:
-    """Raises where no method asks what the label is about."""
-    if kind_is_task is not None and "recommended" not in methods:
+    if options.kind_is_task is not None and "recommended" not in methods:
         raise ValueError(
             "Expected the method recommended with --kind-is-task, received "
             f"{', '.join(methods)}."
@@ -40,15 +36,10 @@ def check_kind_is_task(methods, kind_is_task: str | None) -> None:
 def add_kind_is_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind-is-task",
-        choices=tuple(ANSWERS),
+        choices=("yes", "no"),
         help="for recommended: whether the label is about the kind of input, "
         "its topic or source (the data decide)",
     )
-
-
-def answer_of(kind_is_task: str | None) -> bool | None:
-    """What `kd.recommended` takes for an answer of the command line."""
-    return None if kind_is_task is None else ANSWERS[kind_is_task]
 
 
 def recipe_of(name: str, kind_is_task: str | None = None):
@@ -63,7 +54,7 @@ def recipe_of(name: str, kind_is_task: str | None = None):
 
     made: dict[str, Any] = {
         "plain": recipes.FineTuning,
-        "recommended": lambda: recipes.Recommended(answer_of(kind_is_task)),
+        "recommended": lambda: recipes.Recommended(ANSWERS[kind_is_task]),
         "edge": recipes.EDGE,
         "audit-cue": lambda: recipes.BalancedSampling(
             groups=recipes.AuditGroups()

@@ -39,8 +39,7 @@ def add(commands) -> argparse.ArgumentParser:
 
 def run(options) -> bool:
     """Trains and saves; no condition can hold."""
-    methods.check_groups([options.method], options.groups)
-    methods.check_kind_is_task([options.method], options.kind_is_task)
+    methods.check([options.method], options)
     from keras_debias.cli.training import train
 
     train(options)

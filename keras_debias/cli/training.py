@@ -5,7 +5,6 @@ import pathlib
 import sys
 
 from keras_debias import adapters
-from keras_debias.cli.methods import answer_of
 from keras_debias.cli.methods import recipe_of
 from keras_debias.cli.networks import adapter_of
 from keras_debias.cli.networks import builder
@@ -54,12 +53,13 @@ def train(options) -> None:
         options.seed,
         verbose=verbose,
     )
-    recipe, found = recipe_of(options.method), None
+    recipe = recipe_of(options.method, options.kind_is_task)
+    found = None
     if options.method == "recommended":
         found = recipe = recommended(
             data.with_groups(None),
             trainer.frozen_features,
-            kind_is_task=answer_of(options.kind_is_task),
+            kind_is_task=recipe.kind_is_task,
         )
         if not options.quiet:
             print(found)

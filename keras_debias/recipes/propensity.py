@@ -24,6 +24,29 @@ def effective_share(weights) -> float:
     return float(1 / (shares**2).sum() / len(weights))
 
 
+def largest_that_keeps(share, weights_at) -> float:
+    """The largest number up to 1 whose weights keep enough rows effective.
+
+    Args:
+        share: float, the least effective share.
+        weights_at: function of a float in [0, 1] to weights, of which fewer
+            and fewer rows are effective.
+
+    Returns:
+        The number; 0 if none keeps them.
+    """
+    if effective_share(weights_at(1.0)) >= share:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if effective_share(weights_at(middle)) >= share:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 def temper(weights, share, rescale=None) -> tuple[np.ndarray, float]:
     """The weights to the largest power up to 1 that keeps rows effective.
 
@@ -43,16 +66,7 @@ def temper(weights, share, rescale=None) -> tuple[np.ndarray, float]:
         found = weights**power
         return found if rescale is None else rescale(found)
 
-    power = 1.0
-    if effective_share(tempered(power)) < share:
-        low, high = 0.0, 1.0
-        for _ in range(STEPS):
-            power = (low + high) / 2
-            if effective_share(tempered(power)) >= share:
-                low = power
-            else:
-                high = power
-        power = low
+    power = largest_that_keeps(share, tempered)
     found = tempered(power)
     return found / found.mean(), power
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from keras_debias.recipes.propensity import effective_share
+from keras_debias.recipes.propensity import largest_that_keeps
 from keras_debias.recipes.propensity import temper
 
-STEPS = 30  # of the bisection
 ROUNDS = 200  # of the fit, at most
 TOLERANCE = 1e-9  # of a total, as a share of all rows
 
@@ -47,16 +47,7 @@ def raking_weights(y, views, share) -> tuple[np.ndarray, float]:
     def found(evenness):
         return (_fitted(counts, margins, evenness) / counts)[rows]
 
-    evenness = 1.0
-    if effective_share(found(evenness)) < share:
-        low, high = 0.0, 1.0
-        for _ in range(STEPS):
-            evenness = (low + high) / 2
-            if effective_share(found(evenness)) >= share:
-                low = evenness
-            else:
-                high = evenness
-        evenness = low
+    evenness = largest_that_keeps(share, found)
     weights = found(evenness)
     if effective_share(weights) < share:
         # Even labels alone leave too few rows.
@@ -68,23 +59,21 @@ class _Margin:
     """Label x cell of one attribute, of the patterns."""
 
     def __init__(self, y, cells, counts):
-        self.codes = cells * (int(y.max()) + 1) + y
-        self.cells = cells
-        size = int(self.codes.max()) + 1
-        there = np.bincount(self.codes, counts, size) > 0
-        cell_of = np.zeros(size, int)
-        cell_of[self.codes] = cells
-        # How many labels a cell has, of each code.
-        self.labels = np.bincount(cell_of, there)[cell_of]
-        self.cell_of = cell_of
+        pairs, codes = np.unique(
+            np.column_stack([cells, y]), axis=0, return_inverse=True
+        )
+        self.codes = codes.reshape(-1)
+        self.cell_of = pairs[:, 0]
+        # How many labels the cell of a pair has.
+        self.labels = np.bincount(self.cell_of)[self.cell_of]
         self.frequency = np.bincount(cells, counts) / counts.sum()
 
     def rescaled(self, totals, evenness):
         even = 1 / len(self.frequency)
         target = self.frequency + evenness * (even - self.frequency)
-        target = target[self.cell_of] / np.maximum(self.labels, 1)
-        found = np.bincount(self.codes, totals, len(target))
-        return totals * (target / np.where(found > 0, found, 1))[self.codes]
+        target = target[self.cell_of] / self.labels
+        found = np.bincount(self.codes, totals)
+        return totals * (target / found)[self.codes]
 
 
 def _fitted(counts, margins, evenness):

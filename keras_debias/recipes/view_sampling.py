@@ -19,15 +19,7 @@ class ViewSampling(Recipe):
     A subclass overrides one method, `weights_of`.
 
     Attributes:
-        views: a `GroupInference`, or a tuple of them. Each infers one or
-            several attributes of every row.
-        min_effective: float in (0, 1). The effective number of rows (1 / sum
-            of squared shares) is at least this part of all. Defaults to
-            `0.15`.
-
-    Raises:
-        TypeError: If `views` is not a tuple of ways to infer groups.
-        ValueError: If `min_effective` is out of range.
+        views, min_effective: see `InversePropensitySampling`.
     """
 
     views: tuple[GroupInference, ...]
